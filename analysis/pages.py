@@ -24,13 +24,19 @@ _SCRIPT = Path(__file__).with_name("templates") / "page.js"
 
 @dataclass(frozen=True)
 class SavedPicture:
-    """A figure on disk with its words; the files lie in the folder `figures` beside the page."""
+    """A figure on disk with its words; the files lie in the folder `figures` beside the page.
+
+    `alt` says what is drawn, for those who do not see it; `width_px` is its width on a narrow screen, which
+    scrolls it.
+    """
 
     title: str
     caption: tuple[str, ...]
     png: Path
     svg: Path
     pdf: Path
+    alt: str = ""
+    width_px: int = 0
 
     @property
     def data_uri(self) -> str:

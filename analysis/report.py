@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -39,6 +40,8 @@ from xferlab.analysis.tables.rendering import write_table
 from xferlab.analysis.tables.sites import sites_tables
 from xferlab.analysis.tables.structures import classes_tables, structures_tables
 from xferlab.analysis.tables.subgroups import subgroups_tables
+from xferlab.analysis.tables.two_studies import two_studies_tables
+from xferlab.analysis.two_studies import TwoStudies
 from xferlab.errors import StorageError
 from xferlab.tasks import registry
 
@@ -90,6 +93,7 @@ def write_report(
     echo: Echo = _silent,
     remarks: Sequence[str] = (),
     fail: Echo | None = None,
+    other: StudyResults | None = None,
 ) -> Path:
     """Writes everything about a study into a folder and returns the path of its `report.md`.
 
@@ -105,15 +109,17 @@ def write_report(
         remarks: Sentences that stand above all else on the page, which is not called complete then.
         fail: Called, when all else is written, with a line for each table, figure or stored file that could
             not be written or read; without it they are raised.
+        other: Another study, which is shown beside this one.
 
     Raises:
         RecordError: There is no plan of this study, or it is damaged.
         StorageError: The storage cannot be read or the folder not be written.
     """
     results = load_study(storage, study)
-    writer = _Writer(results, Path(out).resolve(), echo)
+    writer = _Writer(results, Path(out).resolve(), echo, other)
     try:
-        path = writer.write(remarks)
+        with _collecting_seldom():
+            path = writer.write(remarks)
     except OSError as error:
         raise StorageError(
             f"{writer.folder}: the report cannot be written: {error}; give another folder with --out"
@@ -126,11 +132,24 @@ def write_report(
     return path
 
 
+@contextmanager
+def _collecting_seldom() -> Iterator[None]:
+    """Lets Python look for cycles seldom: each look at all that is imported takes a tenth of a second."""
+    thresholds = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
+
+
 class _Writer:
     """Writes the page of a study and all files beside it, and keeps the list of them."""
 
-    def __init__(self, results: StudyResults, folder: Path, say: Echo):
-        self.results, self.folder, self.say = results, folder, say
+    def __init__(self, results: StudyResults, folder: Path, say: Echo, other: StudyResults | None):
+        self.results, self.folder, self.say, self.other = results, folder, say, other
         self.contents = Contents(results)
         self.written: list[Path] = []
         self.shown_first: list[EvaluationSet] = []
@@ -155,6 +174,8 @@ class _Writer:
         if not len(self.results.cases) and not len(self.results.histories):
             return
         yield from self.tabled(_TABLES)
+        if self.other:
+            yield self.beside(TwoStudies(self.results, self.other))
         drawn = tuple(self.saved(pictures(self.contents, without=self.shown_first)))
         if drawn:
             self.say(f"Figures: {len(drawn)}")
@@ -205,6 +226,12 @@ class _Writer:
             self.say(f"Cases: {len(gallery.cards)}")
             yield replace(gallery, table=table)
 
+    def beside(self, both: TwoStudies) -> Section:
+        """Returns this study and another one side by side."""
+        tables = tuple(self.tables(map(self.contents.numbered, two_studies_tables(both))))
+        self.say(f"Against another study: {len(tables)} tables")
+        return Section("Against another study", (*_both(both), *tables))
+
     def tables(self, tables: Iterable[Table]) -> Iterator[Table]:
         """Yields the tables, which stand on the page even where a file of theirs cannot be written."""
         for table in tables:
@@ -216,7 +243,7 @@ class _Writer:
 
     def saved(self, pictures: Iterable[Picture]) -> Iterator[SavedPicture]:
         """Yields the figures with their files; those that cannot be written are noted and left out."""
-        from xferlab.analysis.figures.style import save
+        from xferlab.analysis.figures.files import drawn_text, save
 
         for picture in map(self.contents.numbered, pictures):
             self.say(f"drawing: {picture.title}")
@@ -226,7 +253,9 @@ class _Writer:
                 self.results.note(f"figure {picture.name}: cannot be written and is left out: {error}")
                 continue
             self.written += files
-            yield SavedPicture(picture.title, picture.caption, *files)
+            width_px = round(96 * picture.figure.get_figwidth())
+            alt = drawn_text(picture.figure)
+            yield SavedPicture(picture.title, picture.caption, *files, alt=alt, width_px=width_px)
 
 
 def pictures(contents: Contents, *, without: Collection[EvaluationSet] = ()) -> Iterator[Picture]:
@@ -322,6 +351,24 @@ def _view_of(name: str) -> View | None:
     """Returns how the cases of a task are ranked and drawn; None where they are not."""
     task = registry.task(name)
     return View(task.ranking, partial(registry.picture_of, name), task.panels_show) if task.ranking else None
+
+
+def _both(both: TwoStudies) -> Iterator[Block]:
+    """Yields which studies they are, and what only one of them has."""
+    for name, results in (("This study", both.here), ("The other study", both.there)):
+        plan, trials = results.plan, results.trials.drop_duplicates("trial_id")
+        planned, done = plan.get("planned", {}), int((trials["state"] == "complete").sum())
+        profile = f", profile {plan['profile']}" if plan.get("profile") else ""
+        when = f", planned {planned['at']}, digest {planned['digest']}" if planned else ""
+        yield f"{name}: {results.study}{profile}{when}; {done} of {len(trials)} trials are complete."
+    if not both.differences:
+        yield "Their plans do not differ."
+    for name, items in zip(
+        ("Only this study measures:", "Only the other one measures:"), both.only, strict=True
+    ):
+        yield from (name, tuple(items)) if items else ()
+    if not both.common:
+        yield "No arm of the same name is measured on the same section and part in both."
 
 
 def _definitions(contents: Contents) -> Section:

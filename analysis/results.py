@@ -168,9 +168,20 @@ class StudyResults:
         return Metrics(self.plan)
 
     @cached_property
-    def evaluated_cases(self) -> pd.DataFrame:
-        """Section, case and simulated device of each case that some trial is measured on."""
-        return self.cases[["section", "case", "simulated"]].drop_duplicates()
+    def simulated(self) -> dict[str, pd.Series]:
+        """The simulated device of each case that some trial is measured on, by section."""
+        cases = self.cases[["section", "case", "simulated"]].drop_duplicates().astype(str)
+        return {str(section): devices for section, devices in cases.groupby("section")["simulated"]}
+
+    @cached_property
+    def absent(self) -> list[Mapping[Any, Any]]:
+        """The rows of `trials` that are not complete."""
+        return [*self.trials[self.trials["state"] != "complete"].to_dict("records")]
+
+    @cached_property
+    def ended(self) -> dict[str, pd.DataFrame]:
+        """The rows of `runs` of each stage, those of trials that arms share once."""
+        return {str(stage): runs for stage, runs in self.runs.drop_duplicates("trial_id").groupby("stage")}
 
     @cached_property
     def trials_by_id(self) -> dict[str, Mapping[str, Any]]:

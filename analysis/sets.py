@@ -11,7 +11,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from xferlab.metrics.metric import Metric
-from xferlab.metrics.sets import FUNCTIONS, MACRO, Floats, Given, SetFunction, Weights, WithoutEach
+from xferlab.metrics.sets import (
+    FUNCTIONS,
+    Floats,
+    Given,
+    SetFunction,
+    Weights,
+    WithoutEach,
+    terms_of,
+)
 
 _VALUES = ("value", "count", "truth")
 
@@ -115,14 +123,8 @@ def measures_of(metrics: tuple[Metric, ...], known: frozenset[str]) -> tuple[Set
 
 
 def _measures(metrics: tuple[Metric, ...], known: frozenset[str]) -> Iterator[SetMeasure]:
-    computed = [metric for metric in metrics if metric.made_of and known.issuperset(metric.made_of)]
-    for metric in metrics:
-        if metric.computed_by == MACRO:
-            terms = [each for each in computed if each.of and each.whole == metric.name]
-        else:
-            terms = [metric] if metric in computed else []
-        if terms:
-            yield SetMeasure(metric, tuple((FUNCTIONS[term.computed_by], term.made_of) for term in terms))
+    for metric, terms in terms_of(metrics, known):
+        yield SetMeasure(metric, tuple((FUNCTIONS[term.computed_by], term.made_of) for term in terms))
 
 
 def counted(cases: pd.DataFrame, metrics: Sequence[Metric]) -> pd.DataFrame:

@@ -56,7 +56,7 @@ def tuning_report(storage: str | Path, tuning_id: str, out: str | Path) -> Path:
         RecordError: There is no such search, or it is damaged.
         StorageError: The folder cannot be written.
     """
-    from xferlab.analysis.figures.style import save
+    from xferlab.analysis.figures.files import save
     from xferlab.analysis.figures.tuning import tuning_pictures
 
     store = Store.open(storage)

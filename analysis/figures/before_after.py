@@ -20,12 +20,13 @@ from xferlab.analysis.figures.style import (
     deviation_handles,
     draw_deviations,
     drawing,
+    spans,
     style_lines,
     value_label,
 )
 from xferlab.analysis.published.paper import Paper
 from xferlab.analysis.selection import ALL, ChainPair, detailed_arms, ordered_pathologies
-from xferlab.analysis.tables.model import file_name
+from xferlab.analysis.tables.model import Record, file_name
 from xferlab.analysis.tables.notes import data_notes
 from xferlab.metrics.metric import Metric
 
@@ -168,19 +169,23 @@ def _draw(pair: ChainPair, pathology: str, panels: Sequence[_Panel], values: _Va
 def _draw_stage(axes: Any, panel: _Panel, values: pd.DataFrame, look: tuple[str, str, float]) -> None:
     colour, marker, shift = look
     point = {"marker": marker, "markersize": 3.6, "markeredgecolor": "white", "markeredgewidth": 0.4}
-    rows = values.set_index("metric").to_dict("index")
-    for y, metric in enumerate(panel.metrics):
-        if row := rows.get(metric.name):
-            draw_deviations(axes, row, y + shift, colour)
-            axes.plot([row["mean"]], [y + shift], color=colour, **point)
+    rows = _by_height(panel, values, shift)
+    draw_deviations(axes, rows, colour)
+    axes.plot([row["mean"] for row in rows.values()], [*rows], color=colour, linestyle="", **point)
 
 
 def _draw_published(axes: Any, panel: _Panel, values: pd.DataFrame, look: tuple[str, float]) -> None:
     """Draws what a paper says of a stage, with its deviations where it has any."""
-    (colour, shift), rows = look, values.drop_duplicates("metric").set_index("metric").to_dict("index")
-    for y, metric in enumerate(panel.metrics):
-        if row := rows.get(metric.name):
-            if not pd.isna(row["sd"]):
-                span = [row["mean"] - row["sd"], row["mean"] + row["sd"]]
-                axes.plot(span, [y + shift] * 2, ":", color=colour, linewidth=0.9)
-            axes.plot([row["mean"]], [y + shift], color=colour, **_DIAMOND)
+    colour, shift = look
+    rows = _by_height(panel, values.drop_duplicates("metric"), shift)
+    if not rows:
+        return
+    deviations = spans({y: (row["mean"], row["sd"]) for y, row in rows.items()})
+    axes.plot(*deviations, ":", color=colour, linewidth=0.9)
+    axes.plot([row["mean"] for row in rows.values()], [*rows], color=colour, **_DIAMOND)
+
+
+def _by_height(panel: _Panel, values: pd.DataFrame, shift: float) -> dict[float, Record]:
+    rows = values.set_index("metric").to_dict("index")
+    heights = {y + shift: metric.name for y, metric in enumerate(panel.metrics)}
+    return {y: rows[name] for y, name in heights.items() if name in rows}

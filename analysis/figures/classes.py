@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,8 @@ from xferlab.metrics.sets import FUNCTIONS, Floats, SetFunction
 
 _GRID = np.linspace(0, 1, 201)
 _PANEL_IN = 2.3
+_LETTERS_PER_IN = 9
+"""Of a bold title above a matrix."""
 _STYLES = ("-", "--", "-.")
 
 
@@ -197,7 +200,9 @@ def _draw_confusions(shown: Sequence[Told]) -> Figure:
         arms = ", ".join(each.arms) if len(shown) > 1 or not matrix.of else ""
         title = ": ".join(filter(None, (arms, matrix.of)))
         _draw_confusion(axes, matrix)
-        axes.set_title(title, loc="left", fontweight="bold")
+        axes.set_title(
+            "\n".join(textwrap.wrap(title, int(_LETTERS_PER_IN * side))), loc="left", fontweight="bold"
+        )
     return figure
 
 

@@ -93,17 +93,20 @@ def _draw_arms(lines: Sequence[_Line], labels: Sequence[str]) -> Figure:
     figure = Figure(figsize=(PAGE_IN, 1.0 + 0.24 * len(lines)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     right.axvline(0, color="#333333", linewidth=0.7)
-    for y, (_, reached, difference) in enumerate(lines):
+    measured: dict[float, Record] = {
+        y: reached for y, (_, reached, _) in enumerate(lines) if not isinstance(reached, str)
+    }
+    differences = {y: row for y, (_, _, row) in enumerate(lines) if row}
+    draw_deviations(left, measured, AFTER, thin=_THIN)
+    for y, (_, reached, _) in enumerate(lines):
         if isinstance(reached, str):
             left.text(0.5, y, reached, transform=left.get_yaxis_transform(), ha="center", va="center")
-            continue
-        if y == 0:  # the baseline
+        elif y == 0:  # the baseline
             left.axvline(reached["mean"], color="#333333", linewidth=0.5, linestyle=":")
-        draw_deviations(left, reached, y, AFTER, thin=_THIN)
-        left.plot([reached["mean"]], [y], "o", color="black", markersize=3.2)
-        if difference:
-            draw_interval(right, difference, y, AFTER)
-            right.plot([difference["difference"]], [y], "o", color="black", markersize=3.2)
+    for y, row in differences.items():
+        draw_interval(right, row, y, AFTER)
+    for axes, name, rows in ((left, "mean", measured), (right, "difference", differences)):
+        axes.plot([row[name] for row in rows.values()], [*rows], "o", color="black", markersize=3.2)
     for axes, label in zip((left, right), labels, strict=True):
         style_lines(axes, [name for name, _, _ in lines])
         axes.set(xmargin=0.06, xlabel=label)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.features import CKA, DISTANCE, SHARE_MOVED, DeepFeatures
@@ -21,9 +22,11 @@ _PANELS = {
     DISTANCE: "Distance of weights\n||W − W0|| / ||W0||",
     SHARE_MOVED: "Share of filters\nthat moved",
 }
+_BAR = 0.7
 _TOP = {CKA: 1.02, SHARE_MOVED: 1.02}
 """Where axes of shares end."""
-_SHIFT = 0.09
+_SHIFT = 0.2
+"""Between points of one layer, in steps from layer to layer: equal values stay apart."""
 
 
 def features_pictures(contents: Contents) -> Iterator[Picture]:
@@ -87,7 +90,7 @@ def _draw_map(features: DeepFeatures, groups: list[tuple[str, ...]], last: str) 
         image = axes.imshow(values, aspect="auto", cmap="viridis", vmin=0, vmax=top)
         axes.set_xticks(range(len(features.layers)), features.layers, rotation=90)
         axes.set_title(name.replace("\n", " "), fontsize=6.5)
-        figure.colorbar(image, ax=axes, location="bottom", aspect=25, pad=0.02)
+        figure.colorbar(image, ax=axes, location="bottom", aspect=25, pad=0.06)
     panels[0].set_yticks(range(len(groups)), [arm_names(features.results, arms) for arms in groups])
     return figure
 
@@ -111,14 +114,18 @@ def _draw(features: DeepFeatures, summary: pd.DataFrame, pairs: list[tuple[str, 
         axes.set(xlim=(-0.5, len(features.layers) - 0.5), ylabel=name, axisbelow=True)
         axes.set_ylim(0, _TOP.get(quantity))
         axes.grid(axis="y", color="#DDDDDD", linewidth=0.5)
-    legend(figure, {f"{before} to {after}": look for (before, after), look in looks.items()}, linestyle="-")
+    bars = [(Line2D([], [], color="black", linewidth=_BAR), "SD over repetitions")]
+    known = summary["sd_repetitions"].notna().any()
+    names = {f"{before} to {after}": look for (before, after), look in looks.items()}
+    legend(figure, names, linestyle="-", more=bars if known else ())
     return figure
 
 
 def _draw_line(axes: Any, rows: pd.DataFrame, look: tuple[str, str], shift: float, *, top: float) -> None:
     """Draws means with deviations, which end where the axes end."""
     if rows["mean"].notna().any():
-        style = {"markersize": 3.2, "linewidth": 1, "elinewidth": 0.7, "clip_on": False}
+        style = {"markersize": 3.8, "linewidth": 1, "elinewidth": _BAR, "clip_on": False}
+        edge = {"markeredgecolor": "white", "markeredgewidth": 0.4}
         x, deviation = np.arange(len(rows)) + shift, rows["sd_repetitions"].fillna(0)
         ends = [np.minimum(deviation, rows["mean"]), np.minimum(deviation, top - rows["mean"])]
-        axes.errorbar(x, rows["mean"], yerr=ends, color=look[0], marker=look[1], **style)
+        axes.errorbar(x, rows["mean"], yerr=ends, color=look[0], marker=look[1], **style, **edge)

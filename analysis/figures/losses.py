@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -21,7 +22,7 @@ from xferlab.analysis.tables.notes import arm_names, data_notes
 _LOOKS = {"train": ("Training", TRAIN, "-"), "validation": ("Validation", VALIDATION, (0, (4, 1.5)))}
 _VALUE = r"^(train|validation)_(?!s$)"
 """Columns of a history that are values, and no seconds."""
-_ACROSS = 5
+_ACROSS = 4
 _LOG = 10
 """Ratio of the highest to the lowest mean from which their axis is logarithmic."""
 _STRIP = 0.16
@@ -126,9 +127,9 @@ def _panels_picture(
 
 @drawing()
 def _draw_panels(histories: Mapping[str, pd.DataFrame], value: str, columns: Sequence[str]) -> Figure:
-    across = min(_ACROSS, len(histories))
-    rows = -(-len(histories) // across)
-    figure = Figure(figsize=(PAGE_IN, 0.5 + 1.05 * rows), layout="constrained")
+    rows = math.ceil(len(histories) / _ACROSS)
+    across = math.ceil(len(histories) / rows)
+    figure = Figure(figsize=(PAGE_IN, 0.5 + 1.25 * rows), layout="constrained")
     panels = list(figure.subplots(rows, across, sharex=True, squeeze=False).flat)
     for axes, (name, history) in zip(panels, histories.items(), strict=False):
         _draw_curves(axes, history, columns, foot=_STRIP)
@@ -204,7 +205,7 @@ def _draw(
     bottom.stairs(left, edges, fill=True, color=GREY, alpha=0.35)
     bottom.stairs(left, edges, color=GREY, linewidth=0.9)
     bottom.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True, min_n_ticks=1))
-    bottom.set(ylim=(0, planned * 1.15), yticks=[0, planned], ylabel="Repetitions\nin training")
+    bottom.set(ylim=(0, planned * 1.15), yticks=[0, planned], ylabel="Still\ntraining")
     bottom.set(xlim=(edges[0], edges[-1]), xlabel="Epoch")
     figure.align_ylabels([*curves, bottom])
     return figure

@@ -6,30 +6,18 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib as mpl
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_pdf import FigureCanvasPdf
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
-from matplotlib.patheffects import Normal
-from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 from xferlab.analysis.aggregation import MIN_PATIENTS
 from xferlab.analysis.tables.model import Record
-from xferlab.analysis.tables.rendering import visible
 
 COLUMN_IN = 3.5
 PAGE_IN = 7.2
-DPI = 300
-_POINTS = 72
-_UNSAID = ("auto", "antialiased")
-"""Interpolations by which an image is no smoother than its resolution needs."""
 
 # Okabe and Ito's palette: distinct for all common kinds of colour blindness.
 BEFORE, AFTER, TRAIN, VALIDATION = "#D55E00", "#0072B2", "#0072B2", "#D55E00"
@@ -134,22 +122,37 @@ def draw_interval(
         axes.plot(span, [y, y], style, color=colour, linewidth=linewidth, solid_capstyle="butt")
 
 
-def draw_deviations(axes: Any, row: Record, y: float, colour: str, *, thin: str | None = None) -> None:
+def draw_deviations(
+    axes: Any, lines: Mapping[float, Record], colour: str, *, thin: str | None = None
+) -> None:
     """Draws bars of ± the SD over repetitions and, thin and perhaps in a colour of its own, over images.
 
     None are drawn of too few patients. The ends of the first reach above and below, so that no point hides
     them.
+
+    Args:
+        axes: Where.
+        lines: Mean, deviations and number of patients, by height.
+        colour: Of the bars.
+        thin: Of the thin ones, if it is another.
     """
-    if row["num_patients"] < MIN_PATIENTS:
-        return
+    shown = {y: row for y, row in lines.items() if row["num_patients"] >= MIN_PATIENTS}
     over_repetitions, over_images = (
-        [row["mean"] - row[name], row["mean"] + row[name]] for name in ("sd_repetitions", "sd_images")
+        spans({y: (row["mean"], row[name]) for y, row in shown.items()})
+        for name in ("sd_repetitions", "sd_images")
     )
-    if not math.isnan(row["sd_repetitions"]):
-        axes.plot(over_repetitions, [y, y], color=colour, **_SD_REPETITIONS)
-        axes.plot(over_repetitions, [y, y], color=colour, **_ENDS)
-    if not math.isnan(row["sd_images"]):
-        axes.plot(over_images, [y, y], color=thin or colour, **_SD_IMAGES)
+    axes.plot(*over_repetitions, color=colour, **_SD_REPETITIONS)
+    axes.plot(*over_repetitions, color=colour, **_ENDS)
+    axes.plot(*over_images, color=thin or colour, **_SD_IMAGES)
+
+
+def spans(values: Mapping[float, tuple[float, float]]) -> tuple[list[float], list[float]]:
+    """Returns x and y of horizontal lines from mean - SD to mean + SD at some heights.
+
+    They are one line with gaps, since a figure of many single lines takes long.
+    """
+    x = [end for mean, sd in values.values() for end in (mean - sd, mean + sd, math.nan)]
+    return x, [height for y in values for height in (y, y, math.nan)]
 
 
 def deviation_handles(colour: str, *, thin: str | None = None) -> list[tuple[Any, str]]:
@@ -162,33 +165,3 @@ def deviation_handles(colour: str, *, thin: str | None = None) -> list[tuple[Any
 def value_label(label: str, unit: str) -> str:
     """Returns a name for an axis, with its unit if it has one."""
     return f"{label} ({'number' if unit == 'count' else unit})" if unit else label
-
-
-def save(picture: Picture, folder: Path) -> tuple[Path, Path, Path]:
-    """Writes PNG (300 dpi), SVG and PDF, equal byte for byte for equal data; returns the paths.
-
-    Text in SVG and PDF is outlines, so no font has to be embedded; images that nothing smooths keep their own
-    pixels there.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    figure = picture.figure
-    png, svg, pdf = (folder / f"{picture.name}.{ending}" for ending in ("png", "svg", "pdf"))
-    with drawing():
-        artists = figure.findobj()  # a walk over all ticks, too: a slow one
-        for text in (artist for artist in artists if isinstance(artist, Text)):
-            text.set_text("\n".join(map(visible, text.get_text().split("\n"))))
-        figure.set_dpi(DPI)
-        # `savefig` would find the layout, and draw, once more for each file.
-        if engine := figure.get_layout_engine():
-            engine.execute(figure)
-        figure.set_layout_engine("none")
-        FigureCanvasAgg(figure).print_png(png, metadata={"Software": None})
-        for image in (artist for artist in artists if isinstance(artist, AxesImage)):
-            if image.get_interpolation() in _UNSAID:
-                image.set_interpolation("none")
-        FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None})
-        for text in figure.findobj(Text):
-            text.set_path_effects([Normal()])
-        figure.set_dpi(_POINTS)  # the unit of a PDF
-        FigureCanvasPdf(figure).print_pdf(pdf, metadata={"CreationDate": None})
-    return png, svg, pdf

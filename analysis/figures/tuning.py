@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from xferlab.analysis.figures.style import AFTER, GREY, PAGE_IN, Picture, drawing
 
 MIN_SAMPLES = 8
-MAX_LABEL = 14
+MAX_LABEL = 18
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def _draw_axes(figure: Figure, axes: Sequence[_Axis], labels: Sequence[str]) -> 
                 textcoords="offset points",
                 va="center",
                 fontsize=6,
-                bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.6},
+                bbox={"facecolor": "white", "alpha": 0.9, "edgecolor": "none", "pad": 0.6},
             )
     plot.set_xticks(range(len(axes)), labels, rotation=12)
     plot.set_yticks([])

@@ -14,13 +14,14 @@ from xferlab.analysis.contents import Contents
 from xferlab.analysis.estimates import CONFIDENCE, holm
 from xferlab.analysis.results import EvaluationSet, StudyResults
 from xferlab.analysis.selection import ALL, ordered_pathologies
-from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, file_name, number, with_unit
+from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, file_name, with_unit
 from xferlab.analysis.tables.notes import (
     INTERVAL,
     data_notes,
     difference_cells,
     inference_caption,
     inference_notes,
+    mean_and_deviations,
     size_note,
 )
 from xferlab.analysis.tables.overview import few_labels, spread, training_counts
@@ -180,23 +181,11 @@ def _records(arms: AllArms, group: tuple[str, ...]) -> Iterator[Record]:
         rows = of_group[of_group["pathology"] == pathology].set_index("metric").to_dict("index")
         first = next(iter(rows.values()))
         counts = f"{first['num_images']} ({first['num_patients']})"
-        reached = {m.name: _reached(rows[m.name], m.unit) for m in arms.metrics if m.name in rows}
+        reached = {m.name: mean_and_deviations(rows[m.name], m.unit) for m in arms.metrics if m.name in rows}
         line = {**labels, "pathology": pathology, **absent, "counts": counts, **reached}
         if pathology in differences:
             line |= difference_cells(differences[pathology], arms.metrics[0].unit, p="p_holm_arms")
         yield line
-
-
-def _reached(row: Record, unit: str) -> str:
-    """Returns `mean ± SD over repetitions (± SD over images)`."""
-    mean, over_repetitions, over_images = (
-        number(row[name], unit) for name in ("mean", "sd_repetitions", "sd_images")
-    )
-    if row["num_patients"] < MIN_PATIENTS:
-        return f"{mean} (n < {MIN_PATIENTS} patients)"
-    # A metric of sets of images has none.
-    shown = "" if over_images == ABSENT else f" (± {over_images})"
-    return f"{mean} ± {over_repetitions}{shown}"
 
 
 def _caption(arms: AllArms) -> tuple[str, ...]:

@@ -62,10 +62,8 @@ def missing_lines(results: StudyResults) -> Iterator[str]:
 
 def _missing(results: StudyResults) -> list[Record]:
     """Returns the rows of trials that are not complete; one that did not start says what it waits for."""
-    is_complete = results.trials["state"] == "complete"
-    complete = set(results.trials.loc[is_complete, "trial_id"])
-    rows = results.trials[~is_complete].to_dict("records")
-    return [{**row, "reason": _reason(results, row, complete)} for row in rows]
+    complete = set(results.trials["trial_id"]) - {row["trial_id"] for row in results.absent}
+    return [{**row, "reason": _reason(results, row, complete)} for row in results.absent]
 
 
 def _reason(results: StudyResults, row: Record, complete: set[str]) -> str:

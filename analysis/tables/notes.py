@@ -11,7 +11,7 @@ from xferlab.analysis.comparison import NO_CLAIM, NO_P, Contrast
 from xferlab.analysis.division import division_note
 from xferlab.analysis.estimates import CONFIDENCE, FEW_TRAINING_PATIENTS
 from xferlab.analysis.results import EvaluationSet, StudyResults, is_drawn
-from xferlab.analysis.tables.model import Record, interval, number, p_value
+from xferlab.analysis.tables.model import ABSENT, Record, interval, number, p_value
 from xferlab.cohort import single_sections
 from xferlab.metrics.metric import Metric
 
@@ -71,27 +71,25 @@ def _means(results: StudyResults, stages: Iterable[str]) -> Iterator[str]:
 
 
 def _section_notes(results: StudyResults, section: str) -> Iterator[str]:
-    data, cases = results.plan["data"].get(section, {}), results.evaluated_cases
+    data, kinds = results.plan["data"].get(section, {}), results.simulated.get(section, ())
     if data.get("note"):
         yield _sentence(f"{section}: {data['note']}")
     if data.get("crop_black_band"):
         yield f"{section}: black bands at the borders of images are cut off."
     if size := data.get("degrade_to"):
         yield f"{section}: images are reduced to {size} px where they are larger, as a control."
-    kinds = cases.loc[cases["section"] == section, "simulated"].astype(str)
-    simulated = kinds[kinds != ""]
-    if len(simulated):
-        names = ", ".join(sorted(simulated.unique()))
+    simulated = [kind for kind in kinds if kind]
+    if simulated:
+        names = ", ".join(sorted(set(simulated)))
         yield f"{section}: {len(simulated)} of {len(kinds)} evaluated images are simulated ({names})."
     if is_drawn(data):
         yield f"{section}: all images are computer-made phantoms."
 
 
 def _incomplete(results: StudyResults, stages: set[str]) -> tuple[str, ...]:
-    absent = results.trials[(results.trials["state"] != "complete") & results.trials["stage"].isin(stages)]
-    if not len(absent):
+    names = [trial_name(row) for row in results.absent if row["stage"] in stages]
+    if not names:
         return ()
-    names = [trial_name(row) for row in absent.to_dict("records")]
     listed = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
     return (f"Not complete and in no number: {listed}.",)
 
@@ -101,13 +99,9 @@ def cut_off(results: StudyResults, stages: Iterable[str]) -> tuple[str, ...]:
 
     The stages whose networks they start from, or whose predictions they read, are among them.
     """
-    runs, notes, wanted = (
-        results.runs.drop_duplicates("trial_id"),
-        list[str](),
-        _with_ancestors(results, stages),
-    )
-    for stage in filter(wanted.__contains__, results.stages):
-        ended = runs[runs["stage"] == stage]
+    notes, wanted = list[str](), _with_ancestors(results, stages)
+    for stage in filter(wanted.intersection(results.ended).__contains__, results.stages):
+        ended = results.ended[stage]
         cut = ended[ended["stopped_by"] == "max_epochs"]["num_epochs"].astype(int)
         if len(cut):
             epochs = " to ".join(map(str, sorted({cut.min(), cut.max()})))
@@ -147,6 +141,18 @@ def mean_and_deviation(row: pd.Series, unit: str, deviation: str) -> str:
     if row["num_patients"] < MIN_PATIENTS:
         return f"{mean} (n < {MIN_PATIENTS} patients)"
     return mean if pd.isna(row[deviation]) else f"{mean} ± {number(row[deviation], unit)}"
+
+
+def mean_and_deviations(row: Record, unit: str) -> str:
+    """Returns `mean ± SD over repetitions (± SD over images)` of an aggregated row."""
+    mean, over_repetitions, over_images = (
+        number(row[name], unit) for name in ("mean", "sd_repetitions", "sd_images")
+    )
+    if row["num_patients"] < MIN_PATIENTS:
+        return f"{mean} (n < {MIN_PATIENTS} patients)"
+    # A metric of sets of images has none.
+    shown = "" if over_images == ABSENT else f" (± {over_images})"
+    return f"{mean} ± {over_repetitions}{shown}"
 
 
 def undefined(row: pd.Series, metric: Metric) -> str:

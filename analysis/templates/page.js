@@ -3,6 +3,7 @@
 (() => {
   const label = cell => cell.textContent.trim();
   const lines = body => [...body.rows].filter(row => row.querySelector("th[scope=row]"));
+  const group = body => body.querySelector(".group")?.textContent.trim() || "";
 
   // The number that a cell begins with: 0.9312 of "0.9312 ± 0.0123", -1200 of "−1,200 px"; NaN of other text.
   const number = text => {
@@ -31,7 +32,7 @@
     // Lines of a group stay together: groups are ordered by their first line that is shown.
     const sort = () => {
       const first = body => lines(body).find(row => !row.hidden) || lines(body)[0];
-      const ofGroup = body => label(column ? first(body).cells[column] : body.rows[0]);
+      const ofGroup = body => column ? label(first(body).cells[column]) : group(body);
       if (bodies.length > 1) table.append(...sorted(bodies, ofGroup, direction));
       else bodies[0].append(...sorted(rows, row => label(row.cells[column]), direction));
       heads.forEach((head, index) => {
@@ -61,7 +62,7 @@
     input.type = "search";
     filter.append("Filter lines: ", input, count);
     table.parentElement.before(filter);
-    const text = row => `${label(row.parentElement.rows[0])} ${label(row)}`.toLowerCase();
+    const text = row => `${group(row.parentElement)} ${label(row)}`.toLowerCase();
     const texts = new Map(rows.map(row => [row, text(row)]));
     input.addEventListener("input", () => {
       const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -97,6 +98,15 @@
       count.textContent = `${cards.filter(card => !card.hidden).length} of ${cards.length} images`;
     }
   });
+
+  // What has to be scrolled is reached by the keyboard; what is shown whole is no stop on the way.
+  const reach = () => document.querySelectorAll(".scroll").forEach(box => {
+    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+    else box.removeAttribute("tabindex");
+  });
+  addEventListener("resize", reach);
+  addEventListener("load", reach);
+  document.addEventListener("toggle", reach, true);
 
   let closed = [];
   addEventListener("beforeprint", () => {

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,18 @@ class Browser:
         answer = self.call("Runtime.evaluate", **asked)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
+
+    def resize(self, width: int) -> None:
+        """Makes the window so wide (px); below 600, it is a telephone's."""
+        screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+        self.call("Emulation.setDeviceMetricsOverride", **screen)
+
+    def violations(self) -> list[str]:
+        """Returns what of the page breaks a rule of axe-core, each with the first place."""
+        script = distribution("axe-playwright-python").locate_file("axe_playwright_python/axe.min.js")
+        self.call("Runtime.evaluate", expression=Path(str(script)).read_text("utf-8"))
+        found = self.js("axe.run({resultTypes: ['violations']}).then(found => found.violations)")
+        return [f"{each['id']}: {each['help']}: {each['nodes'][0]['html'][:300]}" for each in found]
 
     def press(self, key: str, text: str = "") -> None:
         """Presses a key, as a person without a mouse does."""

@@ -13,6 +13,7 @@ import pytest
 from tests.analysis.browser import PROGRAM, Browser, browser
 from tests.analysis.conftest import STUDY, StudyBuilder
 from xferlab.analysis import write_report
+from xferlab.metrics.claims import Claims, Place
 
 pytestmark = pytest.mark.component
 needs_browser = pytest.mark.skipif(PROGRAM is None, reason="no Chromium is installed here")
@@ -27,7 +28,10 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of a study of three arms that has few figures."""
     folder = tmp_path_factory.mktemp("page")
     arms = {"arms": ("baseline", "frozen", "third"), "repetitions": 2, "images": 15, "noise": 0.05}
-    storage = StudyBuilder(folder / "storage", pixels=False, missing=set(), epochs=2, **arms).write()
+    sides = (Place("frozen", "portable"), Place("baseline", "portable"))
+    claims = Claims("DICE", "portable.hold_out", None, (sides,), declared=False)
+    few = {"pixels": False, "missing": set(), "epochs": 2, "claims": claims}
+    storage = StudyBuilder(folder / "storage", **few, **arms).write()
     return write_report(storage, STUDY, folder / "out").with_name("index.html")
 
 
@@ -40,6 +44,8 @@ def tab(page: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browse
 @pytest.fixture
 def opened(page: Path, tab: Browser) -> Browser:
     tab.complaints.clear()
+    tab.call("Emulation.clearDeviceMetricsOverride")
+    tab.call("Emulation.setEmulatedMedia", media="")
     tab.open(page)
     return tab
 
@@ -156,7 +162,67 @@ def test_print_shows_what_is_folded_and_folds_it_again(opened: Browser) -> None:
 def test_links_lead_somewhere_pictures_load_and_a_telephone_scrolls_only_down(opened: Browser) -> None:
     assert opened.js("[...document.links].every(a => document.getElementById(a.hash.slice(1)))")
     assert opened.js("document.images.length > 3 && [...document.images].every(i => i.naturalWidth > 0)")
-    opened.call("Emulation.setDeviceMetricsOverride", width=400, height=800, deviceScaleFactor=1, mobile=True)
+    opened.resize(400)
     assert opened.js("document.documentElement.scrollWidth") <= 400
-    opened.call("Emulation.clearDeviceMetricsOverride")
+    # A figure keeps the size at which it can be read, 7.2 inches or 3.5, and is scrolled.
+    widths = opened.js("[...document.images].map(i => i.getBoundingClientRect().width)")
+    assert set(map(round, widths)) == {691, 336}
     assert opened.complaints == []
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [1280, 400])
+def test_no_rule_of_accessibility_is_broken(opened: Browser, width: int) -> None:
+    """Contrast, names, order of headings, tables and keyboard, with all that is folded open."""
+    opened.resize(width)
+    opened.js("document.querySelectorAll('details').forEach(each => { each.open = true; })")
+    assert opened.violations() == []
+    opened.js("document.querySelector('.status').style.color = '#bbb'")
+    assert [each.partition(":")[0] for each in opened.violations()] == ["color-contrast"]  # it would be seen
+    assert opened.complaints == []
+
+
+@needs_browser
+def test_what_scrolls_sideways_is_reached_by_the_keyboard_and_nothing_else_is_a_stop(opened: Browser) -> None:
+    boxes = "[...document.querySelectorAll('.scroll')]"
+    stops = f"{boxes}.map(e => [e.tabIndex === 0, e.scrollWidth > e.clientWidth])"
+    for width, some in ((1280, False), (400, True)):
+        opened.resize(width)
+        opened.js("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        found = opened.js(stops)
+        assert all(stop == scrolls for stop, scrolls in found)
+        assert any(stop for stop, _ in found) == some
+
+
+@needs_browser
+def test_a_printed_page_cuts_no_table_and_repeats_its_head(opened: Browser) -> None:
+    opened.js("document.querySelectorAll('details').forEach(each => { each.open = true; })")
+    opened.call("Emulation.setEmulatedMedia", media="print")
+    opened.resize(700)  # A4 less its margins
+    wide = "[...document.querySelectorAll('table, img')].filter(e => e.getBoundingClientRect().right > 700)"
+    assert opened.js(f"{wide}.map(e => e.closest('figure').id)") == []
+    # A head whose words are in a box of their own is blank from the second page on.
+    styles = "[...document.querySelectorAll('thead button')].map(e => getComputedStyle(e).display)"
+    assert set(opened.js(styles)) == {"contents"}
+
+
+@needs_browser
+def test_a_table_without_groups_is_sorted_and_filtered_by_its_lines(opened: Browser) -> None:
+    """Its first line stands where others have the name of a group."""
+    name = opened.js("document.querySelector('figure.table[id$=reached]').id")
+    assert opened.js(f"document.querySelectorAll('#{name} .group').length") == 0
+    lines = LINES.format(f"#{name}")
+    before = opened.js(lines)
+    opened.js(f"document.querySelector('#{name} thead button').click()")
+    opened.js(f"document.querySelector('#{name} thead button').click()")
+    assert opened.js(lines) == sorted(before, reverse=True)
+
+
+def test_a_figure_says_in_words_what_is_drawn(page: Path) -> None:
+    texts = re.findall(r"<img [^>]*alt='([^']*)'", page.read_text("utf-8"))
+    assert len(texts) > 3
+    arms = next(text for text in texts if "difference to baseline" in text)
+    assert arms == (
+        "Drawing with Dice; Dice, difference to baseline; baseline; frozen; third; Mean; "
+        "SD over repetitions; SD over images; 95 % CI."
+    )

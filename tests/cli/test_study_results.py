@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Command
-from tests.studies import TINY, write_study
+from tests.studies import ONE_TRIAL, TINY, recorded, write_study
 from tests.tracking.wandb_files import OfflineRun, offline_runs
 
 pytestmark = pytest.mark.component
@@ -117,3 +117,22 @@ def holds_the_verdict_of_the_report(folder: Path, of_study: OfflineRun) -> None:
     assert line["words"] in sentence
     found = sentence.partition(" No claim")[0]
     assert found in (folder / "report" / "report.md").read_text()
+
+
+def broken(*arguments: Any, **named: Any) -> Any:
+    raise ValueError("numbers that nobody thought of")
+
+
+def test_what_cannot_be_summed_up_or_drawn_fails_no_trial_and_no_study(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = ("run", write_study(tmp_path, **ONE_TRIAL), "--executor", "in-process", "--storage")
+    command(*run, "without", code=0)
+    study = write_study(tmp_path, **ONE_TRIAL, tracking=STUDY["tracking"])
+    with monkeypatch.context() as patched:
+        patched.setattr("xferlab.trial.headline.trial_summary", broken)
+        patched.setattr("xferlab.cli.mirror.study_results", broken)
+        said = command(*run, "with", code=0)
+    assert said.err.count("warning: W&B lacks") == 1
+    assert recorded(tmp_path / "with") == recorded(tmp_path / "without")
+    assert "2 written, 0 were there" in command("mirror", study, "--storage", "with", code=0).out

@@ -15,10 +15,13 @@ from sklearn.metrics import roc_auc_score
 
 from tests.end_to_end.test_kills import SEED, killed_until_complete
 from tests.studies import TINY, noise, recorded, undisturbed, write_study
+from tests.tracking.wandb_files import OfflineRun, offline_runs
 from xferlab.analysis import load_study
+from xferlab.analysis.aggregation import aggregate
 from xferlab.cli.main import main
 
 NAMES = ("covid19", "normal")
+TRACKING = {"wandb": {"project": "mine", "mode": "offline"}}
 
 
 def fields(**changes: Any) -> dict[str, Any]:
@@ -59,7 +62,7 @@ def fields(**changes: Any) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("classified")
-    path = write_study(folder, **fields(features={"on": "chests.hold_out", "cases": 4}))
+    path = write_study(folder, **fields(features={"on": "chests.hold_out", "cases": 4}, tracking=TRACKING))
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("XFERLAB_CACHE", str(folder / "cache"))
         patched.chdir(folder)
@@ -93,6 +96,30 @@ def test_a_report_has_classes_heat_and_what_objects_cost(
     for text in ("Sensitivity, covid19", "AUC (macro)", "where the network looks, stage kinds", "cable"):
         assert text in page
     assert list((tmp_path / "figures").glob("*heat_kinds_on_chests_hold_out.png"))
+
+
+@pytest.mark.component
+def test_wandb_has_the_metrics_of_sets_of_the_report_and_who_predicts_for_whom(
+    study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of_kind: dict[str, list[OfflineRun]] = {}
+    for run in offline_runs(study.parent / "cache" / "wandb"):
+        of_kind.setdefault(run.run.job_type, []).append(run)
+    made = {stage: {name for run in runs for name in run.made} for stage, runs in of_kind.items()}
+    assert all(run.taken == [] for run in of_kind["lungs"] + of_kind["filter"])
+    for run in of_kind["kinds"]:
+        (start, masks) = run.taken  # the network that filters is also the one that the training starts from
+        assert start in made["filter"]
+        assert masks in made["lungs"]
+    rows = aggregate(load_study(study.parent / "results", "tiny").cases)
+    rows = rows.set_index(["arm", "stage", "part", "pathology", "metric"])["mean"]
+    for metric in ("AUROC", "AUROC_covid19", "BALANCED_ACCURACY", "F1_SCORE_normal"):
+        inside = [run for run in of_kind["kinds"] if run.run.run_group == "inside/kinds"]
+        values = [run.summary[f"chests.hold_out/{metric}"] for run in inside]
+        assert np.mean(values) == pytest.approx(rows["inside", "kinds", "hold_out", "all", metric])
+    monkeypatch.setenv("XFERLAB_CACHE", str(study.parent / "cache"))
+    assert main(["mirror", str(study), "--storage", str(study.parent / "results")]) == 0
+    assert "0 written, 11 were there" in capsys.readouterr().out
 
 
 @pytest.mark.component

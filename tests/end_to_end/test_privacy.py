@@ -81,8 +81,9 @@ def run_all(command: Command, folder: Path, *, shareable: bool) -> tuple[dict[st
         command("report", study, *storage, "--out", folder / "report"),
         command("status", study, *storage),
         command("plan", study, *storage, "--json"),
+        command("dashboard", study, *storage, "--output", folder / "report" / "pages.json"),
     ]
-    assert [one.code for one in said] == [0, 0, 0, 0], said
+    assert [one.code for one in said] == [0, 0, 0, 0, 0], said
     written = [folder / "storage", folder / "report", folder / "cache" / "wandb"]
     assert all(any(one.rglob("*")) for one in written), "the test would prove nothing"
     # What is wrong with the data is told on the terminal, by name, to who has the data.

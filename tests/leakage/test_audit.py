@@ -173,16 +173,17 @@ def test_images_alike_but_in_their_detail_are_left_apart_and_dark_slices_are_nob
     pack: Pack, index: Any
 ) -> None:
     rng, dark = np.random.default_rng(0), np.zeros((SIZE_PX, SIZE_PX), np.uint8)
-    smooth = np.asarray(chest(9).resize((64, 64)).resize((16, 16)).resize((64, 64)))
+    smooth = np.asarray(chest(9).resize((256, 256)))
     dark[40:60, 40:60] = chest(9).crop((40, 40, 60, 60))
     for letter in "ab":
-        pixels = np.clip(smooth + rng.normal(0.0, 9.0, (64, 64)), 0, 255)
+        pixels = np.clip(smooth + rng.normal(0.0, 9.0, smooth.shape), 0, 255)
         pack.show(letter, Image.fromarray(pixels.astype(np.uint8)))
         pack.show(f"dark-{letter}", Image.fromarray(dark))
     audit = index().audit
     (near,) = audit.near
     assert audit.persons == {}
-    assert near.startswith("images/b.png (pb) and images/a.png (pa): correlation 0.994, detail 0.2")
+    assert near.startswith("images/a.png (pa) and images/b.png (pb): half of their detail correlates by 0.8")
+    assert near.endswith("or more, the best quarter by 0.88")
 
 
 def more(tmp_path: Path, **images: Image.Image) -> tuple[Pack, dict[str, Any]]:

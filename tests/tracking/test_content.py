@@ -6,14 +6,11 @@ import struct
 import zlib
 from dataclasses import replace
 
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.records.stored import TRIAL
 from tests.tracking.mirror_cases import NAME, PATIENT, arrays, epochs, spec
-from xferlab.records.schema import CASES_SCHEMA
 from xferlab.tracking.content import (
     RunOrder,
     content_sha256,
@@ -21,7 +18,6 @@ from xferlab.tracking.content import (
     pixel_row,
     run_config,
     run_tags,
-    trial_summary,
     withheld_notes,
 )
 from xferlab.tracking.mirrored_run import MirroredRun, continues, frames, same
@@ -67,30 +63,6 @@ def test_only_private_sections_of_a_joint_set_are_named_as_withheld():
         "Images and the names of cases of mine are withheld"
     )
     assert withheld_notes(data, ["open.test"]) == ""
-
-
-def test_the_headline_is_also_given_by_pathology_of_the_cases_that_passed_the_gate():
-    lines = [
-        # case, pathology, device, metric, value
-        ("a", "normal", "", "DICE", 0.2), ("b", "normal", "", "DICE", 0.6),
-        ("c", "covid19", "", "DICE", 1.0),
-        ("d", "covid19", "", "DICE", 0.0), ("d", "covid19", "", "passed", 0.0),
-        ("a", "normal", "", "AUC", 0.5),
-        ("e", "normal", "portable", "DICE", 0.4), ("f", "all", "", "OTHER", 7.0),
-    ]  # fmt: skip
-    case, pathology, simulated, metric, value = zip(*lines, strict=True)
-    columns = {"case": case, "name": case, "patient": case, "pathology": pathology, "simulated": simulated}
-    table = pa.table({**columns, "metric": metric, "value": value}, schema=CASES_SCHEMA)
-    values = trial_summary(TRIAL, {"x.test": table}, headline="DICE")
-    assert {name: values[name] for name in values if "DICE" in name} == pytest.approx(
-        {
-            "x.test/DICE": (0.2 + 0.6 + 1.0) / 3, "x.test/portable/DICE": 0.4,
-            "x.test/DICE/normal": 0.4, "x.test/DICE/covid19": 1.0, "x.test/portable/DICE/normal": 0.4,
-        }
-    )  # fmt: skip
-    assert not any(name.startswith("x.test/AUC/") for name in values)
-    of_none = trial_summary(TRIAL, {"x.test": table}, headline="OTHER")
-    assert [name for name in of_none if "OTHER" in name] == ["x.test/OTHER"]  # images without a pathology
 
 
 @pytest.mark.parametrize("value", [False, None, "true", 1, {}])

@@ -7,7 +7,16 @@ from dataclasses import replace
 
 import pytest
 
-from tests.tracking.mirror_cases import LAST, epochs, mirrored, spec, store_plan, wandb_settings
+from tests.tracking.mirror_cases import (
+    LAST,
+    epochs,
+    mirrored,
+    spec,
+    store_plan,
+    store_trial,
+    wandb_settings,
+)
+from xferlab.plan.spec import Input
 from xferlab.records.reader import read_trial
 from xferlab.records.writer import write_trial
 from xferlab.tracking import StudyContent, alert_study, mirror_study, rebuild
@@ -103,14 +112,28 @@ def test_an_alert_that_cannot_be_sent_says_why(server, store, tmp_path, monkeypa
     assert "no plan of study" in alert_study(store, replace(notice, study="other"), directory=tmp_path)
 
 
-def test_wandb_is_told_which_run_made_and_which_took_weights(server, store, tmp_path):
-    record = replace(read_trial(store, spec().trial_id), started_from="d" * 64, weights_sha256="b" * 64)
-    write_trial(store, record)
-    assert mirror_study(store, "covid", directory=tmp_path, mode="online").failed == {}
-    donor, made = (f"weights-{letter * 16}" for letter in "db")
+@pytest.mark.parametrize("mode", ["online", "offline"])
+def test_wandb_is_told_which_run_made_and_which_took_weights(server, store, tmp_path, mode):
+    producer = replace(spec(seed=7), inputs=())
+    taking = replace(spec(), inputs=(*spec().inputs, Input("masks", (producer.trial_id,), threshold=0.5)))
+    for trial, started_from, made in ((producer, None, "a" * 64), (taking, "d" * 64, "b" * 64)):
+        store_trial(store, trial)
+        record = read_trial(store, trial.trial_id)
+        write_trial(store, replace(record, started_from=started_from, weights_sha256=made))
+    store_plan(store, [producer, taking])
+    assert mirror_study(store, "covid", directory=tmp_path, mode=mode).failed == {}
+    if mode == "offline":
+        assert server.models == []
+        sync(tmp_path)
+    donor, made, masks = (f"weights-{letter * 16}" for letter in "dba")
     run = spec().trial_id
-    assert sorted(server.models) == [
-        ("logged", "", donor),  # no run claims to have made what it took
-        ("logged", run, made),
-        ("taken", run, donor),
-    ]
+    assert sorted(server.models) == sorted(
+        [
+            ("logged", "", masks),  # no run claims to have made what it took
+            ("logged", "", donor),
+            ("logged", run, made),
+            ("logged", producer.trial_id, masks),
+            ("taken", run, masks),
+            ("taken", run, donor),
+        ]
+    )

@@ -21,10 +21,11 @@ from tests.tracking.mirror_cases import (
 )
 from tests.tracking.wandb_files import all_bytes, offline_runs
 from xferlab.errors import RecordError, UsageError
+from xferlab.plan.spec import Input
 from xferlab.records import codec, layout
 from xferlab.records.reader import read_trial
 from xferlab.records.writer import write_trial
-from xferlab.tracking import StudyContent, mirror_study
+from xferlab.tracking import Headline, StudyContent, mirror_study
 
 AGGREGATE = [
     {"arm": "baseline", "stage": "general", "metric": "dice", "mean": 0.75, "sd": math.nan, "n": 1},
@@ -37,13 +38,13 @@ CURVES = [
 DOT = BytesIO()
 PIL.Image.new("RGB", (3, 2), "red").save(DOT, "png")
 RESULTS = StudyContent(
-    headlines={"segmentation": "DICE"},
+    headline=lambda spec: Headline("DICE"),
     summary={"trials_complete": 2},
     tables={"aggregate": AGGREGATE},
     epochs=CURVES,
     figures={"arms": ("arms at a glance", DOT.getvalue())},
 )
-NO_RUN = StudyContent(headlines=RESULTS.headlines)
+NO_RUN = StudyContent(headline=RESULTS.headline)
 
 
 @pytest.mark.component
@@ -129,14 +130,20 @@ def test_images_come_and_go_with_the_word_of_the_plan(empty, tmp_path):
 
 
 @pytest.mark.component
-def test_a_child_takes_what_its_parents_made_and_only_digests_leave(empty, tmp_path):
-    parent, child, scratch = spec(seed=1), spec(seed=2), spec(seed=3)
-    store_plan(empty, [parent, child, scratch])
-    of_donor, of_parent, of_child = (letter * 64 for letter in "dab")
+def test_a_trial_takes_what_its_parents_and_those_who_predict_for_it_made_and_only_digests_leave(
+    empty, tmp_path
+):
+    parent, masks, child = spec(seed=1), spec(seed=2), spec(seed=3)
+    predicted = Input("masks", (masks.trial_id,), names=("lungs",), places=(0,), threshold=0.5)
+    gate = Input("gate", (parent.trial_id,), names=("frontal",), places=(0,))
+    child = replace(child, inputs=(*child.inputs, predicted, gate))
+    parent, masks = (replace(one, inputs=()) for one in (parent, masks))
+    store_plan(empty, [parent, masks, child])
+    of_donor, of_parent, of_masks, of_child = (letter * 64 for letter in "dabc")
     for one, started_from, made in (
         (parent, of_donor, of_parent),
+        (masks, None, of_masks),
         (child, parent.trial_id, of_child),
-        (scratch, None, "c" * 64),
     ):
         store_trial(empty, one)
         record = read_trial(empty, one.trial_id)
@@ -144,11 +151,11 @@ def test_a_child_takes_what_its_parents_made_and_only_digests_leave(empty, tmp_p
     folder = tmp_path / "mirror"
     assert mirror_study(empty, "covid", directory=folder).failed == {}
     runs = {run.run.run_id: run for run in offline_runs(folder)}
-    names = {digest: f"weights-{digest[:16]}" for digest in (of_donor, of_parent, of_child)}
-    first, second = runs[parent.trial_id], runs[child.trial_id]
+    names = {digest: f"weights-{digest[:16]}" for digest in (of_donor, of_parent, of_masks, of_child)}
+    first, second, third = (runs[one.trial_id] for one in (parent, masks, child))
     assert (first.taken, first.made) == ([names[of_donor]], [names[of_parent]])
-    assert (second.taken, second.made) == ([names[of_parent]], [names[of_child]])
-    assert runs[scratch.trial_id].taken == []
+    assert (second.taken, second.made) == ([], [names[of_masks]])
+    assert (third.taken, third.made) == ([names[of_parent], names[of_masks]], [names[of_child]])
     assert not list(folder.rglob("*.safetensors"))
 
 
@@ -159,6 +166,7 @@ def test_a_trial_that_was_mirrored_whole_is_left_alone(empty, tmp_path):
     store_plan(empty, [one])
     folder = tmp_path / "mirror"
     final = {"best_epoch": 3, "best_score": 0.5, "num_epochs": 3}
+    final["training_hours"] = sum(result.train_s + result.validation_s for result in epochs(1, 3)) / 3600
     final |= {"lungs.test/DICE": 0.75, "lungs.test/AUC": 0.75, "lungs.test/DICE/covid19": 0.75}
     mirrored(one, folder, epochs(1, 3), summary=final, images=6)
     assert mirror_study(empty, "covid", directory=folder, results=NO_RUN).present == [one.trial_id]

@@ -23,6 +23,8 @@ class OfflineRun:
     exit_code: int | None = None
     made: list[str] = field(default_factory=list)
     taken: list[str] = field(default_factory=list)
+    stored: dict[str, Path] = field(default_factory=dict)
+    """The files of tables, which `wandb sync` uploads, by their names."""
 
     @property
     def epochs(self) -> list[int]:
@@ -48,6 +50,9 @@ def read_offline(path: Path) -> OfflineRun:
             result.summary.update(decoded(record.summary.update))
         elif record.HasField("artifact") and record.artifact.type == "model":
             (result.taken if record.artifact.use_after_commit else result.made).append(record.artifact.name)
+        elif record.HasField("artifact"):
+            contents = record.artifact.manifest.contents
+            result.stored |= {entry.path: Path(entry.local_path) for entry in contents}
         elif record.HasField("exit"):
             result.exit_code = record.exit.exit_code
     return result

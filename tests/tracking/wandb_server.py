@@ -132,6 +132,8 @@ class Server(Closable):
         runs: What it was told.
         models: What was said of artifacts that are models: `logged` or `taken`, run, name.
         alerts: Run, title and text of each message for people.
+        views: Workspaces and reports by their type and name, as they were sent.
+        project: Whether the project exists.
         fault: One of `FAULTS`, or None.
         break_on: (bytes, fault): it gets that fault with the first request that holds these bytes.
         refused: Number of requests that met a fault.
@@ -144,6 +146,8 @@ class Server(Closable):
         self.asked: list[str] = []
         self.models: list[tuple[str, str, str]] = []
         self.alerts: list[tuple[str, str, str]] = []
+        self.views: dict[tuple[str, str], dict[str, Any]] = {}
+        self.project = True
         self.fault: str | None = None
         self.break_on: tuple[bytes, str] | None = None
         self.refused = 0
@@ -170,6 +174,10 @@ class Server(Closable):
         if "notifyScriptableRunAlert" in query:
             self.alerts.append((given["runName"], given["title"], given["text"]))
             return {"notifyScriptableRunAlert": {"success": True}}
+        if "upsertView" in query:
+            return {"upsertView": {"view": self._view(given), "inserted": not given["id"]}}
+        if "allViews" in query or "runCount" in query:
+            return {"project": self._project(given) if self.project else None}
         if "rtifact" in query:
             return self._artifact(query, given.get("input") or given)
         run = self.runs.get(given.get("name") or given.get("run") or "")
@@ -199,6 +207,26 @@ class Server(Closable):
             "commitArtifact": {"artifact": {"id": name, "digest": "d"}},
             "useArtifact": {"artifact": artifact},
         }
+
+    def _view(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Stores a page. As at W&B, only an id finds one that is there: without one there is another."""
+        key = (given["type"], given["name"])
+        number = len(self.views) if not given["id"] else int(given["id"].removeprefix("view-"))
+        if not given["id"] and key in self.views:
+            key = (given["type"], f"{given['name']}-{number}")
+        self.views[key] = {**given, "id": f"view-{number}", "name": key[1]}
+        return self.views[key]
+
+    def _project(self, given: dict[str, Any]) -> dict[str, Any]:
+        nodes = [
+            {"id": view["id"], "name": view["name"]}
+            for (kind, name), view in self.views.items()
+            if (kind, name) == (given.get("type"), given.get("name"))
+        ]
+        tags = [each["tags"] for each in json.loads(given.get("filters") or "{}").get("$and", ())]
+        shown = [run for run in self.runs.values() if set(tags) <= set(run.tags)]
+        edges = [{"node": node} for node in nodes]
+        return {"internalId": "p-7", "allViews": {"edges": edges}, "runCount": len(shown)}
 
     def _upsert(self, given: dict[str, Any]) -> dict[str, Any]:
         name = given.get("name") or given["id"].removeprefix("storage-")

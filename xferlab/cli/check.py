@@ -55,7 +55,8 @@ def _of_plan(session: Session) -> Iterator[Problem]:
         plan, audit = session.plan(), session.index.audit
         if audit.near:
             print(
-                f"{len(audit.near)} pairs of images of different patients are nearly equal; they stay apart:"
+                f"{len(audit.near)} pairs of images of different patients look much alike. They stay apart;"
+                " see whether they show one person twice:"
             )
             print(*(f"  {pair}" for pair in audit.near[:SHOWN_PAIRS]), sep="\n")
             if len(audit.near) > SHOWN_PAIRS:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from xferlab.cli.session import Session
 from xferlab.errors import RecordError, UsageError
-from xferlab.plan.changes import differing
+from xferlab.plan.identity import differing
 from xferlab.plan.plan import Plan
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import layout, reader

@@ -18,7 +18,7 @@ from xferlab.errors import ClusterLostError, ProblemsError, StorageLostError, Xf
 COMPLETE, INCOMPLETE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 REQUEUE = os.EX_TEMPFAIL
 """Ended early from outside (SIGTERM, a lost cluster or storage): the same command continues (75)."""
-WORKING = ("run", "tune", "report", "mirror", "predict")
+WORKING = ("run", "tune", "report", "mirror", "dashboard", "predict")
 """Verbs that do more than print: they do not wait for a reader that has stopped."""
 
 

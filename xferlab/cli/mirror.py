@@ -14,7 +14,7 @@ from xferlab.cli.session import Session
 from xferlab.cli.study_results import study_results
 from xferlab.data.cache import check_cache
 from xferlab.errors import XferlabError
-from xferlab.tracking import complete_study, mirror_study, unmirrored
+from xferlab.tracking import FAILURES, complete_study, mirror_study, unmirrored
 
 COMPLETE_WITHIN_S = {"offline": 60.0, "online": 20.0}
 """Longest time that a run spends on W&B after its last trial."""
@@ -72,8 +72,8 @@ def complete(session: Session, alert: tuple[str, str] | None = None) -> str:
             within_s=COMPLETE_WITHIN_S[tracking.mode],
         )
         lacking = {**dict.fromkeys(report.not_tried, "not tried for lack of time"), **report.failed}
-    except XferlabError as error:
-        lacking = {study: str(error)}
+    except FAILURES as error:
+        lacking = {study: str(error) if isinstance(error, XferlabError) else repr(error)}
     trials = unmirrored(session.store, study)
     if not trials and not lacking:
         return ""

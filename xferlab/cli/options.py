@@ -131,6 +131,9 @@ class ReportOptions(StudyOptions):
     """Of `report`."""
 
     out: str | None = _option(metavar="DIR", help="folder of the report; default: ./reports/<study>")
+    compare: str | None = _option(
+        metavar="STUDY|STORAGE", help="show another study, or another version of this one, beside this one"
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -138,6 +141,21 @@ class MirrorOptions(StudyOptions):
     """Of `mirror`."""
 
     mode: str | None = _option(choices=("online", "offline"), help="in place of the study's")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class DashboardOptions(StudyOptions):
+    """Of `dashboard`."""
+
+    entity: str | None = _option(metavar="E", help="team or user in place of the study's")
+    project: str | None = _option(metavar="P", help="project in place of the study's")
+    name: str | None = _option(
+        metavar="TITLE",
+        help="title of the pages; another title makes further pages; default: the study's name",
+    )
+    output: str | None = _option(
+        metavar="FILE", help="write what would be sent as JSON, and send nothing; takes no key"
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -197,6 +215,7 @@ VERBS: dict[str, tuple[type[Options], str]] = {
         "search hyperparameters of one stage and write the winner as an arm; running again continues",
     ),
     "mirror": (MirrorOptions, "add to Weights & Biases what is missing there"),
+    "dashboard": (DashboardOptions, "make a workspace and a report of a study in Weights & Biases"),
     "predict": (PredictOptions, "predict images with the weights of a trial or a file"),
     "prune": (PruneOptions, "list what a storage holds and no study's last plan names; --yes deletes it"),
     "schema": (Options, "print the JSON Schema of study files, for editors"),

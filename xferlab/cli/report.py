@@ -5,12 +5,22 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from shlex import quote
+from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 
 from xferlab.cli.last_plan import compare
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import ReportOptions
+from xferlab.cli.session import Session
+from xferlab.errors import RecordError, UsageError, suggest
+from xferlab.records.layout import STUDIES, StudyFiles
+from xferlab.records.store import Store
+from xferlab.study.load import load
+
+if TYPE_CHECKING:  # pandas takes a while to import
+    from xferlab.analysis.results import StudyResults
 
 
 def run(options: ReportOptions) -> int:
@@ -23,19 +33,66 @@ def run(options: ReportOptions) -> int:
     now.print_remarks()
     session = now.session
     problems: list[str] = []
-    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    with console.status("reading records", spinner="line") as status:
+    with Console(stderr=True).status("reading records", spinner="line") as progress:  # nothing in a pipe
         from xferlab.analysis import write_report
 
+        other = other_results(options.compare, session) if options.compare else None
         path = write_report(
             session.store.location,
             session.study,
             Path(options.out or Path("reports") / session.study),
-            echo=status.update if console.is_terminal else console.print,
+            echo=lambda line: progress.update(escape(line)),
             fail=problems.append,
             remarks=now.remarks(quote(session.loaded.path.name)),
+            other=other,
         )
     print(path)
     for problem in problems:
         print(problem, file=sys.stderr)
-    return COMPLETE if now.is_complete() and not problems else INCOMPLETE
+    if now.is_complete():
+        return INCOMPLETE if problems else COMPLETE
+    print(f"not all trials are complete; `xferlab status {session.words}` lists them", file=sys.stderr)
+    return INCOMPLETE
+
+
+def other_results(given: str, session: Session) -> StudyResults:
+    """Returns the results of the study that `--compare` names: by its file, or by a storage that holds it.
+
+    Of a storage with several studies, it is the one of the same name as the report's.
+
+    Raises:
+        UsageError: There is no such file or storage, it holds no such study, or it is the report's own one.
+        XferlabError: The file, the plan or the storage cannot be read.
+    """
+    from xferlab.analysis.loading import load_study
+
+    store, name = _other_study(given, session)
+    if (store.location, name) == (session.store.location, session.study):
+        raise UsageError(
+            f"--compare {given}: this is study {name!r} in {store.shown}, the one that the report is of; "
+            "give another study file, or a storage with other results"
+        )
+    try:
+        return load_study(store.location, name)
+    except RecordError as error:
+        raise RecordError(f"--compare {given}: {error}") from error
+
+
+def _other_study(given: str, session: Session) -> tuple[Store, str]:
+    """Returns the storage and the name of another study."""
+    if Path(given).is_file():
+        loaded = load(given)
+        return Store.open(loaded.base.storage), loaded.base.study
+    store = Store.open(given)
+    studies = [each for each in store.list(STUDIES) if store.exists(StudyFiles(each).plan)]
+    if not studies:
+        raise UsageError(
+            f"--compare {given}: there is no such study file, and no study has run in a storage of that "
+            "name; accepted: a study file, or a folder or URI in which a study has run"
+        )
+    if session.study in studies or len(studies) == 1:
+        return store, session.study if session.study in studies else studies[0]
+    raise UsageError(
+        f"--compare {given}: this storage holds no study {session.study!r} (studies here: "
+        f"{', '.join(studies)}); give the file of the one that is meant.{suggest(session.study, studies)}"
+    )

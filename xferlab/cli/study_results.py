@@ -5,12 +5,13 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xferlab.cli.session import Session
-from xferlab.tasks import registry
 from xferlab.tracking import StudyContent
+from xferlab.trial.headline import headline_of
 
 if TYPE_CHECKING:  # matplotlib and pandas take a second to import
     import pandas as pd
@@ -21,7 +22,7 @@ if TYPE_CHECKING:  # matplotlib and pandas take a second to import
 
 
 def study_results(session: Session, alert: tuple[str, str] | None = None) -> StudyContent:
-    """Returns the results of a study: the numbers, the verdicts and the figure of all arms of its report.
+    """Returns the results of a study: the numbers, the verdicts and the figures of its report.
 
     Args:
         session: The study.
@@ -39,18 +40,13 @@ def study_results(session: Session, alert: tuple[str, str] | None = None) -> Stu
     found = verdicts_of(contents)
     tables = {"aggregate": _aggregate(contents)}
     return StudyContent(
-        headlines=headlines(),
+        headline=headline_of,
         summary={**_counts(results), **(_claimed(contents, found) if found else {})},
         tables=tables | ({"contrasts": _contrasts(contents, found)} if found else {}),
         epochs=tuple(_curves(results)),
         figures=dict(_figures(contents)),
         alert=alert,
     )
-
-
-def headlines() -> dict[str, str]:
-    """Returns the metric of each task that the runs of its trials also hold by pathology."""
-    return {name: registry.task(name).headline for name in registry.names()}
 
 
 def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -124,10 +120,15 @@ def _band(history: pd.DataFrame, column: str) -> Iterator[tuple[int, float, floa
 
 
 def _figures(contents: Contents) -> Iterator[tuple[str, tuple[str, bytes]]]:
-    """Yields the figures of all arms, without those that cannot be written for lack of disk space."""
-    from xferlab.analysis.figures.comparisons import arms_pictures
-    from xferlab.analysis.figures.style import save
+    """Yields the report's figures of results, which show no patient: arms, before and after, classes.
 
-    for picture in arms_pictures(contents):
+    Those that cannot be written for lack of disk space are left out.
+    """
+    from xferlab.analysis.figures.before_after import before_after_pictures
+    from xferlab.analysis.figures.classes import class_pictures
+    from xferlab.analysis.figures.comparisons import arms_pictures
+    from xferlab.analysis.figures.files import save
+
+    for picture in chain(arms_pictures(contents), before_after_pictures(contents), class_pictures(contents)):
         with suppress(OSError), tempfile.TemporaryDirectory() as folder:
             yield picture.name, (picture.title, save(picture, Path(folder))[0].read_bytes())

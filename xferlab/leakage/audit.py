@@ -64,7 +64,7 @@ class Audit:
         persons: Patient id -> the id of the person, for patients that are joined.
         warnings: One for each person who is joined by images, and one for all who are joined by ids.
         summary: What a reader of the results should know; it names nobody.
-        near: The pairs that correlate and were left apart because they differ in detail, for `check`.
+        near: The pairs that look alike and were left apart because they differ in detail, for `check`.
         unusable: Case digest -> why its image or mask cannot be used.
     """
 
@@ -143,7 +143,7 @@ def audit(sections: Sequence[Audited], *, memo_dir: Path, progress: Progress | N
         persons,
         warnings=tuple(warnings),
         summary=tuple(_summary(evidence, number) for evidence, number in numbers.items() if number),
-        near=tuple(report.pair(pair) for pair in pairs if not pair.one_exposure),
+        near=tuple(report.pair(pair) for pair in sorted(pairs, key=_best_first) if not pair.one_exposure),
         unusable={digest: error.problems for digest, error in failures.items()},
     )
 
@@ -207,6 +207,10 @@ def _summary(evidence: str, number: int) -> Problem:
     )
 
 
+def _best_first(pair: Pair[Member]) -> tuple[float, Member, Member]:
+    return -pair.detail, pair.first, pair.second
+
+
 def _patients(pair: Pair[Member]) -> tuple[str, str]:
     return pair.first.patient, pair.second.patient
 
@@ -236,7 +240,10 @@ class _Report:
 
     def pair(self, pair: Pair[Member]) -> str:
         """One pair with its figures."""
-        return f"{self._named(pair)}: correlation {pair.correlation:.3f}, detail {pair.detail:.3f}"
+        return (
+            f"{self._named(pair)}: half of their detail correlates by {pair.agreement:.2f} or more,"
+            f" the best quarter by {pair.detail:.2f}"
+        )
 
     def warning(self, pairs: Sequence[Pair[Member]], person: str) -> Problem:
         """What is said where patients are joined."""
@@ -294,9 +301,9 @@ class _Report:
         return ", ".join(f"data.{name}" for name, has in self._patients.items() if not has.isdisjoint(ids))
 
     def _shown(self, pairs: Sequence[Pair[Member]]) -> str:
-        best = sorted(pairs, key=lambda pair: (-pair.correlation, pair.first, pair.second))
+        best = sorted(pairs, key=_best_first)
         return _first(
-            [f"{self._named(pair)} show one exposure (correlation {pair.correlation:.3f})" for pair in best],
+            [f"{self._named(pair)} show one exposure (correlation {pair.detail:.3f})" for pair in best],
             " pairs",
         )
 

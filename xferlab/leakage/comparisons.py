@@ -11,26 +11,24 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from xferlab.cohort import Case
 from xferlab.data.memo import read_json, write_json, write_whole
 from xferlab.data.sources.source import Source
 from xferlab.errors import DataError, FileUnavailableError, attempt
-from xferlab.leakage.image_matching import SIDE_PX, Pair, find_pairs, is_flat
+from xferlab.leakage.image_matching import Pair, find_pairs
+from xferlab.leakage.thumbnails import Grey, is_black, thumbnail
 from xferlab.parallel import Progress, for_each
 
-VERSION = 3
+VERSION = 4
 """Raised when other pairs are found, or thumbnails or their files change; part of the name of the folder.
 
-Thumbnails of version 1 may be of other bytes than their case's digest says; version 2 had many in a file.
+Thumbnails of version 1 may be of other bytes than their case's digest says; version 2 had many in a file;
+those of version 3 are smaller and have borders. A folder of an older version is not read and may be deleted:
+all images are decoded and compared once more.
 """
 
 _TORN = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
-
-Thumbnail = NDArray[np.uint8]
-"""The area averages of an image's first channel, `(64, 64)`."""
 
 
 class Member(NamedTuple):
@@ -63,7 +61,7 @@ class _Comparison(NamedTuple):
 def compare(
     members: Members, *, memo_dir: Path, progress: Progress | None = None
 ) -> tuple[list[Pair[Member]], dict[str, DataError]]:
-    """Returns all pairs of cases of different patients that correlate once they are aligned.
+    """Returns all pairs of cases of different patients that agree in detail once they are aligned.
 
     Also returns, by case digest, why cases cannot be compared: their image or mask cannot be used.
 
@@ -88,18 +86,15 @@ def compare(
     return [Pair(by_key[a], by_key[b], *figures) for a, b, *figures in comparison.pairs], failures
 
 
-def _extended(
-    before: _Comparison, seen: Mapping[str, Member], pixels: Mapping[str, Thumbnail]
-) -> _Comparison:
+def _extended(before: _Comparison, seen: Mapping[str, Member], pixels: Mapping[str, Grey]) -> _Comparison:
     """The pairs among all that were seen, of which some were compared before."""
-    shown = {key: member for key, member in seen.items() if not is_flat(pixels[member.digest])}
+    shown = {key: member for key, member in seen.items() if not is_black(pixels[member.digest])}
     pairs = list(before.pairs)
     if len(shown) > 1:
         keys = list(shown)
         _, patients = np.unique([member.patient for member in shown.values()], return_inverse=True)
         fresh = np.array([key not in before.members for key in keys])
-        stack = np.stack([pixels[member.digest] for member in shown.values()])
-        rows = find_pairs(stack, patients, fresh)
+        rows = find_pairs([pixels[member.digest] for member in shown.values()], patients, fresh)
         pairs += [Pair(keys[first], keys[second], *figures) for first, second, *figures in rows]
     return _Comparison(frozenset(seen), tuple(sorted(pairs)))
 
@@ -131,12 +126,11 @@ def _short_digest(*texts: str) -> str:
 
 def _thumbnails(
     folder: Path, cases: Mapping[str, tuple[Source, Case]], progress: Progress | None = None
-) -> tuple[dict[str, Thumbnail], dict[str, DataError]]:
+) -> tuple[dict[str, Grey], dict[str, DataError]]:
     """Returns the thumbnails of cases, and why others have none: their image or mask cannot be used.
 
-    A thumbnail is `(64, 64)` uint8: the area averages of the image's first channel. Each is a file that is
-    written once, whole. Cases without one are decoded again each time, since another version of a package may
-    read them.
+    A thumbnail is of the image's first channel, in a file that is written once, whole. Cases without one are
+    decoded again each time, since another version of a package may read them.
 
     Args:
         folder: Where they are kept.
@@ -152,21 +146,20 @@ def _thumbnails(
     return {digest: result for digest, result in results.items() if isinstance(result, np.ndarray)}, failures
 
 
-def _stored(folder: Path, digest: str) -> Thumbnail | DataError | None:
+def _stored(folder: Path, digest: str) -> Grey | DataError | None:
     with suppress(*_TORN), open(_thumbnail_path(folder, digest), "rb") as opened, np.load(opened) as file:
-        pixels: Thumbnail = file["pixels"]
+        pixels: Grey = file["pixels"]
         return pixels
     return None
 
 
-def _drawn(folder: Path, source: Source, case: Case) -> Thumbnail | DataError:
+def _drawn(folder: Path, source: Source, case: Case) -> Grey | DataError:
     decoded = attempt(source.decode, case)
     if isinstance(decoded, FileUnavailableError):
         raise decoded  # another day it can be read: the splits must not depend on the day
     if isinstance(decoded, DataError):
         return decoded
-    grey = Image.fromarray(np.ascontiguousarray(np.atleast_3d(decoded.image)[..., 0]))
-    pixels = np.asarray(grey.resize((SIDE_PX, SIDE_PX), Image.Resampling.BOX))
+    pixels = thumbnail(np.ascontiguousarray(np.atleast_3d(decoded.image)[..., 0]))
     with suppress(OSError):  # a folder that cannot be written costs time later, no more
         write_whole(_thumbnail_path(folder, case.digest), lambda file: np.savez(file, pixels=pixels))
     return pixels

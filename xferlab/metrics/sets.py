@@ -6,7 +6,7 @@ often each case counts in each of W sets, so that a jackknife of all repetitions
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xferlab.metrics.calibration import NUM_BINS
+from xferlab.metrics.metric import Metric
 
 Floats = NDArray[np.float64]
 MACRO = "macro"
@@ -232,6 +233,41 @@ FUNCTIONS: Mapping[str, SetFunction] = {
     "sensitivity": SetFunction(counts, sensitivity),
     "specificity": SetFunction(counts, specificity),
 }
+
+
+def terms_of(metrics: Iterable[Metric], known: Collection[str]) -> Iterator[tuple[Metric, list[Metric]]]:
+    """Yields each metric of sets with those whose mean it is: itself, or of one over all classes theirs.
+
+    Args:
+        metrics: Metrics, of sets and of cases.
+        known: The names of the values that cases have; what lacks some is left out.
+    """
+    metrics = list(metrics)
+    computed = [metric for metric in metrics if metric.made_of and set(metric.made_of) <= set(known)]
+    for metric in metrics:
+        if metric.computed_by == MACRO:
+            terms = [each for each in computed if each.of and each.whole == metric.name]
+        else:
+            terms = [metric] if metric in computed else []
+        if terms:
+            yield metric, terms
+
+
+def values_of(metrics: Iterable[Metric], values: Mapping[str, Floats]) -> dict[str, float]:
+    """Returns the metrics of one set of cases by name.
+
+    Args:
+        metrics: Metrics, of sets and of cases.
+        values: The values of the N cases by name, (N,); a case with an undefined one that a metric is made
+            of is left out of it.
+    """
+    found = {}
+    for metric, terms in terms_of(metrics, values):
+        parts = [values[name] for term in terms for name in term.made_of]
+        kept = ~np.isnan(np.stack(parts)).any(axis=0)
+        each = [FUNCTIONS[term.computed_by](*(values[name][kept] for name in term.made_of)) for term in terms]
+        found[metric.name] = float(np.mean(each))
+    return found
 
 
 def _ratio(part: Floats, whole: Floats) -> Floats:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from xferlab.phantoms.fields import (
     Field,
@@ -279,7 +279,7 @@ def _record(rng: np.random.Generator, head: Head, signal: NDArray[np.float32]) -
     for channel, gain in enumerate(head.gains):
         bias = 1 + 0.07 * noise(rng, 2, size_px)
         texture = 1 + 0.035 * octaves(rng, 24, 3, size_px)
-        blurred = ndimage.gaussian_filter(signal[..., channel] * texture, 0.0026 * size_px)
+        blurred = scipy.ndimage.gaussian_filter(signal[..., channel] * texture, 0.0026 * size_px)
         voxels = blurred * bias * np.float32(gain)
         grain = np.float32(0.014 * min(1.0, size_px / 256))
         real, imaginary = grain_rng.standard_normal((2, size_px, size_px), dtype=np.float32) * grain

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from scipy import ndimage
 
 from xferlab.phantoms import skeleton, torso
 from xferlab.phantoms.anatomy import (
@@ -141,7 +141,7 @@ def _expose(rng: np.random.Generator, chest: Chest, attenuation: Field) -> NDArr
     film = np.where(film > knee, knee + (1 - knee) * np.tanh((film - knee) / (1 - knee)), film)
     if rng.random() < 0.4:
         film = film * rng.uniform(0.5, 0.85) + rng.uniform(0.02, 0.14)
-    film = ndimage.gaussian_filter(film, 0.0014 * size_px)
+    film = scipy.ndimage.gaussian_filter(film, 0.0014 * size_px)
     sampled = grain * min(1.0, size_px / 256)
     film += sampled * grain_rng.standard_normal(film.shape, dtype=np.float32)
     return _finish(rng, chest, film)

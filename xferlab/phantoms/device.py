@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from xferlab.phantoms.fields import Field, generator, to_uint8, wide_blur
 from xferlab.phantoms.foreign_objects import lay_on
@@ -92,10 +92,10 @@ def _move(
     source_rows = (rows * cos - columns * sin * aspect) / (pose.scale[0] * depth)
     source_columns = (columns * cos + rows * sin / aspect) / (pose.scale[1] * depth)
     where = np.stack([(source_rows + 0.5) * height - 0.5, (source_columns + 0.5) * width - 0.5])
-    moved = ndimage.map_coordinates(image, where, order=1, mode="constant", cval=0)
+    moved = scipy.ndimage.map_coordinates(image, where, order=1, mode="constant", cval=0)
     moved_targets = np.empty_like(targets)
     for plane, moved_plane in zip(targets, moved_targets, strict=True):
-        ndimage.map_coordinates(plane, where, moved_plane, order=0, mode="constant", cval=0)
+        scipy.ndimage.map_coordinates(plane, where, moved_plane, order=0, mode="constant", cval=0)
     return moved, moved_targets
 
 
@@ -117,7 +117,7 @@ def _expose(film: Field, rng: np.random.Generator, grain: np.random.Generator) -
     down, across = np.linspace(-0.5, 0.5, height)[:, None], np.linspace(-0.5, 0.5, width)[None, :]
     cut_off = slope * (np.cos(angle) * across + np.sin(angle) * down) ** 2 * 1.5
     cut_off = cut_off + 0.5 * slope * (np.cos(angle) * across + np.sin(angle) * down)
-    film = ndimage.gaussian_filter(film + cut_off.astype(np.float32), sigma)
+    film = scipy.ndimage.gaussian_filter(film + cut_off.astype(np.float32), sigma)
     # Fewer quanta arrive where more are absorbed, so bright parts are noisier.
     quanta = grain.standard_normal((height, width), dtype=np.float32)
     return np.asarray(film + deviation * (0.35 + 0.9 * np.clip(film, 0, 1)) * quanta, np.float32)

@@ -7,8 +7,8 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 Field = NDArray[np.floating[Any]]
 
@@ -126,13 +126,13 @@ def blend(first: Field, second: Field, width: float) -> Field:
 def wide_blur(field: Field, width: float) -> Field:
     """Blur over about `width` of the picture's sides; two box passes, so the width costs nothing."""
     size = [max(1, round(width * side)) for side in field.shape]
-    once = ndimage.uniform_filter(field, size, mode="nearest")
-    return np.asarray(ndimage.uniform_filter(once, size, mode="nearest"))
+    once = scipy.ndimage.uniform_filter(field, size, mode="nearest")
+    return np.asarray(scipy.ndimage.uniform_filter(once, size, mode="nearest"))
 
 
 def largest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Keep the largest 4-connected component; an empty mask stays empty."""
-    components, count = ndimage.label(mask)
+    components, count = scipy.ndimage.label(mask)
     if count <= 1:
         return mask
     sizes = np.bincount(components.ravel())[1:]

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
+from xferlab.plan.identity import differing, flattened
 from xferlab.plan.plan import Plan
 from xferlab.study.load import LoadedStudy
 
@@ -65,20 +66,6 @@ def changes(
         phrases += _renewed(plan, before, fields)
         phrases += _measured_otherwise(plan, document)
     return phrases
-
-
-def flattened(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Returns the leaves of nested mappings by dotted path."""
-    if not isinstance(value, Mapping) or not value:
-        return {prefix: value}
-    parts = (flattened(item, f"{prefix}.{key}" if prefix else str(key)) for key, item in value.items())
-    return {path: leaf for part in parts for path, leaf in part.items()}
-
-
-def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Returns the dotted paths in which two nested mappings differ."""
-    old, new = flattened(before), flattened(now)
-    return [path for path in {**old, **new} if old.get(path) != new.get(path)]
 
 
 def changed_fields(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -53,3 +53,17 @@ def checksum_holds(value: Mapping[str, Any]) -> bool:
     """Returns whether a value read back is exactly what `with_checksum` returned."""
     body = {key: item for key, item in value.items() if key != "sha256"}
     return value.get("sha256") == sha256_of(body)
+
+
+def flattened(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Returns the leaves of nested mappings by dotted path."""
+    if not isinstance(value, Mapping) or not value:
+        return {prefix: value}
+    parts = (flattened(item, f"{prefix}.{key}" if prefix else str(key)) for key, item in value.items())
+    return {path: leaf for part in parts for path, leaf in part.items()}
+
+
+def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Returns the dotted paths in which two nested mappings differ."""
+    old, new = flattened(before), flattened(now)
+    return [path for path in {**old, **new} if old.get(path) != new.get(path)]

@@ -43,6 +43,7 @@ class LoadedStudy:
         arms: Each arm as a study of its own, in file order; a file without arms has the arm `baseline`.
         drafts: The origin of the fields of each arm; under an empty name, of those of the base.
         warnings: Possible mistakes, each with its line.
+        profiles: Names of all profiles of the file.
     """
 
     path: Path
@@ -51,6 +52,7 @@ class LoadedStudy:
     arms: Mapping[str, Study]
     drafts: Mapping[str, Draft] = field(repr=False, compare=False)
     warnings: tuple[Problem, ...] = ()
+    profiles: tuple[str, ...] = ()
 
     @property
     def overrides(self) -> dict[str, dict[str, Any]]:
@@ -151,6 +153,7 @@ class _Loading:
         loaded = LoadedStudy(
             path=path,
             profile=profile,
+            profiles=tuple(given.get("profiles", {})),
             base=base,
             arms=arms or {"baseline": base},
             drafts={"": draft, **drafts},

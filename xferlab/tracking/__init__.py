@@ -3,18 +3,21 @@
 The trial writes short messages into a pipe that never blocks (`live`, `pipe`); the process behind it alone
 imports wandb (`writer`, `mirrored_run`). Every failure there ends in one warning of the logger
 `xferlab.mirror` and in a note in the storage (`notes`), which the driver reports to the user. The records are
-the truth, and `rebuild` writes from them what is missing. Metrics, settings and digests leave; pixels and
-names of cases leave for data sections that are `shareable`. Searches (`xferlab tune`) are not mirrored: their
-records hold every sample with its curve.
+the truth, and `rebuild` writes from them what is missing. `dashboard` says which panels show what the runs
+hold, and `publish` sends them as pages. Metrics, settings and digests leave; pixels and names of cases leave
+for data sections that are `shareable`. Searches (`xferlab tune`) are not mirrored: their records hold every
+sample with its curve.
 """
 
-from xferlab.tracking.content import trial_summary
-from xferlab.tracking.live import TrialMirror
+from xferlab.tracking.live import FAILURES, TrialMirror
 from xferlab.tracking.notes import unmirrored
 from xferlab.tracking.rebuild import MirrorReport, alert_study, complete_study, mirror_study
 from xferlab.tracking.study_run import StudyContent
+from xferlab.tracking.summary import Headline, trial_summary
 
 __all__ = [
+    "FAILURES",
+    "Headline",
     "MirrorReport",
     "StudyContent",
     "TrialMirror",

@@ -12,20 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from xferlab.cohort import single_sections
 from xferlab.plan.spec import TrialSpec
-from xferlab.records.schema import TrialRecord
 
 LONGEST_NAME = 128
 """Characters of a run's name, and of a group's, that W&B takes; the config has all names in full."""
+STUDIES = "studies"
+"""The group of the runs of studies; those of trials have the name of an arm."""
 LONGEST_TAG = 64
 """Characters of a tag that W&B takes."""
-_NO_PATHOLOGY = "all"
-"""The pathology of images whose data section names none."""
 
 
 @dataclass(frozen=True)
@@ -196,48 +193,6 @@ def _flat(value: Any, prefix: str = "identity") -> dict[str, Any]:
     # Seeds have 63 bits, and the web page counts in doubles.
     exact = isinstance(value, int) and abs(value) > 2**53
     return {prefix: str(value) if exact else value}
-
-
-def trial_summary(
-    record: TrialRecord, cases: Mapping[str, pa.Table], *, headline: str = ""
-) -> dict[str, float]:
-    """Returns a trial's final values.
-
-    Args:
-        record: Its record.
-        cases: Rows of its evaluations (`CASES_SCHEMA`) by `section.part`.
-        headline: The metric that is also given by pathology; empty for none.
-
-    Returns:
-        Best epoch, its score, and `section.part/metric`: the mean over the images where the metric is defined
-        (NaN where it is nowhere), of those that a gate let pass if there is one; of one pathology, under
-        `section.part/metric/pathology`. Images of a simulated device apart, under
-        `section.part/device/metric`.
-    """
-    means: dict[str, float] = {}
-    for name, table in cases.items():
-        rows = _passed(table.to_pandas())
-        named = rows[(rows["metric"] == headline) & (rows["pathology"] != _NO_PATHOLOGY)]
-        means |= _means(rows.assign(pathology=""), name) | _means(named, name)
-    return {
-        "best_epoch": record.best_epoch,
-        **({} if record.best_score is None else {"best_score": record.best_score}),
-        "num_epochs": record.num_epochs,
-        **means,
-    }
-
-
-def _passed(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns the rows without those of cases that a gate did not let pass."""
-    refused = rows.loc[(rows["metric"] == "passed") & (rows["value"] == 0), "case"]
-    return rows[~rows["case"].isin(refused)] if len(refused) else rows
-
-
-def _means(rows: pd.DataFrame, name: str) -> dict[str, float]:
-    values = rows.groupby(["simulated", "metric", "pathology"], sort=False, observed=True)["value"]
-    means = values.mean().reset_index().to_dict("records")
-    labels = ("simulated", "metric", "pathology")
-    return {"/".join(filter(None, (name, *(row[each] for each in labels)))): row["value"] for row in means}
 
 
 def is_shareable(data: Mapping[str, Mapping[str, Any]], section: str) -> bool:

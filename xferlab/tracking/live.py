@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from xferlab.errors import StorageError
+from xferlab.errors import StorageError, XferlabError
 from xferlab.plan.spec import TrialSpec
-from xferlab.records.schema import EpochResult
+from xferlab.records.schema import EpochResult, TrialRecord
 from xferlab.records.store import Store
 from xferlab.tracking import notes
 from xferlab.tracking.content import (
@@ -24,6 +24,7 @@ from xferlab.tracking.content import (
     run_config,
     shown_sets,
 )
+from xferlab.tracking.lineage import taken_weights
 from xferlab.tracking.pipe import MirrorProcess
 
 FINISH_SHARE = 0.01
@@ -33,8 +34,17 @@ MAX_BEHIND = 4
 """Processes of earlier trials, still at work, beside which no further one is started."""
 _LOG = logging.getLogger("xferlab.mirror")
 _WARNING = "W&B mirror of %s (%s) stopped: %s; the trial goes on, `xferlab mirror STUDY` completes it later"
-# All that a pipe, a process, a thread or a message may raise.
-_FAILURES = (OSError, ValueError, TypeError, LookupError, RuntimeError, StorageError)
+FAILURES = (
+    OSError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    XferlabError,
+)
+"""What a pipe, a process, a message, or numbers that nobody thought of may raise: no reason to fail."""
 _behind: set[str] = set()
 
 
@@ -91,11 +101,19 @@ class TrialMirror:
                 rows = [pixel_row(arrays) for arrays in cases]
                 self._writer.send("outputs", title=f"{section}.validation", rows=rows)
 
-    def weights(self, made: str, *, taken: Iterable[str]) -> None:
-        """Sends the digest of the weights that the trial made, and of those that it started from."""
+    def summary(self, make: Callable[[], Mapping[str, float]]) -> Mapping[str, float]:
+        """Returns the final values that a function gives; none where no run wants them, or where it fails."""
         with self._guarded():
             if self._writer is not None:
-                self._writer.send("weights", made=made, taken=list(taken))
+                return make()
+        return {}
+
+    def weights(self, record: TrialRecord) -> None:
+        """Sends the digest of the weights that the trial made, and of those that it took."""
+        with self._guarded():
+            if self._writer is not None and self._store is not None:
+                taken = taken_weights(self._store, self._spec, record)
+                self._writer.send("weights", made=record.weights_sha256, taken=taken)
 
     def finish(self, *, summary: Mapping[str, float], outcome: str, timeout_s: float | None = None) -> None:
         """Closes the run and waits a little for it; a slow mirror goes on without the trial for a while.
@@ -141,7 +159,7 @@ class TrialMirror:
     def _guarded(self) -> Iterator[None]:
         try:
             yield
-        except _FAILURES as error:
+        except FAILURES as error:
             writer, self._writer = self._writer, None
             if writer is not None:
                 writer.abandon()

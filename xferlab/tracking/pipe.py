@@ -146,12 +146,9 @@ class MirrorProcess:
             code = None
         if code == GAVE_UP:
             return f"W&B had not taken the whole run {LINGER_S:g} s later"
-        self._errors.seek(0)
-        lines = self._errors.read()[-4000:].decode(errors="replace").split("\n")
-        said = [line for line in lines if line and not line.startswith((" ", "wandb: "))]
         if code is not None and code < 0:
             return f"its process was ended by {signal.Signals(-code).name}"
-        return said[-1] if said else f"its process ended with code {code}"
+        return last_words(self._errors) or f"its process ended with code {code}"
 
 
 def _spawn(directory: Path, errors: IO[bytes]) -> subprocess.Popen[bytes]:
@@ -162,12 +159,21 @@ def _spawn(directory: Path, errors: IO[bytes]) -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         stderr=errors,
         bufsize=0,
-        env=_environment(directory),
+        env=environment(directory),
         start_new_session=True,  # Ctrl-C is for the trial
     )
 
 
-def _environment(directory: Path) -> dict[str, str]:
+def last_words(errors: IO[bytes]) -> str:
+    """Returns the last line of a traceback that a process wrote; empty where it said nothing."""
+    errors.seek(0)
+    lines = errors.read()[-4000:].decode(errors="replace").split("\n")
+    said = [line for line in lines if line and not line.startswith((" ", "wandb: "))]
+    return said[-1] if said else ""
+
+
+def environment(directory: Path) -> dict[str, str]:
+    """Returns the environment of a process that talks to W&B, whose files go to a folder."""
     kept = {key: value for key, value in os.environ.items() if key != "WANDB_SERVICE"}
     paths = [str(Path(xferlab.__file__).parents[1]), *filter(None, [kept.get("PYTHONPATH")])]
     return {

@@ -4,50 +4,30 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from xferlab.errors import RecordError, StorageError, UsageError
-from xferlab.plan.identity import joint_digest
-from xferlab.plan.spec import Input, TrialSpec
-from xferlab.records import codec
-from xferlab.records.layout import TrialFiles
-from xferlab.records.reader import (
-    read_cases,
-    read_evaluation,
-    read_history,
-    read_outputs,
-    read_plan,
-    read_trial,
-)
-from xferlab.records.schema import TrialRecord
+from xferlab.records.reader import read_plan
 from xferlab.records.store import Store
 from xferlab.tracking import notes
-from xferlab.tracking.content import (
-    RunOrder,
-    content_sha256,
-    pixel_row,
-    run_config,
-    shown_sets,
-    trial_summary,
-)
 from xferlab.tracking.pipe import MirrorProcess
-from xferlab.tracking.study_run import StudyContent, study_order, study_summary
+from xferlab.tracking.recorded import RecordedRun, RecordedRuns
+from xferlab.tracking.study_run import StudyContent, study_order, study_run_id
 from xferlab.tracking.webhook import Notice
 
 MODES = ("online", "offline", "disabled")
-DEFAULT_TRACKING = {"project": "xferlab", "entity": None, "mode": "offline", "images": 4}
+DEFAULT_TRACKING: dict[str, Any] = {"project": "xferlab", "entity": None, "mode": "offline", "images": 4}
 ANSWER_TIMEOUT_S = 120.0
 """Longest wait for a run to be begun, and for it to be written."""
 ALERT_TIMEOUT_S = 20.0
 """Longest wait for each of both when a study that runs only tells something."""
 _CLOSE_TIMEOUT_S = 10.0
 _FAILURES_IN_A_ROW = 2
-_DIGEST_LENGTH = 64
 
 
 @dataclass
@@ -99,7 +79,7 @@ def mirror_study(
         UsageError: The mode is unknown, or neither the plan nor the call names one.
     """
     plan = read_plan(store, study)
-    tracking = _tracking(plan, mode)
+    tracking = tracking_of(plan, mode)
     if tracking["mode"] == "disabled":
         return MirrorReport()
     return _Rebuild(store, plan, tracking, directory, echo=echo).run(plan["trials"], results)
@@ -130,7 +110,7 @@ def complete_study(
         UsageError: The plan names no W&B project.
     """
     plan = read_plan(store, study)
-    rebuild = _Rebuild(store, plan, _tracking(plan, None), directory, within_s=within_s)
+    rebuild = _Rebuild(store, plan, tracking_of(plan, None), directory, within_s=within_s)
     lacking = notes.unmirrored(store, study)
     return rebuild.run([trial for trial in plan["trials"] if trial["trial_id"] in lacking], results)
 
@@ -153,7 +133,7 @@ def alert_study(store: Store, notice: Notice, *, directory: Path) -> str:
         return str(error)
     try:
         order = study_order(plan)
-        writer.send("begin", **order.message(_tracking(plan, None), directory))
+        writer.send("begin", **order.message(tracking_of(plan, None), directory))
         writer.answer(ALERT_TIMEOUT_S)
         writer.send("alert", title=notice.title, text=notice.text)
         writer.send("end", summary={}, outcome="running", content="")
@@ -166,7 +146,12 @@ def alert_study(store: Store, notice: Notice, *, directory: Path) -> str:
     return ""
 
 
-def _tracking(plan: Mapping[str, Any], mode: str | None) -> dict[str, Any]:
+def tracking_of(plan: Mapping[str, Any], mode: str | None) -> dict[str, Any]:
+    """Returns the tracking options of a plan, with another mode if one is given.
+
+    Raises:
+        UsageError: The mode is unknown, or neither the plan nor the call names one.
+    """
     if mode is not None and mode not in MODES:
         raise UsageError(f"mode {mode!r} is unknown (accepted: {', '.join(MODES)})")
     if mode is None and plan["tracking"] is None:
@@ -175,15 +160,6 @@ def _tracking(plan: Mapping[str, Any], mode: str | None) -> dict[str, Any]:
         )
     given = {**DEFAULT_TRACKING, **(plan["tracking"] or {})}
     return {**given, "mode": mode or given["mode"]}
-
-
-@dataclass(frozen=True)
-class _Run:
-    """A run to write: what it is, its final values, and what is sent between its epochs and its end."""
-
-    order: RunOrder
-    summary: Mapping[str, Any]
-    messages: Callable[[], Iterable[dict[str, Any]]]
 
 
 class _Rebuild:
@@ -202,18 +178,15 @@ class _Rebuild:
         self._deadline = time.monotonic() + within_s
         self._writer: MirrorProcess | None = None
         self._failures_in_a_row = 0
-        self._headlines: Mapping[str, str] = {}
         self._report = MirrorReport()
 
     def run(self, trials: Sequence[Mapping[str, Any]], results: StudyContent | None) -> MirrorReport:
         try:
-            self._headlines = results.headlines if results else {}
+            runs = RecordedRuns(self._store, self._plan, results, images=self._tracking["images"])
             for entry in trials:
-                self._write(entry["trial_id"], partial(self._trial, entry))
+                self._write(entry["trial_id"], partial(runs.trial, entry))
             if results is not None and not results.is_empty:
-                order = study_order(self._plan, results)
-                run = _Run(order, study_summary(results), results.messages)
-                self._write(order.run_id, lambda: run)
+                self._write(study_run_id(self._plan), runs.study)
         finally:
             writer, self._writer = self._writer, None
             if writer is not None:
@@ -222,7 +195,7 @@ class _Rebuild:
                         writer.kill()
         return self._report
 
-    def _write(self, run_id: str, make: Callable[[], _Run | None]) -> None:
+    def _write(self, run_id: str, make: Callable[[], RecordedRun | None]) -> None:
         """Writes a run unless it is whole; a failure is reported, and does not keep the others."""
         report = self._report
         if self._failures_in_a_row >= _FAILURES_IN_A_ROW or time.monotonic() > self._deadline:
@@ -249,7 +222,7 @@ class _Rebuild:
             (report.written if word == "written" else report.present).append(run_id)
             self._echo(f"{run_id}: {word}")
 
-    def _send(self, writer: MirrorProcess, run: _Run) -> str:
+    def _send(self, writer: MirrorProcess, run: RecordedRun) -> str:
         writer.send("begin", **run.order.message(self._tracking, self._directory))
         if (word := self._answer(writer)) == "present":
             return word
@@ -263,69 +236,3 @@ class _Rebuild:
     def _answer(self, writer: MirrorProcess) -> str:
         left_s = max(0.0, self._deadline - time.monotonic())
         return writer.answer(min(ANSWER_TIMEOUT_S, left_s))
-
-    def _trial(self, entry: Mapping[str, Any]) -> _Run | None:
-        """Returns the run of a trial from its records; None if it is not complete."""
-        store, trial_id = self._store, entry["trial_id"]
-        record = read_trial(store, trial_id)
-        ids = [evaluation["evaluation_id"] for evaluation in entry["evaluations"]]
-        evaluations = [read_evaluation(store, trial_id, evaluation_id) for evaluation_id in ids]
-        if record is None or None in evaluations:
-            return None
-        spec = self._spec(entry)
-        records = dict(zip(spec.evaluations, filter(None, evaluations), strict=True))
-        tables = {evaluation.name: read_cases(store, measured) for evaluation, measured in records.items()}
-        summary = trial_summary(record, tables, headline=self._headlines.get(spec.identity.task, ""))
-        data, weights = self._plan["data"], self._parent_weights(spec)
-        config = run_config(spec, names=entry["names"], parent_weights=weights, data=data)
-        epochs = [result.flat() for result in read_history(store, trial_id)]
-        shown = shown_sets(spec, data, self._tracking["images"])
-        content = content_sha256(epochs=epochs, summary=summary, arms=spec.arms, shown=shown)
-
-        def messages() -> Iterator[dict[str, Any]]:
-            for evaluation, measured in records.items():
-                if evaluation.name in shown:
-                    rows = [
-                        pixel_row(case.arrays, caption=" ".join(filter(None, [case.pathology, case.name])))
-                        for case in read_outputs(store, measured)
-                    ]
-                    yield {"kind": "outputs", "title": evaluation.name, "rows": rows}
-            yield {"kind": "weights", "made": record.weights_sha256, "taken": self._taken(record)}
-
-        order = replace(RunOrder.of_trial(spec, config, data=data), content=content, epochs=epochs)
-        return _Run(order, summary, messages)
-
-    def _spec(self, entry: Mapping[str, Any]) -> TrialSpec:
-        """Returns the spec of a trial with name, arms and evaluations of the plan, which may be more."""
-        name = TrialFiles(entry["trial_id"]).spec
-        body = codec.read_json(self._store, name)
-        if body is None:
-            raise RecordError(f"{self._store.path(name)}: is missing; run the study again")
-        planned = {field: entry[field] for field in ("stage", "arms", "evaluations")}
-        # Another study, or an earlier version, may have run it.
-        settings = {**body["settings"], "study": self._plan["study"], "profile": self._plan["profile"]}
-        changed = {**planned, "name": entry["names"][0], "settings": settings}
-        return TrialSpec.from_json({**body, **changed})
-
-    def _parent_weights(self, spec: TrialSpec) -> str | None:
-        digests = {given.role: self._digest(given) for given in spec.origins}
-        known = {role: digest for role, digest in digests.items() if digest}
-        return joint_digest(known) if len(known) == len(digests) else None
-
-    def _taken(self, record: TrialRecord) -> list[str]:
-        """Returns the digests of the weights that a training started from, as far as they are known."""
-        started = record.started_from or {}
-        names = [started] if isinstance(started, str) else started.values()
-        return [digest for name in names if (digest := self._weights(name))]
-
-    def _weights(self, name: str) -> str | None:
-        if len(name) == _DIGEST_LENGTH:  # given weights are named by their digest, those of a trial by its id
-            return name
-        parent = read_trial(self._store, name)
-        return parent.weights_sha256 if parent else None
-
-    def _digest(self, given: Input) -> str | None:
-        if given.donor is not None:
-            return given.donor.sha256
-        parent = read_trial(self._store, given.trials[0]) if len(given.trials) == 1 else None
-        return parent.weights_sha256 if parent else None

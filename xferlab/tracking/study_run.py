@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b64encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from xferlab.plan.identity import sha256_of, short_id
-from xferlab.tracking.content import RunOrder, content_sha256, is_shareable, run_tags, withheld_notes
+from xferlab.plan.spec import TrialSpec
+from xferlab.tracking.content import STUDIES, RunOrder, content_sha256, is_shareable, run_tags, withheld_notes
+from xferlab.tracking.overlays import COLUMNS, Overlay
+from xferlab.tracking.summary import Headline
 
+OVERLAYS = "overlays"
+"""The name of the table of cases to look at."""
 Rows = Sequence[Mapping[str, Any]]
 """Lines of a table, all with the same keys."""
+
+
+def no_headline(spec: TrialSpec) -> Headline:
+    """Returns what is said of metrics where nobody knows the tasks: no more than their means."""
+    return Headline()
 
 
 @dataclass(frozen=True)
@@ -20,19 +30,21 @@ class StudyContent:
     """What the command line knows of a study's results and hands to the mirror.
 
     Attributes:
-        headlines: The metric of each task that the runs of trials also hold by pathology.
+        headline: Returns what the run of a trial says of the metrics of its task.
         summary: Final values of the study's run.
         tables: Lines by the table's name.
         epochs: Numbers of each epoch by name, `epoch` among them.
         figures: Title and PNG of figures without patients, by name.
+        overlays: Cases to look at, of shareable sections.
         alert: Title and text of a message that W&B sends to who subscribed to it; None for none.
     """
 
-    headlines: Mapping[str, str] = field(default_factory=dict)
+    headline: Callable[[TrialSpec], Headline] = no_headline
     summary: Mapping[str, Any] = field(default_factory=dict)
     tables: Mapping[str, Rows] = field(default_factory=dict)
     epochs: Rows = ()
     figures: Mapping[str, tuple[str, bytes]] = field(default_factory=dict)
+    overlays: Sequence[Overlay] = ()
     alert: tuple[str, str] | None = None
 
     @property
@@ -41,23 +53,28 @@ class StudyContent:
         return not (self.tables or self.epochs or self.figures)
 
     def digests(self) -> dict[str, str]:
-        """Returns the digest of each table and each figure."""
+        """Returns the digest of each table and each figure, and of all overlays."""
         tables = {
             name: sha256_of([[repr(value) for value in row.values()] for row in rows])
             for name, rows in self.tables.items()
         }
-        return tables | {name: hashlib.sha256(png).hexdigest() for name, (_, png) in self.figures.items()}
+        figures = {name: hashlib.sha256(png).hexdigest() for name, (_, png) in self.figures.items()}
+        shown = [overlay.digest for overlay in self.overlays]
+        return tables | figures | ({OVERLAYS: sha256_of(shown)} if shown else {})
 
     def messages(self) -> Iterator[dict[str, Any]]:
-        """Yields what is sent after the epochs."""
+        """Yields what is sent after the epochs: a message to people first, since pictures take long."""
+        if self.alert is not None:
+            yield {"kind": "alert", "title": self.alert[0], "text": self.alert[1]}
         for name, rows in self.tables.items():
             if rows:
                 values = [list(row.values()) for row in rows]
                 yield {"kind": "table", "name": name, "columns": list(rows[0]), "rows": values}
         for name, (title, png) in self.figures.items():
             yield {"kind": "figure", "name": name, "title": title, "png": b64encode(png).decode()}
-        if self.alert is not None:
-            yield {"kind": "alert", "title": self.alert[0], "text": self.alert[1]}
+        if self.overlays:
+            rows = [overlay.message() for overlay in self.overlays]
+            yield {"kind": "pictures", "name": OVERLAYS, "columns": COLUMNS, "rows": rows}
 
 
 def study_run_id(plan: Mapping[str, Any]) -> str:
@@ -76,7 +93,7 @@ def study_order(plan: Mapping[str, Any], content: StudyContent | None = None) ->
     return RunOrder(
         run_id=study_run_id(plan),
         name=plan["study"],
-        group="studies",
+        group=STUDIES,
         job_type="study",
         config=config,
         tags=[*run_tags(labels, ()), *tasks],

@@ -1,10 +1,10 @@
 """The process that holds wandb: it is fed JSON lines, writes runs, and dies alone.
 
 A hang, a crash or a full disk in here never reaches the trial that feeds it. The lines are `begin`, `epoch`,
-`outputs`, `table`, `figure`, `weights`, `alert` and `end`; `begin` and `end` are answered by one word each. A
-feeder that ends without `end` was killed: its run is closed as interrupted. Whoever begins a run sends all of
-its epochs, so offline folders that an earlier attempt left are deleted; what `wandb sync` has uploaded stays,
-and is not written again. So every epoch of a run id is there once at any time.
+`outputs`, `table`, `pictures`, `figure`, `weights`, `alert` and `end`; `begin` and `end` are answered by one
+word each. A feeder that ends without `end` was killed: its run is closed as interrupted. Whoever begins a run
+sends all of its epochs, so offline folders that an earlier attempt left are deleted; what `wandb sync` has
+uploaded stays, and is not written again. So every epoch of a run id is there once at any time.
 """
 
 from __future__ import annotations
@@ -235,6 +235,11 @@ class RunWriter:
     def table(self, name: str, columns: list[str], rows: list[list[Any]]) -> None:
         """Logs a table."""
         self._log({name: wandb.Table(columns=columns, data=rows)})
+
+    def pictures(self, name: str, columns: list[str], rows: list[dict[str, Any]]) -> None:
+        """Logs a table whose last column holds images of cases with their masks."""
+        data = [[*row["labels"], _image(row["picture"])] for row in rows]
+        self._log({name: wandb.Table(columns=[*columns, "picture"], data=data)})
 
     def weights(self, made: str, taken: list[str]) -> None:
         """Logs the digests of weights as artifacts, those that the trial took and those that it made.

@@ -22,7 +22,7 @@ from xferlab.records.complete import is_measured, lacks_features
 from xferlab.records.schema import EpochResult, TrialRecord, history_sha256
 from xferlab.records.store import Store
 from xferlab.tasks import registry
-from xferlab.tracking import TrialMirror, trial_summary
+from xferlab.tracking import TrialMirror
 from xferlab.training.examples import AnyExamples
 from xferlab.training.loop import Fitted, Trainer, Weights
 from xferlab.training.randomness import uniform
@@ -34,6 +34,7 @@ from xferlab.trial.evaluate import evaluate, prediction_time
 from xferlab.trial.examples import TrialContext, fit_examples
 from xferlab.trial.features import extract
 from xferlab.trial.given import Given
+from xferlab.trial.headline import final_values
 from xferlab.trial.origin import Origin, load_origins, names_of, trained_weights, weights_of
 from xferlab.trial.pictures import outputs_of
 from xferlab.trial.predictions import predictions_for
@@ -151,12 +152,9 @@ class _Run:
                 predictions=given.used or None,
             )
             tables = self._evaluate(record.weights_sha256)
-            headline = registry.task(spec.identity.task).headline
-            summary.update(trial_summary(record, tables, headline=headline))
+            summary.update(mirror.summary(partial(final_values, spec, record, fitted.history, tables)))
             self._show(mirror, validation)
-            mirror.weights(
-                record.weights_sha256, taken=[origin.weights_sha256 for origin in origins.values()]
-            )
+            mirror.weights(record)
             self.attempt.complete(
                 **environment.describe(self.context.device),
                 memory_peak_gib=environment.memory_peak_gib(self.context.device),

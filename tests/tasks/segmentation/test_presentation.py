@@ -139,19 +139,19 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Picture]:
     return {picture.name: picture for picture in task_pictures(Contents(load_study(folder, "covid_lung")))}
 
 
-def below(axes: Axes) -> str:
-    """Returns the text below a panel."""
-    return axes.texts[0].get_text() if axes.texts else ""
+def texts(axes: Axes) -> list[str]:
+    """Returns the texts above or below the images of a line, and last the name of the line."""
+    return [text.get_text() for text in axes.texts]
 
 
 def test_a_stage_in_no_pair_is_shown_alone(pictures: dict[str, Picture]) -> None:
     picture = pictures["overlays_donor_on_mri_test_baseline"]
     assert picture.title == "outputs, donor on mri.test, arm baseline"
-    axes = picture.figure.axes
-    assert len(axes) % 2 == 0
-    images, outputs = axes[: len(axes) // 2], axes[len(axes) // 2 :]
-    assert all(panel.get_title() for panel in images)
-    assert all(below(panel).startswith("Dice 0.") for panel in outputs)
+    images, outputs = map(texts, picture.figure.axes)
+    assert (images.pop(), outputs.pop()) == ("Image", "donor")
+    assert len(images) == len(outputs) > 0
+    assert all(images)
+    assert all(text.startswith("Dice 0.") for text in outputs)
     (legend,) = picture.figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["donor", "target"]
 
@@ -168,18 +168,17 @@ def test_typical_outputs_and_artefacts_are_shown_for_each_pair(pictures: dict[st
 
 def test_overlays_show_the_case_with_the_median_dice(pictures: dict[str, Picture]) -> None:
     axes = pictures["overlays_general_to_portable_baseline"].figure.axes
-    titles = [panel.get_title() for panel in axes[:4]]
-    assert titles == ["(a) covid19", "(b) normal", "(c) pathological", "(d) covid19"]
+    assert texts(axes[0]) == ["(a) covid19", "(b) normal", "(c) pathological", "(d) covid19", "Image"]
     # Two cases per pathology are stored, images 0 to 5; the lower median is the smaller, Dice 0.91 + 0.001 i.
-    assert [below(panel) for panel in axes[8:11]] == ["Dice 0.910", "Dice 0.911", "Dice 0.912"]
+    assert texts(axes[2])[:3] == ["Dice 0.910", "Dice 0.911", "Dice 0.912"]
     assert axes[0].images[0].get_array().dtype == np.uint8
 
 
 def test_artefacts_show_the_worst_stored_cases(pictures: dict[str, Picture]) -> None:
-    texts = [below(axes) for axes in pictures["artefacts_general_to_portable_baseline"].figure.axes]
+    _, before, after = map(texts, pictures["artefacts_general_to_portable_baseline"].figure.axes)
     # Both counts are (image + repetition) % 3 before, bridges only of even images; 0 after.
-    assert texts[4] == "2 bridges, 2 islands"
-    assert texts[8] == "0 bridges, 0 islands"
+    assert before[0] == "2 bridges, 2 islands"
+    assert after[0] == "0 bridges, 0 islands"
 
 
 def test_several_structures_have_a_colour_each_and_the_targets_of_all(tmp_path: Path) -> None:
@@ -195,11 +194,11 @@ def test_several_structures_have_a_colour_each_and_the_targets_of_all(tmp_path: 
     ]
     assert colours == [line for _, line in COLOURS[:2]]
     assert "filled in a colour for each of heart, left_lung" in " ".join(overlays.caption)
-    assert below(overlays.figure.axes[8]) == "mean Dice 0.910"
-    drawn = overlays.figure.axes[4].collections
+    assert texts(overlays.figure.axes[2])[0] == "mean Dice 0.910"
+    drawn = overlays.figure.axes[1].collections
     assert len(drawn) == 6  # of both: a fill, its line, and the target's
     # The counts of both structures are added; in this study each has a fraction less than the mean.
-    assert below(artefacts.figure.axes[4]) == "3 bridges, 3 islands"
+    assert texts(artefacts.figure.axes[1])[0] == "3 bridges, 3 islands"
 
 
 def test_without_pixels_there_are_no_overlays(tmp_path: Path) -> None:

@@ -235,28 +235,25 @@ def _below(structures: Sequence[str]) -> str:
 
 @drawing()
 def _draw(outputs: _Outputs, columns: Sequence[_Column]) -> Figure:
-    stages = outputs.stages
-    width = PAGE_IN * max(len(columns), 2) / _MAX_CASES
-    height = width / max(len(columns), 2)
+    """Draws a line of images for each stage; as one picture each, since many small panels take long."""
+    stages, num = outputs.stages, max(len(columns), 2)
+    width = PAGE_IN * num / _MAX_CASES
+    lines = ("Image", *stages)
     engine = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
-    lines = 1 + len(stages)
-    figure = Figure(figsize=(width, lines * height + 0.62), layout=engine)
-    grid = figure.subplots(lines, len(columns), squeeze=False)
+    figure = Figure(figsize=(width, len(lines) * width / num + 0.62), layout=engine)
+    top, *below = figure.subplots(len(lines), 1)
     of_structures = [to_hex([part / 255 for part in line]) for _, line in COLOURS]
     named = dict(zip(outputs.structures or stages, cycle(of_structures), strict=False))
     named = named if outputs.structures else dict(zip(reversed(stages), (_AFTER, BEFORE), strict=False))
-    for index, column in enumerate(columns):
-        _draw_image(grid[0, index], column.sides[-1])
-        grid[0, index].set_title(f"({'abcd'[index]}) {column.title}")
-        shown = zip(grid[1:, index], column.sides, column.below, stages, strict=True)
-        for axes, pixels, text, stage in shown:
-            colours = list(named.values()) if outputs.structures else [named[stage]]
-            _draw_image(axes, pixels)
-            _draw_output(axes, outputs.planes(pixels), colours)
-            axes.text(0.5, -0.02, text, transform=axes.transAxes, ha="center", va="top")
-    beside = {"ha": "right", "va": "center", "rotation": 90}
-    for axes, text in zip(grid[:, 0], ("Image", *stages), strict=True):
-        axes.text(-0.02, 0.5, text, transform=axes.transAxes, **beside)
+    titles = [f"({letter}) {column.title}" for letter, column in zip("abcd", columns, strict=False)]
+    _draw_images(top, [column.sides[-1] for column in columns], titles, y=1.02)
+    for index, (axes, stage) in enumerate(zip(below, stages, strict=True)):
+        sides = [column.sides[index] for column in columns]
+        colours = list(named.values()) if outputs.structures else [named[stage]]
+        _draw_images(axes, sides, [column.below[index] for column in columns], y=-0.02)
+        _draw_output(axes, [outputs.planes(pixels) for pixels in sides], colours)
+    for axes, name in zip((top, *below), lines, strict=True):
+        axes.text(-0.005, 0.5, name, transform=axes.transAxes, ha="right", va="center", rotation=90)
     casing = [patheffects.Stroke(linewidth=2.2, foreground="black"), patheffects.Normal()]
     handles: list[Any] = [Patch(facecolor=colour, alpha=0.55, label=name) for name, colour in named.items()]
     handles.append(Line2D([], [], color=TARGET, linewidth=1.2, label="target", path_effects=casing))
@@ -264,22 +261,41 @@ def _draw(outputs: _Outputs, columns: Sequence[_Column]) -> Figure:
     return figure
 
 
-def _draw_image(axes: Any, pixels: pd.Series) -> None:
-    axes.imshow(pixels["image"], cmap="gray", vmin=0, vmax=255, interpolation="antialiased")
+def _beside(planes: Sequence[Pixels], between: int) -> Pixels:
+    """Returns planes (H, W) side by side, with `between` between them."""
+    gap = np.full((len(planes[0]), _gap(planes[0])), between, planes[0].dtype)
+    joined = [part for plane in planes for part in (plane, gap)]
+    return np.concatenate(joined[:-1], axis=1)
+
+
+def _gap(plane: Pixels) -> int:
+    return max(2, round(0.03 * len(plane[0])))
+
+
+def _draw_images(axes: Any, sides: Sequence[pd.Series], texts: Sequence[str], *, y: float) -> None:
+    images = [pixels["image"] for pixels in sides]
+    look = {"cmap": "gray", "vmin": 0, "vmax": 255, "interpolation": "antialiased"}
+    axes.imshow(_beside(images, 255), **look)
     axes.set(xticks=[], yticks=[])
     axes.set_axis_off()
+    width = images[0].shape[1]
+    place = {"transform": axes.get_xaxis_transform(), "ha": "center", "va": "top" if y < 0 else "bottom"}
+    for column, text in enumerate(texts):
+        axes.text(column * (width + _gap(images[0])) + (width - 1) / 2, y, text, **place)
 
 
-def _draw_output(axes: Any, planes: Sequence[tuple[Pixels, Pixels]], colours: Sequence[str]) -> None:
-    """Draws where structures are predicted, and then their targets."""
-    for (mask, _), colour in zip(planes, colours, strict=True):
-        predicted = mask.astype(float)
+def _draw_output(axes: Any, sides: Sequence[Sequence[tuple[Pixels, Pixels]]], colours: Sequence[str]) -> None:
+    """Draws where structures are predicted in images side by side, and then their targets."""
+    structures = list(zip(*sides, strict=True))
+    for planes, colour in zip(structures, colours, strict=True):
+        predicted = _beside([mask for mask, _ in planes], 0).astype(float)
         if predicted.any():
-            opacity = 0.42 if len(planes) == 1 else 0.25  # fills may lie on each other
+            opacity = 0.42 if len(structures) == 1 else 0.25  # fills may lie on each other
             axes.contourf(predicted, levels=[0.5, 1.5], colors=[colour], alpha=opacity)
             if not predicted.all():
                 axes.contour(predicted, levels=[0.5], colors=[colour], linewidths=0.9)
-    for _, marked in planes:
+    for planes in structures:
+        marked = _beside([target for _, target in planes], 0)
         target, ignored = (marked == 255).astype(float), (marked == 127).astype(float)
         if np.ptp(ignored):
             axes.contour(ignored, levels=[0.5], colors=["white"], linewidths=0.8, linestyles=":")
