@@ -200,7 +200,7 @@ class _Writer:
         """Returns this study and another one side by side."""
         tables = tuple(self.tables(map(self.contents.numbered, two_studies_tables(both))))
         self.say(f"Against another study: {len(tables)} tables")
-        return Section("Against another study", (*_both(both), *tables))
+        return Section("Against another study", (*both.told(), *tables))
 
     def tables(self, tables: Iterable[Table]) -> Iterator[Table]:
         """Yields the tables, which stand on the page even where a file of theirs cannot be written."""
@@ -314,24 +314,6 @@ def _overview(results: StudyResults, write: Callable[[Iterable[Table]], Iterator
     for title, items in lists.items():
         blocks += [title, items] if items else []
     return Section("Study", tuple(blocks))
-
-
-def _both(both: TwoStudies) -> Iterator[Block]:
-    """Yields which studies they are, and what only one of them has."""
-    for name, results in (("This study", both.here), ("The other study", both.there)):
-        plan, trials = results.plan, results.trials.drop_duplicates("trial_id")
-        planned, done = plan.get("planned", {}), int((trials["state"] == "complete").sum())
-        profile = f", profile {plan['profile']}" if plan.get("profile") else ""
-        when = f", planned {planned['at']}, digest {planned['digest']}" if planned else ""
-        yield f"{name}: {results.study}{profile}{when}; {done} of {len(trials)} trials are complete."
-    if not both.differences:
-        yield "Their plans do not differ."
-    for name, items in zip(
-        ("Only this study measures:", "Only the other one measures:"), both.only, strict=True
-    ):
-        yield from (name, tuple(items)) if items else ()
-    if not both.common:
-        yield "No arm of the same name is measured on the same section and part in both."
 
 
 def _definitions(contents: Contents) -> Section:
