@@ -230,7 +230,7 @@ class _Writer:
         """Returns this study and another one side by side."""
         tables = tuple(self.tables(map(self.contents.numbered, two_studies_tables(both))))
         self.say(f"Against another study: {len(tables)} tables")
-        return Section("Against another study", (*_both(both), *tables))
+        return Section("Against another study", (*both.told(), *tables))
 
     def tables(self, tables: Iterable[Table]) -> Iterator[Table]:
         """Yields the tables, which stand on the page even where a file of theirs cannot be written."""
@@ -351,24 +351,6 @@ def _view_of(name: str) -> View | None:
     """Returns how the cases of a task are ranked and drawn; None where they are not."""
     task = registry.task(name)
     return View(task.ranking, partial(registry.picture_of, name), task.panels_show) if task.ranking else None
-
-
-def _both(both: TwoStudies) -> Iterator[Block]:
-    """Yields which studies they are, and what only one of them has."""
-    for name, results in (("This study", both.here), ("The other study", both.there)):
-        plan, trials = results.plan, results.trials.drop_duplicates("trial_id")
-        planned, done = plan.get("planned", {}), int((trials["state"] == "complete").sum())
-        profile = f", profile {plan['profile']}" if plan.get("profile") else ""
-        when = f", planned {planned['at']}, digest {planned['digest']}" if planned else ""
-        yield f"{name}: {results.study}{profile}{when}; {done} of {len(trials)} trials are complete."
-    if not both.differences:
-        yield "Their plans do not differ."
-    for name, items in zip(
-        ("Only this study measures:", "Only the other one measures:"), both.only, strict=True
-    ):
-        yield from (name, tuple(items)) if items else ()
-    if not both.common:
-        yield "No arm of the same name is measured on the same section and part in both."
 
 
 def _definitions(contents: Contents) -> Section:
