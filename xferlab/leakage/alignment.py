@@ -70,31 +70,30 @@ def _start(images: Sequence[Grey], candidate: Candidate) -> list[float]:
     A pixel (x, y) of the still image lies at (x + a + b u + c v, y + d + e u + f v) of the moving one, in
     pixels of the larger size; u and v run from -1 to 1 over the canvas.
     """
-    height, width = images[candidate.still].shape
-    down, across = _size(images, candidate, 1)
+    height, width = _still_size(images, candidate)
+    size = _size(images, candidate)
+    down, across = size[::-1] if TURNS[candidate.turn].swapped else size
     return [(across - width) / 2 - candidate.x, 0, 0, (down - height) / 2 - candidate.y, 0, 0]
 
 
-def _size(images: Sequence[Grey], candidate: Candidate, shrink: int) -> Sequence[int]:
-    """Height and width of the moving image after its turn."""
-    size = _sizes(images, candidate, shrink)
-    return size[::-1] if TURNS[candidate.turn].swapped else size
+def _size(images: Sequence[Grey], candidate: Candidate) -> tuple[int, int]:
+    """Height and width of the moving image before its turn."""
+    return sizes_of(images[candidate.moving].shape, square=candidate.square)[candidate.size]
 
 
-def _sizes(images: Sequence[Grey], candidate: Candidate, shrink: int) -> tuple[int, int]:
-    height, width = sizes_of(images[candidate.moving].shape)[candidate.size]
-    return round(height / shrink), round(width / shrink)
+def _still_size(images: Sequence[Grey], candidate: Candidate) -> tuple[int, int]:
+    return sizes_of(images[candidate.still].shape, square=candidate.square)[0]
 
 
 def _laid(images: Sequence[Grey], candidates: Sequence[Candidate], shrink: int, band: Band) -> _Laid:
-    still, moving = [], []
-    for candidate in candidates:
-        height, width = images[candidate.still].shape
-        still.append(
-            response(images[candidate.still], (round(height / shrink), round(width / shrink)), band=band)
-        )
-        shown = response(images[candidate.moving], _sizes(images, candidate, shrink), band=band)
-        moving.append(candidate.sign * TURNS[candidate.turn].image(shown))
+    def shown(row: int, size: Sequence[int]) -> Floats:
+        return response(images[row], [round(side / shrink) for side in size], band=band)
+
+    still = [shown(candidate.still, _still_size(images, candidate)) for candidate in candidates]
+    moving = [
+        candidate.sign * TURNS[candidate.turn].image(shown(candidate.moving, _size(images, candidate)))
+        for candidate in candidates
+    ]
     side = SIDE_PX // shrink
     insides = (_canvases([np.ones_like(image) for image in images], side) for images in (still, moving))
     return _Laid(_canvases(still, side), _canvases(moving, side), *insides)

@@ -29,8 +29,8 @@ SHRINKS = tuple(2 ** (step / 6) for step in range(7))
 """An image is searched for in others as it is, and shrunk by these factors, to half its size."""
 
 _BITS, _TABLES, _CHUNK = 28, 5, 32
-_CELL_PX, _CELLS = 12, 32
-_WAYS = (len(SHRINKS) + 1, len(TURNS), 2, 4, _CELLS, _CELLS)
+_CELL_PX, _CELLS, _SAME = 12, 32, 0.03
+_WAYS = (len(SHRINKS), len(TURNS), 2, 4, _CELLS, _CELLS)
 """What a vote is for: a size, a turn, a sign, a grid of cells, and the cell of the shift."""
 
 
@@ -46,6 +46,7 @@ class Candidate(NamedTuple):
         x: Pixels from the centre of the still image to that of the moving one, to the right.
         y: The same, down.
         votes: Features that agree.
+        square: Whether both images are stretched to a square before.
     """
 
     moving: int
@@ -56,6 +57,7 @@ class Candidate(NamedTuple):
     x: float
     y: float
     votes: int
+    square: bool
 
 
 class _Described(NamedTuple):
@@ -108,11 +110,17 @@ class _Lists(NamedTuple):
         return np.repeat(order, lengths), self.features[within + np.repeat(start, lengths)]
 
 
-def sizes_of(shape: Sequence[int]) -> list[tuple[int, int]]:
-    """Returns the sizes at which an image is searched for: itself, smaller, and stretched to a square."""
+def sizes_of(shape: Sequence[int], *, square: bool) -> list[tuple[int, int]]:
+    """Returns the sizes at which an image is searched for; the first one is that at which it is found.
+
+    Args:
+        shape: Of its thumbnail.
+        square: Whether images are stretched to a square, to find those that were stretched.
+    """
     height, width = shape
-    sizes = [(round(height / by), round(width / by)) for by in SHRINKS]
-    return sizes if height == width else [*sizes, (SIDE_PX, SIDE_PX)]
+    if square:
+        return [(SIDE_PX, SIDE_PX)]
+    return [(round(height / by), round(width / by)) for by in SHRINKS]
 
 
 class Index:
@@ -122,15 +130,24 @@ class Index:
         num_votes: Pairs of features with a code in common, so far.
     """
 
-    def __init__(self, images: Sequence[Grey], groups: NDArray[np.integer], fresh: NDArray[np.bool_]):
+    def __init__(
+        self,
+        images: Sequence[Grey],
+        groups: NDArray[np.integer],
+        fresh: NDArray[np.bool_],
+        *,
+        square: bool = False,
+    ):
         """Describes images.
 
         Args:
             images: Thumbnails.
             groups: Number of each row's patient; rows of one patient are not compared.
             fresh: Rows to compare with all; two rows that are not fresh were compared before.
+            square: Compares images of different proportions, all stretched to a square.
         """
-        self._images, self._groups, self._fresh = images, groups, fresh
+        self._images, self._groups, self._fresh, self._square = images, groups, fresh, square
+        self._proportions = np.array([width / height for height, width in (image.shape for image in images)])
         self.num_votes, self._counting = 0, Lock()
         parts, codes = zip(*for_each(_chunks(len(images)), self._coded), strict=True)
         self._all = _joined(parts)
@@ -155,7 +172,7 @@ class Index:
         parts = []
         for row in rows:
             image = self._images[row]
-            sizes = sizes_of(image.shape)[: 1 if whole else None]
+            sizes = sizes_of(image.shape, square=self._square)[: 1 if whole else None]
             parts += [_one(row, number, features(image, size)) for number, size in enumerate(sizes)]
         return _joined(parts)
 
@@ -176,6 +193,8 @@ class Index:
         compared = self._groups[moving] != self._groups[still]
         if not self._fresh.all():
             compared &= self._fresh[moving] | self._fresh[still]
+        if self._square:
+            compared &= np.abs(self._proportions[moving] / self._proportions[still] - 1) > _SAME
         pairs = moving % _CHUNK * len(self._images) + still
         kept = compared & (
             np.bincount(pairs[compared], minlength=int(pairs.max(initial=0)) + 1)[pairs] >= MIN_VOTES
@@ -199,7 +218,7 @@ class Index:
             moving, still = divmod(int(pair), len(self._images))
             x, y = (float(total / numbers[place]) for total in sums[:, place])
             way = int(size), int(turn), 2 * int(sign) - 1
-            yield Candidate(moving, still, *way, x=x, y=y, votes=int(numbers[place]))
+            yield Candidate(moving, still, *way, x=x, y=y, votes=int(numbers[place]), square=self._square)
 
     def _ways(self, table: _Described, votes: _Votes, shifts: Floats) -> Whole:
         """The cells that votes are for, one in each of four overlapping grids, `(4, N)`."""

@@ -60,7 +60,14 @@ def find_pairs(
         groups: Number of each row's patient; rows of one patient are not compared.
         fresh: Rows to compare with all; two rows that are not fresh were compared before.
     """
-    candidates = Index(images, groups, fresh).candidates()
+    ways = [
+        candidate
+        for square in (True, False)
+        for candidate in Index(images, groups, fresh, square=square).candidates()
+    ]
+    ways.sort(key=lambda candidate: candidate.votes)
+    best = {(min(candidate[:2]), max(candidate[:2])): candidate for candidate in ways}
+    candidates = [best[pair] for pair in sorted(best)]
     blocks = [candidates[start : start + _BLOCK] for start in range(0, len(candidates), _BLOCK)]
     found = [one for block in for_each(blocks, partial(agreements, images)) for one in block]
     return [
