@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from typing import Any
 
 from xferlab.analysis.comparison import NO_CLAIM, NO_P, Comparison, Contrast
@@ -129,6 +130,19 @@ class Verdict:
     @property
     def words(self) -> str:
         """The verdict as sentences."""
+        if not self.num_cut_off:
+            return self.said
+        cut = f"{self.cut_off} ended by max_epochs while still improving"
+        return f"{self.said} Training was cut off: {cut}; the difference may be one of budget, not of method."
+
+    @property
+    def cut_off(self) -> str:
+        """How many trainings were cut off: `15 of 25 trainings`."""
+        return f"{self.num_cut_off} of {self.num_trained} trainings"
+
+    @property
+    def said(self) -> str:
+        """The verdict as sentences, whether trainings were cut off aside."""
         within = f"the interval lies within ±{self.claims.margin or 0:g}"
         if self.kind == EQUIVALENT:
             said = f"Equivalent: {within}, the margin below which a difference counts as none."
@@ -141,10 +155,7 @@ class Verdict:
             said = _WORDS[self.kind] + (f" It is small: {within}." if small else "")
         if self.kind in (NOT_SUPPORTED, EQUIVALENT) and not math.isnan(self.supportable):
             said += f" A difference of {self.supportable:.2g} would be supported in 80 % of such studies."
-        if not self.num_cut_off:
-            return said
-        cut = f"{self.num_cut_off} of {self.num_trained} trainings ended by max_epochs while still improving"
-        return f"{said} Training was cut off: {cut}; the difference may be one of budget, not of method."
+        return said
 
     @property
     def is_within(self) -> bool:
@@ -179,11 +190,30 @@ class Verdicts:
 
     def sentence(self, verdict: Verdict) -> str:
         """Returns a contrast with its difference, interval, verdict, repetitions and patients."""
+        return f"{self._found(verdict)}{verdict.words}"
+
+    def point(self, verdict: Verdict) -> tuple[str, str]:
+        """Returns the verdict in a word or two, and the rest of `sentence`, for a reader in a hurry."""
+        word, _, reason = verdict.said.rstrip(".").partition(": ")
+        because = [f"{reason[:1].upper()}{reason[1:]}."] if reason else []
+        because += [f"Cut off: {verdict.cut_off}."] if verdict.num_cut_off else []
+        return f"{word}.", f"{self._found(verdict)}{' '.join(because)}".strip()
+
+    def reader_notes(self) -> Iterator[str]:
+        """Yields what a reader of `point` must know of its words."""
+        if any(verdict.num_cut_off for verdict in self.verdicts):
+            yield (
+                "Cut off: trainings that max_epochs ended while they still improved, of both sides and of "
+                "what they start from; such a difference may be one of budget, not of method."
+            )
+
+    def _found(self, verdict: Verdict) -> str:
         unit = self.metric.unit
         if math.isnan(verdict.difference):
-            return f"{verdict.title}: {verdict.words}"
+            return f"{verdict.title}: "
         told = number(verdict.difference, unit, signed=True) + (f" {unit}" if unit else "")
-        return f"{verdict.title}: {told} {verdict.interval(unit)}, {verdict.counts()}. {verdict.words}"
+        shown = "(no interval)" if math.isnan(verdict.low) else verdict.interval(unit)
+        return f"{verdict.title}: {told} {shown}, {verdict.counts()}. "
 
 
 def verdicts_of(contents: Contents) -> Verdicts | None:
@@ -210,6 +240,9 @@ def verdicts_of(contents: Contents) -> Verdicts | None:
 def declared_when(results: StudyResults, claims: Claims) -> str:
     """Returns when the claims were planned, and what of earlier plans with other claims was known by then."""
     planned, earlier = results.plan.get("planned", {}), results.plan.get("earlier", ())
+    # Of plans one after another that claim the same, the first is when it was declared.
+    same = list(takewhile(lambda look: _is_same(look["claims"], claims), reversed(earlier)))
+    planned = same[-1] if planned and same and "at" in same[-1] else planned
     others = [look for look in earlier if not _is_same(look["claims"], claims)]
     when = f" on {planned['at'].replace('T', ' ').removesuffix('+00:00')} UTC" if planned else ""
     if not others:

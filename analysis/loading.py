@@ -220,6 +220,10 @@ def _run(store: Store, trial: _Trial) -> list[Mapping[str, Any]]:
         {
             "device": run.get("device"),
             "device_name": run.get("device_name"),
+            "host": run.get("host"),
+            "versions": run.get("versions"),
+            "ended": max((str(each.get("ended") or "") for each in attempts), default=""),
+            "evaluation_s": run.get("evaluation_s", np.nan),
             "total_s": run.get("total_s", np.nan),
             "memory_peak_gib": run.get("memory_peak_gib", np.nan),
             "network_mean_ms": network.get("mean", np.nan),

@@ -6,10 +6,12 @@ import base64
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from markupsafe import Markup
 
 from xferlab.analysis.contents import FURTHER
+from xferlab.analysis.gallery import Gallery
 from xferlab.analysis.tables.model import Table
 from xferlab.analysis.tables.rendering import rendered
 
@@ -44,16 +46,35 @@ class SavedPicture:
         return f"data:{kind};base64,{base64.b64encode(smaller.read_bytes()).decode()}"
 
 
-Block = str | tuple[str, ...] | Table | SavedPicture
-"""A paragraph, a list, a table or a figure."""
+class Point(NamedTuple):
+    """An item of a list that begins with some words in bold.
+
+    Attributes:
+        head: These.
+        text: The rest.
+    """
+
+    head: str
+    text: str
+
+
+Block = str | tuple[str | Point, ...] | Table | SavedPicture | Gallery
+"""A paragraph, a list, a table, a figure or cases with their pictures."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with its blocks."""
+    """A heading with its blocks.
+
+    Attributes:
+        title: Heading.
+        blocks: In order.
+        brief: Whether what stands below tables and figures is folded on the page.
+    """
 
     title: str
     blocks: tuple[Block, ...]
+    brief: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,5 +104,6 @@ def written(page: Page, template: str) -> str:
 
 
 def folded(table: Table) -> bool:
-    """Returns whether a table is folded in HTML: a long one, or one of further metrics."""
-    return table.num_lines > FOLDED or table.subject.get("metrics") == FURTHER
+    """Returns whether a table is folded in HTML: a long one, one of further metrics, or a checklist."""
+    is_aside = table.subject.get("metrics") == FURTHER or table.subject.get("kind") == "checklist"
+    return table.num_lines > FOLDED or is_aside

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,12 +13,14 @@ from typing import TYPE_CHECKING
 from xferlab.analysis.claims import Verdicts, declared_when, earlier_plans, verdicts_of
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.division import division
+from xferlab.analysis.gallery import Gallery, View, galleries
 from xferlab.analysis.loading import load_study
-from xferlab.analysis.pages import Block, Page, SavedPicture, Section, written
+from xferlab.analysis.pages import Block, Page, Point, SavedPicture, Section, written
 from xferlab.analysis.results import EvaluationSet, StudyResults
 from xferlab.analysis.selection import seen_by_parents
 from xferlab.analysis.tables.arms import arms_tables, compared_arms
-from xferlab.analysis.tables.claims import claims_table, reached_table
+from xferlab.analysis.tables.checklists import checklists_tables
+from xferlab.analysis.tables.claims import best_sentence, claims_table, reached_table
 from xferlab.analysis.tables.confusion import confusion_tables
 from xferlab.analysis.tables.differences import (
     adaptation_tables,
@@ -29,9 +32,10 @@ from xferlab.analysis.tables.features import features_tables
 from xferlab.analysis.tables.gates import gates_tables
 from xferlab.analysis.tables.masks import masks_table
 from xferlab.analysis.tables.metrics import metrics_tables
+from xferlab.analysis.tables.missing import missing_lines, missing_table
 from xferlab.analysis.tables.model import Table
-from xferlab.analysis.tables.notes import trial_name
 from xferlab.analysis.tables.overview import cohorts_table, progress_table, times_tables, training_table
+from xferlab.analysis.tables.provenance import provenance_tables
 from xferlab.analysis.tables.rendering import write_table
 from xferlab.analysis.tables.sites import sites_tables
 from xferlab.analysis.tables.structures import classes_tables, structures_tables
@@ -70,6 +74,11 @@ _TABLES: dict[str, Callable[[Contents], Iterator[Table]]] = {
     "Times": times_tables,
 }
 """The sections of tables on the page, in order."""
+_LAST_TABLES: dict[str, Callable[[Contents], Iterator[Table]]] = {
+    "Provenance": provenance_tables,
+    "Reporting guidelines": checklists_tables,
+}
+"""Those after figures and cases."""
 
 
 def _silent(line: str) -> None:
@@ -164,43 +173,64 @@ class _Writer:
         yield _overview(self.results, self.tables)
         if not len(self.results.cases) and not len(self.results.histories):
             return
-        for title, tables in _TABLES.items():
-            blocks = tuple(self.tables(map(self.contents.numbered, tables(self.contents))))
-            if blocks:
-                self.say(f"{title}: {len(blocks)} table{'' if len(blocks) == 1 else 's'}")
-                yield Section(title, blocks)
+        yield from self.tabled(_TABLES)
         if self.other:
             yield self.beside(TwoStudies(self.results, self.other))
         drawn = tuple(self.saved(pictures(self.contents, without=self.shown_first)))
         if drawn:
             self.say(f"Figures: {len(drawn)}")
             yield Section("Figures", drawn)
+        if cases := tuple(self.cases()):
+            yield Section("Cases", cases)
+        yield from self.tabled(_LAST_TABLES)
         yield _definitions(self.contents)
+
+    def tabled(self, sections: Mapping[str, Callable[[Contents], Iterator[Table]]]) -> Iterator[Section]:
+        """Yields the sections that have tables."""
+        for title, tables in sections.items():
+            blocks = tuple(self.tables(map(self.contents.numbered, tables(self.contents))))
+            if blocks:
+                self.say(f"{title}: {len(blocks)} table{'' if len(blocks) == 1 else 's'}")
+                yield Section(title, blocks)
 
     def result(self, found: Verdicts) -> Section:
         """Returns the first screen: a sentence a contrast, all arms at a glance, and a short table."""
         from xferlab.analysis.figures.comparisons import arms_picture
 
-        judged = f"By {found.metric.label} on {found.claims.on}"
+        better = f" ({found.metric.better} is better)" if found.metric.better else ""
+        judged = f"By {found.metric.label}{better} on {found.claims.on}"
         blocks: list[Block] = [
             f"{judged}, {declared_when(self.results, found.claims)}:"
             if found.claims.declared
             else f"{judged}. {_UNDECLARED}",
-            tuple(map(found.sentence, found.verdicts)),
+            tuple(Point(*found.point(verdict)) for verdict in found.verdicts),
+            (
+                *best_sentence(self.contents, found),
+                *found.reader_notes(),
+                *missing_lines(self.results),
+            ),
         ]
+        blocks = [block for block in blocks if block]
         evaluated = found.verdicts[0].contrast.comparison.evaluated
         for arms in compared_arms(self.contents):
             if arms.evaluated == evaluated and arms.metrics[0].name == found.metric.name:
                 self.shown_first.append(arms.evaluated)
                 blocks += self.saved(filter(None, [arms_picture(arms)]))
         tables = filter(None, (reached_table(self.contents, found), claims_table(self.contents, found)))
-        return Section("Result", (*blocks, *self.tables(map(self.contents.numbered, tables))))
+        return Section("Result", (*blocks, *self.tables(map(self.contents.numbered, tables))), brief=True)
+
+    def cases(self) -> Iterator[Gallery]:
+        """Yields the worst, median and best cases, with pictures where any are stored."""
+        for gallery in galleries(self.contents, _view_of):
+            (table,) = self.tables(map(self.contents.numbered, [gallery.table]))
+            self.say(f"Cases: {len(gallery.cards)}")
+            yield replace(gallery, table=table)
 
     def beside(self, both: TwoStudies) -> Section:
         """Returns this study and another one side by side."""
         tables = tuple(self.tables(map(self.contents.numbered, two_studies_tables(both))))
         self.say(f"Against another study: {len(tables)} tables")
-        return Section("Against another study", (*_both(both), *tables))
+        return Section("Against another study", (*both.told(), *tables))
 
     def tables(self, tables: Iterable[Table]) -> Iterator[Table]:
         """Yields the tables, which stand on the page even where a file of theirs cannot be written."""
@@ -288,9 +318,7 @@ def _status(results: StudyResults, remarks: Sequence[str]) -> tuple[tuple[str, .
 
 def _overview(results: StudyResults, write: Callable[[Iterable[Table]], Iterator[Table]]) -> Section:
     plan = results.plan
-    absent = results.trials[results.trials["state"] != "complete"].to_dict("records")
     lists = {
-        "Not complete:": tuple(f"{trial_name(row)}: {row['state']} ({row['reason']})" for row in absent),
         "In no table, in repetitions in which a parent may have trained on these patients:": seen_by_parents(
             results
         ),
@@ -304,34 +332,25 @@ def _overview(results: StudyResults, write: Callable[[Iterable[Table]], Iterator
         training_table(results),
         masks_table(results),
         progress_table(results),
+        missing_table(results),
     )
     divided = division(plan)
     planned = f" Planned {p['at']}, digest {p['digest']}." if (p := plan.get("planned")) else ""
     moved = f" {p['moved']}." if p and "moved" in p else ""
     blocks: list[Block] = [f"Seed {plan['seed']}{profile}. Arms: {arms}. Stages: {stages}.{planned}{moved}"]
     blocks += [divided] if divided else []
+    if not plan.get("claims") and (missing := tuple(missing_lines(results))):  # else they are in the result
+        blocks.append(missing)
     blocks += [*_redeclared(results), *write(table for table in tables if table.groups)]
     for title, items in lists.items():
         blocks += [title, items] if items else []
     return Section("Study", tuple(blocks))
 
 
-def _both(both: TwoStudies) -> Iterator[Block]:
-    """Yields which studies they are, and what only one of them has."""
-    for name, results in (("This study", both.here), ("The other study", both.there)):
-        plan, trials = results.plan, results.trials.drop_duplicates("trial_id")
-        planned, done = plan.get("planned", {}), int((trials["state"] == "complete").sum())
-        profile = f", profile {plan['profile']}" if plan.get("profile") else ""
-        when = f", planned {planned['at']}, digest {planned['digest']}" if planned else ""
-        yield f"{name}: {results.study}{profile}{when}; {done} of {len(trials)} trials are complete."
-    if not both.differences:
-        yield "Their plans do not differ."
-    for name, items in zip(
-        ("Only this study measures:", "Only the other one measures:"), both.only, strict=True
-    ):
-        yield from (name, tuple(items)) if items else ()
-    if not both.common:
-        yield "No arm of the same name is measured on the same section and part in both."
+def _view_of(name: str) -> View | None:
+    """Returns how the cases of a task are ranked and drawn; None where they are not."""
+    task = registry.task(name)
+    return View(task.ranking, partial(registry.picture_of, name), task.panels_show) if task.ranking else None
 
 
 def _definitions(contents: Contents) -> Section:

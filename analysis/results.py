@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import pandas as pd
 
@@ -14,7 +14,10 @@ from xferlab.cohort import single_sections
 from xferlab.errors import StorageError
 from xferlab.metrics.metric import Metric
 from xferlab.records import reader
+from xferlab.records.schema import EvaluationRecord
 from xferlab.records.store import Store
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -126,9 +129,10 @@ class StudyResults:
             num_validation; coordinates (`repeat 1, fold 3`, `site north`) where repetitions have any.
         cases: One row per arm, complete trial, evaluation, case and metric; see `load`.
         histories: One row per arm, complete trial and epoch: losses, lr, improved, seconds.
-        runs: One row per arm and complete trial: device, seconds, peak memory (GiB), network time per image
-            (ms: mean, SD, n), number of attempts, whether it continues a shorter trial, best epoch, number of
-            epochs, and what ended the training: `patience` or `max_epochs`.
+        runs: One row per arm and complete trial: device, host, versions, end of the last attempt, seconds (of
+            evaluations, and in all), peak memory (GiB), network time per image (ms: mean, SD, n), number of
+            attempts, whether it continues a shorter trial, best epoch, number of epochs, and what ended the
+            training: `patience` or `max_epochs`.
         problems: What could not be read of complete trials and is left out, a sentence each; grows with use.
     """
 
@@ -285,17 +289,32 @@ class StudyResults:
 
         A column for each array that the task stores; see the task's `outputs`.
         """
+        cases = self._shown(trial_id, reader.read_outputs, arm=arm, evaluated=evaluated) or []
+        rows = [{**vars(case), **case.arrays} for case in cases]
+        return pd.DataFrame(rows).drop(columns="arrays") if rows else pd.DataFrame()
+
+    def pictures(self, trial_id: str, *, arm: str, evaluated: EvaluationSet) -> Mapping[str, bytes]:
+        """Returns the stored pictures (JPEG) of one evaluation by case: of the worst, median and best."""
+        return self._shown(trial_id, reader.read_pictures, arm=arm, evaluated=evaluated) or {}
+
+    def _shown(
+        self,
+        trial_id: str,
+        read: Callable[[Store, EvaluationRecord], T],
+        *,
+        arm: str,
+        evaluated: EvaluationSet,
+    ) -> T | None:
+        """Returns what is stored of an evaluation to look at; None where it is absent or damaged."""
         planned = {evaluation["evaluation_id"] for evaluation in self.trials_by_id[trial_id]["evaluations"]}
-        rows: list[dict[str, Any]] = []
         try:
             for evaluation_id in planned & self.evaluation_ids(arm, evaluated):
                 record = reader.read_evaluation(self.store, trial_id, evaluation_id)
-                cases = reader.read_outputs(self.store, record) if record else []
-                rows = [{**vars(case), **case.arrays} for case in cases]
+                return read(self.store, record) if record else None
         except StorageError as error:
             # Pixels illustrate; a study without them still has all its numbers.
             self.note(f"{error}; figures leave its images out")
-        return pd.DataFrame(rows).drop(columns="arrays") if rows else pd.DataFrame()
+        return None
 
 
 def is_drawn(data: Mapping[str, Any]) -> bool:

@@ -112,6 +112,21 @@ class TwoStudies:
         )
         return [name for name in here if name not in there], [name for name in there if name not in here]
 
+    def told(self) -> Iterator[str | tuple[str, ...]]:
+        """Yields which studies they are and what only one of them has, as paragraphs and lists."""
+        for name, results in (("This study", self.here), ("The other study", self.there)):
+            plan, trials = results.plan, results.trials.drop_duplicates("trial_id")
+            planned, done = plan.get("planned", {}), int((trials["state"] == "complete").sum())
+            profile = f", profile {plan['profile']}" if plan.get("profile") else ""
+            when = f", planned {planned['at']}, digest {planned['digest']}" if planned else ""
+            yield f"{name}: {results.study}{profile}{when}; {done} of {len(trials)} trials are complete."
+        if not self.differences:
+            yield "Their plans do not differ."
+        for name, items in zip(("this study", "the other one"), self.only, strict=True):
+            yield from (f"Only {name} measures:", tuple(items)) if items else ()
+        if not self.common:
+            yield "No arm of the same name is measured on the same section and part in both."
+
     def reason(self, arm: str, evaluated: EvaluationSet) -> str:
         """Returns why an arm's difference has no interval, a key of `REASONS`; empty where it may."""
         here, there = (measured[arm, evaluated] for measured in self._measured)

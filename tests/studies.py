@@ -48,7 +48,10 @@ ONE_TRIAL: dict[str, Any] = {
 }
 """What `write_study` changes for a study of one trial, `a/general/r01`."""
 
-RECORDED = ("record.json", "cases.parquet", "outputs.parquet", "features.parquet", "best.safetensors")
+RECORDED = (
+    *("record.json", "cases.parquet", "outputs.parquet", "pictures.parquet", "features.parquet"),
+    "best.safetensors",
+)
 
 
 def write_study(folder: Path, **changes: Any) -> Path:

@@ -103,6 +103,7 @@ TABLE: dict[str, tuple[str, ...]] = {
             "": (
                 "xferlab.tasks.config",
                 "xferlab.tasks.roles",
+                "xferlab.tasks.pictures",
                 "xferlab.networks",
                 "xferlab.training",
                 "xferlab.metrics",
@@ -171,6 +172,7 @@ TABLE: dict[str, tuple[str, ...]] = {
         "xferlab.metrics.metric",
         "xferlab.metrics.sets",
         "xferlab.metrics.curves",
+        "xferlab.metrics.extremes",
         "xferlab.errors",
     ),
     "xferlab.analysis.published": ("xferlab.errors",),  # names of papers, without the kit

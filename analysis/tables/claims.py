@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import pandas as pd
@@ -9,10 +10,13 @@ import pandas as pd
 from xferlab.analysis.claims import Verdicts
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.results import EvaluationSet
-from xferlab.analysis.selection import ordered_pathologies
+from xferlab.analysis.selection import ALL, ordered_pathologies
 from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, number, p_value
 from xferlab.analysis.tables.notes import data_notes, inference_caption, mean_and_deviation
+from xferlab.analysis.tables.overview import spread, training_counts
+from xferlab.metrics.claims import Place
 
+_REPETITIONS, _TRAINED = "Repetitions", "Training patients"
 _STRICT = "Strict: training samples are taken to overlap as much as without any noise of seeds."
 _COLUMNS = (
     ("Difference", "difference"),
@@ -81,26 +85,28 @@ def claims_table(contents: Contents, found: Verdicts) -> Table:
 
 def reached_table(contents: Contents, found: Verdicts) -> Table | None:
     """Returns what each side of the contrasts reaches, a column for each pathology; None of nothing."""
-    claims, unit = found.claims, found.metric.unit
-    aggregated = pd.concat([contents.aggregated, contents.of_targets])
-    rows = aggregated[(aggregated["metric"] == claims.metric)]
-    pairs = reversed([place for pair in reversed(claims.contrasts) for place in pair])
-    places = sorted(dict.fromkeys(pairs), key=lambda place: place.arm != contents.results.baseline)
-    known = {
-        place: frame
-        for place in places
-        if len(frame := _of(rows, place.arm, EvaluationSet.of(place.stage, claims.on)))
-    }
+    claims, unit, known = found.claims, found.metric.unit, _reached(contents, found)
     if not known:
         return None
-    pathologies = ordered_pathologies(name for frame in known.values() for name in frame.index)
+    # A metric of several classes is undefined within one pathology.
+    defined = (frame.index[frame["mean"].notna()] for frame in known.values())
+    pathologies = ordered_pathologies(name for names in defined for name in names)
 
     def records() -> Iterator[Record]:
+        trained = training_counts(contents.results).to_dict("index")
         for place, frame in known.items():
             cells = {name: _cell(frame, name, unit) for name in pathologies}
-            yield {"arm": claims.words(place), **cells}
+            counts, evaluated = trained[place.stage, place.arm], EvaluationSet.of(place.stage, claims.on)
+            planned = len(contents.results.evaluation_ids(place.arm, evaluated))
+            yield {
+                "arm": claims.words(place),
+                **cells,
+                _REPETITIONS: f"{int(frame['num_repetitions'].max())} of {planned}",
+                _TRAINED: spread(counts, "patients"),
+            }
 
-    return Layout((), ("Arm", "arm"), [(name, name) for name in pathologies]).fill(
+    columns = [(name, name) for name in (*pathologies, _REPETITIONS, _TRAINED)]
+    return Layout((), ("Arm", "arm"), columns).fill(
         Table(
             name="reached",
             title=f"what each arm reaches in {found.metric.label} on {claims.on}",
@@ -111,6 +117,35 @@ def reached_table(contents: Contents, found: Verdicts) -> Table | None:
         ),
         records(),
     )
+
+
+def best_sentence(contents: Contents, found: Verdicts) -> Iterator[str]:
+    """Yields which arm has the best mean, the next, and the baseline, if one side of the metric is better."""
+    claims, better = found.claims, found.metric.better
+    frames = _reached(contents, found)
+    means = {place: float(frame["mean"].get(ALL, math.nan)) for place, frame in frames.items()}
+    known = [place for place, mean in means.items() if not math.isnan(mean)]
+    if better is None or len(known) < 2:
+        return
+    first, second, *others = sorted(known, key=means.__getitem__, reverse=better == "higher")
+    shown = [first, second, *(place for place in others if place.arm == contents.results.baseline)]
+    best, *rest = (f"{claims.words(place)} {number(means[place], found.metric.unit)}" for place in shown)
+    yield f"Best mean: {best}, before {', '.join(rest)}. Means alone say nothing of chance."
+
+
+def _reached(contents: Contents, found: Verdicts) -> dict[Place, pd.DataFrame]:
+    """Returns the rows of each side of the contrasts and of all other arms there, the baseline first."""
+    claims, results = found.claims, contents.results
+    aggregated = pd.concat([contents.aggregated, contents.of_targets])
+    rows = aggregated[(aggregated["metric"] == claims.metric)]
+    pairs = reversed([place for pair in reversed(claims.contrasts) for place in pair])
+    judged = claims.contrasts[0][0].stage
+    places = dict.fromkeys([*pairs, *(Place(arm, judged) for arm in results.arms)])
+    frames = {
+        place: _of(rows, place.arm, EvaluationSet.of(place.stage, claims.on))
+        for place in sorted(places, key=lambda place: place.arm != results.baseline)
+    }
+    return {place: frame for place, frame in frames.items() if len(frame)}
 
 
 def _of(rows: pd.DataFrame, arm: str, evaluated: EvaluationSet) -> pd.DataFrame:

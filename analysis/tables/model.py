@@ -58,6 +58,7 @@ class Table:
         columns: Headings of the cells, with units.
         groups: The lines.
         subject: What it shows, as names and values. A paper's table with the same subject gives the number.
+        prose: Whether its cells are sentences and not numbers.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Table:
     columns: tuple[str, ...] = ()
     groups: tuple[Group, ...] = ()
     subject: Mapping[str, str] = field(default_factory=dict)
+    prose: bool = False
 
     @property
     def num_lines(self) -> int:

@@ -143,7 +143,8 @@ def to_markdown(table: Table) -> str:
         labels = [group.labels, *[("",) * len(table.head)] * (len(group.rows) - 1)]
         lines += [[*line, row.label, *row.cells] for line, row in zip(labels, group.rows, strict=True)]
     escaped = [[markdown_text(cell) for cell in line] for line in lines]
-    widths = [max(3, *map(len, column)) for column in zip(*escaped, strict=True)]
+    # Sentences are not padded to the longest.
+    widths = [3 if table.prose else max(3, *map(len, column)) for column in zip(*escaped, strict=True)]
     rule = ["-" * width for width in widths[:num_left]] + [
         "-" * (width - 1) + ":" for width in widths[num_left:]
     ]

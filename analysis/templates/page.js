@@ -76,6 +76,29 @@
   };
   document.querySelectorAll("table").forEach(prepare);
 
+  // Cases are chosen by arm, by pathology, and by what they are shown as.
+  document.querySelectorAll(".gallery").forEach(gallery => {
+    const cards = [...gallery.querySelectorAll(".card")], count = document.createElement("output");
+    const choices = ["arm", "pathology", "shown"].map(name => {
+      const choice = document.createElement("label"), select = document.createElement("select");
+      choice.className = "choice";
+      const values = [...new Set(cards.map(card => card.dataset[name]))].sort();
+      select.append(...["", ...values].map(value => new Option(value || "all", value)));
+      choice.append(`${name[0].toUpperCase()}${name.slice(1)}${name === "shown" ? " as" : ""}: `, select);
+      select.addEventListener("change", show);
+      return {name, choice, select};
+    });
+    gallery.querySelector(".cards").before(...choices.map(each => each.choice), count);
+    count.className = "choice";
+
+    function show() {
+      for (const card of cards) {
+        card.hidden = choices.some(each => each.select.value && each.select.value !== card.dataset[each.name]);
+      }
+      count.textContent = `${cards.filter(card => !card.hidden).length} of ${cards.length} images`;
+    }
+  });
+
   // What has to be scrolled is reached by the keyboard; what is shown whole is no stop on the way.
   const reach = () => document.querySelectorAll(".scroll").forEach(box => {
     if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;

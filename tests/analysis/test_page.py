@@ -124,6 +124,30 @@ def test_a_keyboard_is_enough(opened: Browser, table: str) -> None:
 
 
 @needs_browser
+def test_cases_are_chosen_by_arm_pathology_and_rank_with_the_keyboard(opened: Browser) -> None:
+    cards = "[...document.querySelectorAll('.card:not([hidden])')]"
+    opened.js("document.querySelector('.gallery summary').focus()")
+    opened.press("Enter", "\r")
+    assert opened.js("document.querySelector('.gallery').open")
+    total = opened.js(f"{cards}.length")
+    assert total == 3 * 9
+    opened.press("Tab")
+    assert opened.js("document.activeElement.parentElement.textContent.startsWith('Arm:')")
+    choose = (
+        "((number, value) => {{ const e = document.querySelectorAll('.choice select')[number];"
+        "e.value = value;"
+        "e.dispatchEvent(new Event('change')); }})({}, '{}')"
+    )
+    opened.js(choose.format(0, "frozen"))
+    opened.js(choose.format(1, "covid19"))
+    assert opened.js(f"{cards}.map(e => e.dataset.arm + ' ' + e.dataset.pathology)") == ["frozen covid19"] * 3
+    assert opened.js("document.querySelector('.gallery output').textContent") == f"3 of {total} images"
+    opened.js(choose.format(2, "best"))
+    assert opened.js(f"{cards}.length") == 1
+    assert opened.complaints == []
+
+
+@needs_browser
 def test_print_shows_what_is_folded_and_folds_it_again(opened: Browser) -> None:
     closed = "document.querySelectorAll('details:not([open])').length"
     num = opened.js(closed)

@@ -69,7 +69,9 @@ def test_completeness_stands_at_the_top_and_in_the_progress(written) -> None:
     path, lines = written
     text = path.read_text("utf-8")
     assert "**Incomplete: 16 of 17 planned trials are complete; the others are in no number.**" in text[:200]
-    assert "baseline/portable/r04: failed (TrainingError: killed by signal 9" in text
+    assert "Missing: 1 of 4 repetitions of baseline, stage portable: failed (TrainingError: killed" in text
+    line = next(line for line in text.splitlines() if line.startswith("| baseline/portable/r04"))
+    assert re.search(r"failed +\| TrainingError: killed by signal 9.*trials/\w{16}/failure.json", line)
     assert lines[0].startswith("Incomplete: 16 of 17")
     assert lines[-1] == f"report: {path}"
 

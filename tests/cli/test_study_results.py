@@ -115,7 +115,8 @@ def holds_the_verdict_of_the_report(folder: Path, of_study: OfflineRun) -> None:
     assert line["verdict"] == told["verdict"] == "no claim"  # the images are drawn
     sentence = of_study.summary[f"verdict/{line['contrast']}"]
     assert line["words"] in sentence
-    assert sentence in (folder / "report" / "report.md").read_text()
+    found = sentence.partition(" No claim")[0]
+    assert found in (folder / "report" / "report.md").read_text()
 
 
 def broken(*arguments: Any, **named: Any) -> Any:

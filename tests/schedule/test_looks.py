@@ -49,3 +49,12 @@ def test_another_plan_after_results_names_the_look(store: Store) -> None:
 def test_a_torn_plan_is_replaced(store: Store) -> None:
     store.write(layout.StudyFiles("s").plan, b"{")
     assert published(store)["study"] == "s"
+
+
+def test_what_a_plan_was_made_of_stands_with_its_time_and_renews_nothing(store: Store) -> None:
+    document = {"study": "s", "trials": [], "claims": CLAIMS}
+    made = {"file": {"name": "s.yaml", "sha256": "f" * 64}}
+    plan = dated(document, store, of=made)
+    assert plan["planned"]["file"] == made["file"]
+    codec.write_json(store, layout.StudyFiles("s").plan, plan)
+    assert dated(document, store, of={"file": {"name": "other.yaml"}}) == plan

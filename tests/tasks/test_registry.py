@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tests.tasks.segmentation.learners import identity, make
 from xferlab import tasks
@@ -40,6 +43,36 @@ def test_a_task_measures_what_its_metrics_of_sets_are_made_of() -> None:
     assert measured == ("label", "probability", "DICE")
     with pytest.raises(TaskError, match=r"headline is 'SET_AUC', which is none of .* a case \(DICE\)"):
         replace(known, metrics=lambda targets: (auc, dice), headline="SET_AUC")
+    with pytest.raises(TaskError, match=r"ranked_by is 'DIC', .*\(DICE\)\. Did you mean 'DICE'\?"):
+        replace(known, metrics=lambda targets: (auc, dice), ranked_by="DIC")
+
+
+def test_cases_are_ranked_by_a_metric_that_has_a_better_side() -> None:
+    known = registry.task(registry.DEFAULT)
+    assert known.ranking is not None
+    assert known.ranking.name == "DICE"
+    ranked = registry.task("classification").ranking
+    assert ranked is not None
+    assert (ranked.name, ranked.better) == ("LOG_LOSS", "lower")
+    neither = tuple(replace(metric, better=None) for metric in known.metrics(()))
+    assert replace(known, metrics=lambda targets: neither).ranking is None
+
+
+@pytest.mark.parametrize(
+    ("task", "arrays"),
+    [
+        (
+            "segmentation",
+            {"target_heart": np.zeros((40, 20), np.uint8), "mask_heart": np.full((40, 20), 255, np.uint8)},
+        ),
+        ("classification", {"heat": np.eye(4, dtype=np.float32), "probability": np.ones(2, np.float32)}),
+    ],
+)
+def test_a_picture_is_two_panels_of_256_px_whatever_the_size(task: str, arrays: dict[str, Any]) -> None:
+    outputs = {"image": np.full((40, 20), 90, np.uint8), **arrays}
+    with Image.open(io.BytesIO(registry.picture_of(task, outputs))) as picture:
+        assert (picture.format, picture.size) == ("JPEG", (2 * 128, 256))
+    assert registry.picture_of(task, {}) == b""
 
 
 def test_a_metric_is_declared_once_and_for_the_trials_that_learn_most() -> None:

@@ -86,7 +86,7 @@ DAMAGES: dict[str, Damage | None] = {
 }
 KINDS = (
     "plan.json", "index.json", "selections/", "spec.json", "history.jsonl", "best.safetensors", "run.json",
-    "/cases.parquet", "/outputs.parquet", "evaluations/*/record.json", "record.json",
+    "/cases.parquet", "/outputs.parquet", "/pictures.parquet", "evaluations/*/record.json", "record.json",
 )  # fmt: skip
 
 

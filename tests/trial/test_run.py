@@ -51,7 +51,7 @@ def test_a_complete_trial_is_returned_at_once_with_all_that_is_promised(copied: 
         "checkpoint/best.safetensors",
         *(
             f"evaluations/{spec.evaluations[0].evaluation_id}/{name}"
-            for name in ("cases.parquet", "outputs.parquet", "record.json")
+            for name in ("cases.parquet", "outputs.parquet", "pictures.parquet", "record.json")
         ),
         *(f"features/{spec.features.features_id}/{name}" for name in ("features.parquet", "record.json")),
         "history.jsonl",

@@ -73,7 +73,7 @@ def calm(child: Child, kind: str) -> tuple[int, dict[str, str]]:
     """The number of operations of a run without faults, and its records."""
     faults, trials = Faults(never), child("calm")
     run_child(trials, kind, faults)
-    assert len(trials.records) == 10
+    assert len(trials.records) == 12
     return len(faults.log), trials.records
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,6 +12,7 @@ from typing import Any
 from xferlab.cohort import Case
 from xferlab.data.sources.registry import DataSection
 from xferlab.plan import subgroups
+from xferlab.plan.identity import short_id
 from xferlab.plan.mask_sources import MaskSources
 from xferlab.plan.plan import Plan
 from xferlab.plan.spec import GATE, PLAN_VERSION, TrialSpec, without_nothing
@@ -67,6 +69,14 @@ def to_document(plan: Plan) -> dict[str, Any]:
         "trials": [_trial(plan, trial, names[trial.trial_id], mask_sources) for trial in plan.trials],
         "warnings": [str(warning) for warning in plan.warnings],
     }
+
+
+def provenance(plan: Plan) -> dict[str, Any]:
+    """Returns what a plan was made of: the study file by name and digest, and a digest of each section."""
+    path, sections = plan.loaded.path, plan.selector.cohort.sections
+    digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+    data = {name: short_id(sorted(case.digest for case in cases)) for name, cases in sections.items()}
+    return {"file": {"name": path.name, "sha256": digest}, "data": data}
 
 
 def totals(trials: Sequence[TrialSpec], plan: Plan) -> dict[str, int]:

@@ -65,12 +65,13 @@ def complete_trials(store: Store, study: str, specs: Iterable[PlannedTrial]) -> 
     complete: dict[str, CompleteTrial] = {}
     changed: list[tuple[PlannedTrial, FileStates]] = []
     for spec in specs:
-        names = _file_names(spec)
+        names, pictures = _file_names(spec), _may_have(spec)
         if not listing.keys() >= names:
             continue
-        files = {name: listing[name] for name in sorted(names)}
+        files = {name: listing[name] for name in sorted(names | pictures & listing.keys())}
         indexed = index.get(spec.trial_id)
-        if indexed is not None and files.items() <= indexed.files.items():
+        lost = pictures & indexed.files.keys() - listing.keys() if indexed else set[str]()
+        if indexed is not None and files.items() <= indexed.files.items() and not lost:
             complete[spec.trial_id] = indexed
         else:
             changed.append((spec, files))
@@ -122,6 +123,12 @@ def _file_names(spec: PlannedTrial) -> set[str]:
         extracted = files.features(spec.features.features_id)
         names |= {extracted.record, extracted.table("features")}
     return names
+
+
+def _may_have(spec: PlannedTrial) -> set[str]:
+    """Returns files that a complete trial may lack, if it never had them."""
+    files = TrialFiles(spec.trial_id)
+    return {files.evaluation(each.evaluation_id).table("pictures") for each in spec.evaluations}
 
 
 def _verified(store: Store, spec: PlannedTrial, files: FileStates) -> CompleteTrial | None:

@@ -79,7 +79,7 @@ class MeasurementFiles:
         self.record = f"{folder}/{RECORD}"
 
     def table(self, name: str) -> str:
-        """Returns a table: an evaluation has `cases` and `outputs`, deep features have `features`.
+        """Returns a table: an evaluation has `cases`, `outputs`, `pictures`; deep features have `features`.
 
         What is predicted for other trials lies under the first 16 digits of its digest.
         """

@@ -146,6 +146,18 @@ def read_outputs(store: Store, record: EvaluationRecord) -> list[CaseOutputs]:
     return CaseOutputs.from_table(read_table(store, record, "outputs"))
 
 
+def read_pictures(store: Store, record: EvaluationRecord) -> dict[str, bytes]:
+    """Returns the stored pictures of an evaluation (JPEG), by the digest of the case; empty without any.
+
+    Raises:
+        RecordError: The table is missing, or does not match its record; it is set aside then.
+    """
+    if "pictures" not in record.tables:
+        return {}
+    table = read_table(store, record, "pictures")
+    return dict(zip(table["case"].to_pylist(), table["picture"].to_pylist(), strict=True))
+
+
 def read_features(store: Store, record: FeaturesRecord) -> pa.Table:
     """Returns the stored deep features of a trial, one row per layer (`FEATURES_SCHEMA`).
 

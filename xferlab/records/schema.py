@@ -46,6 +46,8 @@ OUTPUTS_SCHEMA = pa.schema(
 )
 """`outputs.parquet`: named arrays of a fixed, seeded few cases per pathology, a row per case and array."""
 
+PICTURES_SCHEMA = pa.schema([("case", pa.string()), ("picture", pa.binary())])
+"""`pictures.parquet`: a small picture (JPEG) of each case that its evaluation ranks worst, median or best."""
 
 FEATURES_SCHEMA = pa.schema(
     [
@@ -235,7 +237,9 @@ class MeasurementRecord(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationRecord(MeasurementRecord):
-    """One complete evaluation, with tables `cases` and `outputs`; a function of trial and evaluated cases.
+    """One complete evaluation, with tables `cases`, `outputs` and, where the task draws any, `pictures`.
+
+    A function of trial and evaluated cases.
 
     Attributes:
         evaluation_id: Its identity.

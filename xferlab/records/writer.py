@@ -74,7 +74,7 @@ def write_measurement(store: Store, record: Measured, tables: Mapping[str, bytes
     Args:
         store: The storage.
         record: Without the digests of its tables.
-        tables: Parquet bytes by name: `cases` and `outputs`, or `features`.
+        tables: Parquet bytes by name: `cases`, `outputs` and `pictures`, or `features`.
 
     Returns:
         The record with the digests.

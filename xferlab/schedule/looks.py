@@ -13,9 +13,12 @@ from xferlab.records.store import Store
 from xferlab.schedule.moves import last_document
 
 _OF_TIME = ("planned", "earlier")
+_MADE_OF = ("file", "data")
 
 
-def dated(document: Mapping[str, Any], store: Store, *, moved: str = "") -> dict[str, Any]:
+def dated(
+    document: Mapping[str, Any], store: Store, *, moved: str = "", of: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Returns a plan as it is stored: with its time, digest, and the earlier plans that had finished trials.
 
     A plan that says what the last one says keeps the time of that.
@@ -24,6 +27,7 @@ def dated(document: Mapping[str, Any], store: Store, *, moved: str = "") -> dict
         document: What the plan says.
         store: Holds the last plan.
         moved: Who is in another part than in that.
+        of: What the plan was made of, which is stored with its time.
     """
     now = json.loads(json.dumps(document))
     last = last_document(store, str(now["study"]))
@@ -31,7 +35,7 @@ def dated(document: Mapping[str, Any], store: Store, *, moved: str = "") -> dict
         return last
     look = _look(store, last)
     earlier = [*last.get("earlier", ()), *([look] if look["complete"] else [])]
-    planned = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "digest": short_id(now)}
+    planned = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "digest": short_id(now), **(of or {})}
     planned |= {"moved": moved} if moved else {}
     return {**now, "planned": planned, **({"earlier": earlier} if earlier else {})}
 
@@ -42,4 +46,5 @@ def _look(store: Store, last: Mapping[str, Any]) -> dict[str, Any]:
     begun = ids.intersection(store.list(layout.TRIALS)) if ids else ids
     complete = sum(store.exists(layout.TrialFiles(trial).record) for trial in begun)
     counts = {"complete": complete, "trials": len(ids)}
-    return {**last.get("planned", {}), **counts, "claims": last.get("claims")}
+    known = {name: value for name, value in last.get("planned", {}).items() if name not in _MADE_OF}
+    return {**known, **counts, "claims": last.get("claims")}

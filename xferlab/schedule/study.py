@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from xferlab.cohort import Selection
 from xferlab.errors import StorageError
-from xferlab.plan.document import to_document
+from xferlab.plan.document import provenance, to_document
 from xferlab.plan.plan import Plan
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import codec, layout
@@ -70,7 +70,7 @@ def run_study(
 def publish(plan: Plan, store: Store) -> None:
     """Writes a plan and the selections that its trials refer to."""
     write_selections(store, plan.selections)
-    document = dated(to_document(plan), store, moved=moved(plan, store))
+    document = dated(to_document(plan), store, moved=moved(plan, store), of=provenance(plan))
     codec.write_json(store, layout.StudyFiles(plan.loaded.base.study).plan, document)
 
 

@@ -31,6 +31,7 @@ __all__ = [
     "identity_of_weights",
     "learner_of",
     "names",
+    "picture_of",
     "pictures_of",
     "task",
 ]
@@ -133,6 +134,14 @@ def pictures_of(name: str, contents: Contents) -> Iterator[Picture]:
     """Yields the figures of a report that only this task draws."""
     if module := task(name).report:
         yield from _part(name, f"{module}:pictures")(contents)
+
+
+def picture_of(name: str, outputs: Mapping[str, Any]) -> bytes:
+    """Returns a JPEG of what `Learner.outputs` returned of a case; empty where the task draws none."""
+    from xferlab.tasks.pictures import encoded  # Pillow is for those alone who draw
+
+    panels = task(name).panels
+    return encoded(_part(name, panels)(outputs)) if panels and outputs else b""
 
 
 def learner_of(

@@ -132,6 +132,10 @@ class Task:
         check_single: The same where a stage trains on one image at a time: takes the stage, why, and what to
             do about it.
         headline: The metric of a case that a run ends with; empty for none.
+        ranked_by: The metric of a case that tells the worst cases from the best; empty for the headline.
+        panels: `module:function` that takes what `Learner.outputs` returns of a case, and returns the panels
+            of a small picture of it, RGB, uint8, (H, W, 3), of one height; empty for none.
+        panels_show: A sentence on what these panels are.
         variants: What may follow `@` in `evaluate_on`. Objects ask nothing of a learner; `original` does.
         files: What `predict` writes for an image: takes the targets of a trial, and returns the ending of
             each file's name, by its column in `predictions.csv`. With `{"card": "_age.txt"}`, `a.png` gets
@@ -143,7 +147,8 @@ class Task:
             as of its `Learner.outputs`; empty for none.
 
     Raises:
-        TaskError: `headline` is none of the metrics of a case, or it declares what does not exist.
+        TaskError: `headline` or `ranked_by` is none of the metrics of a case, or it declares what does not
+            exist.
     """
 
     name: str
@@ -165,6 +170,9 @@ class Task:
         default=lambda stage, path, why, remedy: iter(())
     )
     headline: str = ""
+    ranked_by: str = ""
+    panels: str = ""
+    panels_show: str = ""
     variants: tuple[str, ...] = OBJECTS
     files: Callable[[tuple[str, ...]], Mapping[str, str]] = no_files
     reads_masks: bool = True
@@ -179,11 +187,18 @@ class Task:
     def __post_init__(self) -> None:
         self._check_declared()
         names = [metric.name for metric in self.metrics(()) if not metric.computed_by]
-        if self.headline and self.headline not in names:
-            raise TaskError(
-                f"task {self.name!r}: headline is {self.headline!r}, which is none of its metrics of "
-                f"a case ({', '.join(names)}).{suggest(self.headline, names)}"
-            )
+        for field_name, name in (("headline", self.headline), ("ranked_by", self.ranked_by)):
+            if name and name not in names:
+                raise TaskError(
+                    f"task {self.name!r}: {field_name} is {name!r}, which is none of its metrics of "
+                    f"a case ({', '.join(names)}).{suggest(name, names)}"
+                )
+
+    @property
+    def ranking(self) -> Metric | None:
+        """The metric by which cases are ranked; None where it has none, or one of which neither is better."""
+        name = self.ranked_by or self.headline
+        return next((each for each in self.metrics(()) if each.name == name and each.better), None)
 
     def _check_declared(self) -> None:
         """Refuses a kind of targets and functions of metrics that do not exist."""

@@ -23,7 +23,7 @@ class Attempt:
         before it could write that. With a record of a training that is not whole (not `trained`), what the
         attempt gave was `lost` afterwards, such as its weights.
         """
-        self._store, self._trial_id = store, trial_id
+        self._store, self._trial_id, self._trained = store, trial_id, trained
         self._started = time.monotonic()
         body = reader.read_run(store, trial_id)
         ended = "lost" if store.exists(layout.TrialFiles(trial_id).record) else "killed"
@@ -56,6 +56,11 @@ class Attempt:
     def epoch(self, epoch: int) -> None:
         """Notes the last finished epoch; written with the outcome."""
         self._entry["last_epoch"] = epoch
+
+    def evaluated(self, seconds: float) -> None:
+        """Adds the time of evaluations; where that of earlier ones is not known, it stays so."""
+        if not self._trained or "evaluation_s" in self._facts:
+            self._facts["evaluation_s"] = float(self._facts.get("evaluation_s", 0.0)) + seconds
 
     def complete(self, **facts: Any) -> None:
         """Writes the outcome `complete` with facts of the run."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,8 @@ from xferlab.records.schema import CASES_SCHEMA, CaseOutputs, EvaluationRecord
 from xferlab.tasks import registry
 from xferlab.training.batches import fixed
 from xferlab.training.examples import AnyExamples
-from xferlab.training.learner import Array
 from xferlab.trial.examples import TrialContext, evaluated_examples
+from xferlab.trial.pictures import pictures_table, rows_to_picture
 from xferlab.trial.predictions import predictions_for
 from xferlab.trial.training import AnyLearner
 
@@ -36,7 +36,9 @@ def evaluate(
     weights: str,
     after_case: Callable[[], None] = lambda: None,
 ) -> EvaluationRecord:
-    """Measures every case, writes `cases.parquet` and `outputs.parquet`, and the record that completes it.
+    """Measures every case, and writes its tables and then the record that completes it.
+
+    The tables are `cases`, `outputs` (of a fixed few) and `pictures` (of the worst, median and best).
 
     `weights` is the SHA-256 of the learner's. `after_case` is called after each case, and may raise to end it
     with nothing written.
@@ -67,6 +69,8 @@ def evaluate(
         "cases": writer.table(CASES_SCHEMA, _case_columns(cases, values)),
         "outputs": writer.outputs_table(outputs),
     }
+    if to_picture := rows_to_picture(task, evaluation, cases, values):
+        tables |= pictures_table(task, learner, part, {row: cases[row].digest for row in to_picture})
     record = EvaluationRecord(
         evaluation_id=evaluation.evaluation_id,
         trial_id=spec.trial_id,
@@ -85,15 +89,6 @@ def to_show(cases: Sequence[Case], per_pathology: int) -> list[int]:
     for row in sorted(range(len(cases)), key=lambda row: rank("overlay", cases[row].digest)):
         groups[cases[row].pathology].append(row)
     return sorted(row for rows in groups.values() for row in rows[:per_pathology])
-
-
-def outputs_of(learner: AnyLearner, examples: AnyExamples, rows: Sequence[int]) -> list[Mapping[str, Array]]:
-    """Returns the arrays of some cases that are stored to look at."""
-    shown = []
-    for row in rows:
-        (prediction,) = learner.predict(learner.load(examples, np.array([row]), None))
-        shown.append(learner.outputs(examples, row, prediction))
-    return shown
 
 
 def prediction_time(learner: AnyLearner, examples: AnyExamples) -> dict[str, float]:

@@ -30,12 +30,13 @@ from xferlab.trial import environment
 from xferlab.trial.attempt import Attempt
 from xferlab.trial.checkpoint import Checkpoints
 from xferlab.trial.continuing import continue_shorter
-from xferlab.trial.evaluate import evaluate, outputs_of, prediction_time
+from xferlab.trial.evaluate import evaluate, prediction_time
 from xferlab.trial.examples import TrialContext, fit_examples
 from xferlab.trial.features import extract
 from xferlab.trial.given import Given
 from xferlab.trial.headline import final_values
 from xferlab.trial.origin import Origin, load_origins, names_of, trained_weights, weights_of
+from xferlab.trial.pictures import outputs_of
 from xferlab.trial.predictions import predictions_for
 from xferlab.trial.training import finished, load_weights, trainer_of
 
@@ -207,6 +208,7 @@ class _Run:
     def _evaluate(self, weights: str) -> dict[str, pa.Table]:
         """Measures what has no valid record yet of these weights; returns all rows by `section.part`."""
         store, trial_id = self.context.store, self.spec.trial_id
+        started = time.monotonic()
         tables, go_on = {}, partial(_go_on, self.hooks, self.spec, "was evaluated")
         for evaluation in self.spec.evaluations:
             record = reader.read_evaluation(store, trial_id, evaluation.evaluation_id)
@@ -216,6 +218,7 @@ class _Run:
             tables[evaluation.name] = reader.read_cases(store, record)
         if lacks_features(store, self.spec, weights):
             extract(self.spec, self.learner, self.context, weights=weights, after_case=go_on)
+        self.attempt.evaluated(time.monotonic() - started)
         return tables
 
     def _show(self, mirror: TrialMirror, validation: AnyExamples) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xferlab.metrics.classes import SENSITIVE, YOUDEN, metrics_of_classes
+from xferlab.metrics.classes import LOG_LOSS, SENSITIVE, YOUDEN, metrics_of_classes
 from xferlab.metrics.metric import Metric
 from xferlab.metrics.score import Score
 from xferlab.tasks.classification.checks import check, check_single
@@ -65,6 +65,9 @@ TASK = Task(
     metrics_version=1,
     metrics=metrics,
     headline="ACCURACY",
+    ranked_by=LOG_LOSS.name,
+    panels="xferlab.tasks.classification.heat:panels",
+    panels_show="The image, and over it where the network looks for the class that it finds most probable.",
     model=Model,
     training=Training,
     identity=Identity,

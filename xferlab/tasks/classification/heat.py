@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+
+from xferlab.tasks.pictures import scaled
 
 Heat = npt.NDArray[np.float32]
 """(h, w) in [0, 1]; its maximum is 1, or it is 0 everywhere."""
@@ -48,3 +51,12 @@ def over(image: npt.NDArray[np.uint8], heat: Heat) -> npt.NDArray[np.uint8]:
     opacity = 0.7 * shares[..., None]
     blended = (1.0 - opacity) * image[..., None] + opacity * colour
     return cast("npt.NDArray[np.uint8]", np.rint(blended).astype(np.uint8))
+
+
+def panels(outputs: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[np.uint8]]:
+    """Returns the image of `Learner.outputs`, and the same with heat over it.
+
+    RGB, uint8, (H, W, 3), 256 px at the longer side.
+    """
+    image = scaled(outputs["image"])
+    return [np.repeat(image[..., None], 3, axis=-1), over(image, outputs["heat"])]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import find_objects, gaussian_filter, maximum_filter, minimum_filter
 
+from xferlab.tasks.pictures import scaled
 from xferlab.tasks.segmentation.config import COLOURS
 
 FILL_OPACITY = 0.24
+TRUTH = (240, 228, 66)
+"""Yellow, which no structure has."""
 LINES_PER_SIDE = 350
 """The outline is one 350th of the shorter side wide, so that it looks alike at every resolution."""
 
@@ -30,15 +33,35 @@ def overlay(image: NDArray[np.uint8], masks: Sequence[NDArray[np.bool_]]) -> NDA
         RGB, uint8, `(H, W, 3)`; the image's own greys beyond the fills and the outlines.
     """
     drawn = np.repeat(image[..., None].astype(np.float32), 3, axis=-1)
-    width_px = max(1, round(min(image.shape) / LINES_PER_SIDE))
     for mask, (fill, _) in zip(masks, cycle(COLOURS), strict=False):
         drawn[mask] += FILL_OPACITY * (np.array(fill, np.float32) - drawn[mask])
     for mask, (_, line) in zip(masks, cycle(COLOURS), strict=False):
-        box = _box(mask, margin=4 * width_px + 4)
-        part, inside = drawn[box], mask[box]
-        _blend(part, np.zeros(3, np.float32), 0.7 * _band(inside, 2 * width_px))
-        _blend(part, np.array(line, np.float32), _band(inside, width_px))
+        _outline(drawn, mask, line)
     return np.rint(drawn).astype(np.uint8)
+
+
+def panels(outputs: Mapping[str, NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+    """Returns the image of `Learner.outputs`, and the same with the output and the reference over it.
+
+    The output is filled, and the reference outlined in yellow. RGB, uint8, `(H, W, 3)`, 256 px at the longer
+    side.
+    """
+    image = scaled(outputs["image"])
+    masks = [scaled(array) > 127 for name, array in outputs.items() if name.startswith(("prob", "mask"))]
+    drawn = overlay(image, masks).astype(np.float32)
+    for name, array in outputs.items():
+        if name.startswith("target"):
+            # Ignored pixels are 127.
+            _outline(drawn, scaled(np.where(array == 255, array, 0)) > 127, TRUTH)
+    return [np.repeat(image[..., None], 3, axis=-1), np.rint(drawn).astype(np.uint8)]
+
+
+def _outline(drawn: NDArray[np.float32], mask: NDArray[np.bool_], line: tuple[int, int, int]) -> None:
+    width_px = max(1, round(min(mask.shape) / LINES_PER_SIDE))
+    box = _box(mask, margin=4 * width_px + 4)
+    part, inside = drawn[box], mask[box]
+    _blend(part, np.zeros(3, np.float32), 0.7 * _band(inside, 2 * width_px))
+    _blend(part, np.array(line, np.float32), _band(inside, width_px))
 
 
 def _box(mask: NDArray[np.bool_], *, margin: int) -> tuple[slice, ...]:

@@ -1,0 +1,311 @@
+"""What the records say on items of reporting guidelines, a sentence or two each; empty where they do not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from xferlab.analysis.claims import Verdicts, declared_when, verdicts_of
+from xferlab.analysis.contents import HEADLINE, Contents
+from xferlab.analysis.division import division, leaves_sites_out
+from xferlab.analysis.selection import lineage
+from xferlab.analysis.tables.model import number
+from xferlab.analysis.tables.overview import spread, training_counts
+from xferlab.records import reader
+from xferlab.records.schema import TrialRecord
+
+_NAMED = 6
+
+
+@dataclass(frozen=True)
+class Known:
+    """What answers are made of.
+
+    Attributes:
+        contents: The study.
+    """
+
+    contents: Contents
+
+    @property
+    def plan(self) -> Mapping[str, Any]:
+        """The plan document."""
+        return self.contents.results.plan
+
+    @cached_property
+    def verdicts(self) -> Verdicts | None:
+        """The verdicts, where something is compared."""
+        return verdicts_of(self.contents)
+
+    @cached_property
+    def records(self) -> Mapping[str, TrialRecord]:
+        """The record of the baseline's first complete trial of each stage."""
+        trials = self.contents.results.trials
+        done = trials[(trials["arm"] == self.contents.results.baseline) & (trials["state"] == "complete")]
+        first = done.drop_duplicates("stage").set_index("stage")["trial_id"]
+        read = {
+            str(stage): reader.read_trial(self.contents.results.store, id_) for stage, id_ in first.items()
+        }
+        return {stage: record for stage, record in read.items() if record is not None}
+
+    def of_stages(self, text: Callable[[TrialRecord], str]) -> str:
+        """Returns a text for each stage of the baseline; those of equal texts together."""
+        stages: dict[str, list[str]] = {}
+        for stage, record in self.records.items():
+            if said := text(record):
+                stages.setdefault(said, []).append(stage)
+        told = [f"{', '.join(names)}: {said}" for said, names in stages.items()]
+        return f"{self.contents.results.baseline}: {'; '.join(told)}." if told else ""
+
+
+def _sources(known: Known) -> str:
+    told = [
+        f"{name}: {data.get('source')}"
+        + (f", made to look like {data['simulate']}" if data.get("simulate") else "")
+        for name, data in known.plan["data"].items()
+    ]
+    return f"Sections of the data by their sources: {'; '.join(told)}."
+
+
+def _included(known: Known) -> str:
+    told = [
+        f"{name} {data.get('cases')} images of {data.get('patients')} patients"
+        for name, data in known.plan["data"].items()
+    ]
+    return f"Included: {'; '.join(told)}. How many were excluded before is not recorded."
+
+
+def _trained(known: Known) -> str:
+    counts = training_counts(known.contents.results)
+    told = [f"{arm}, {stage}: {spread(counts.loc[(stage, arm)], 'patients')}" for stage, arm in counts.index]
+    more = "; and more" if len(told) > _NAMED else ""
+    return f"Patients that train: {'; '.join(told[:_NAMED])}{more}: table of what each arm is trained on."
+
+
+def _preprocessing(known: Known) -> str:
+    def of(record: TrialRecord) -> str:
+        model, training = (record.identity.get(part) or {} for part in ("model", "training"))
+        given = {
+            name: model.get(name) or training.get(name) for name in ("image_size", "intensity", "standardise")
+        }
+        return ", ".join(f"{name} {value}" for name, value in given.items() if value)
+
+    cut = [name for name, data in known.plan["data"].items() if data.get("crop_black_band")]
+    return known.of_stages(of) + (f" Black bands are cut off: {', '.join(cut)}." if cut else "")
+
+
+def _subsets(known: Known) -> str:
+    shares = [
+        f"{arm}, {stage}: {100 * entry['label_fraction']:.3g} % of the training patients"
+        for arm, each in known.plan["arms"].items()
+        for stage, entry in each["stages"].items()
+        if entry.get("label_fraction") is not None
+    ]
+    return f"Shares of labels: {'; '.join(shares)}." if shares else ""
+
+
+def _pseudonyms(known: Known) -> str:
+    named = [name for name, data in known.plan["data"].items() if data.get("shareable")]
+    told = "Records name patients and images by keyed pseudonyms"
+    return told + (f", but for sections that may be shared: {', '.join(named)}." if named else ".")
+
+
+def _divided(known: Known) -> str:
+    held = [
+        f"{100 * data['hold_out']:g} % of {name}"
+        for name, data in known.plan["data"].items()
+        if data.get("hold_out")
+    ]
+    return division(known.plan) + (f" Held out of all training: {', '.join(held)}." if held else "")
+
+
+def _disjoint(known: Known) -> str:
+    column = (known.plan.get("split") or {}).get("group_by")
+    return f"Patients (column {column!r}), after joining ids that share an exposure." if column else "Images."
+
+
+def _sample_size(known: Known) -> str:
+    if known.verdicts is None:
+        return ""
+    unit = known.verdicts.metric.unit
+    told = [
+        f"{verdict.title} {number(verdict.supportable, unit)}"
+        for verdict in known.verdicts.verdicts
+        if verdict.supportable == verdict.supportable
+    ]
+    return (
+        f"By hindsight, supported in 80 % of such studies: a difference of {'; '.join(told)}." if told else ""
+    )
+
+
+def _model(known: Known) -> str:
+    def of(record: TrialRecord) -> str:
+        told = _fields(record.identity.get("model") or {})
+        return f"{told}; {record.num_parameters:,} trained parameters" if told else ""
+
+    return known.of_stages(of)
+
+
+def _training(known: Known) -> str:
+    return known.of_stages(lambda record: _fields(record.identity.get("training") or {}))
+
+
+def _fields(section: Mapping[str, Any]) -> str:
+    """Returns the fields of a section that are set, those of its parts in parentheses."""
+    texts = {
+        name: f"({_fields(value)})" if isinstance(value, Mapping) else str(value)
+        for name, value in section.items()
+        if value is not None
+    }
+    return ", ".join(f"{name} {text}" for name, text in texts.items())
+
+
+def _imbalance(known: Known) -> str:
+    return known.of_stages(
+        lambda record: (
+            f"class weights {weights}"
+            if (weights := (record.identity.get("training") or {}).get("class_weights"))
+            else ""
+        )
+    )
+
+
+def _starts(known: Known) -> str:
+    told = {}
+    for arm in known.contents.results.arms:
+        trained = [
+            stage for stage in known.contents.results.stages if known.contents.results.trial_ids(arm, stage)
+        ]
+        if trained:
+            told[arm] = " from ".join([*lineage(known.plan, arm, trained[-1]), "its first weights"])
+    chains = "; ".join(f"{arm}: {chain}" for arm, chain in told.items())
+    return f"{chains}. First weights are random or given, as the study file says." if told else ""
+
+
+def _software(known: Known) -> str:
+    runs = known.contents.results.runs
+    found = {
+        f"{name} {version}"
+        for versions in runs.get("versions", ())
+        for name, version in (versions or {}).items()
+    }
+    return f"{', '.join(sorted(found))}." if found else ""
+
+
+def _selection(known: Known) -> str:
+    return known.of_stages(
+        lambda record: (
+            "the last epoch, without a look at validation cases"
+            if record.best_score is None
+            else "the epoch with the best score on the validation part"
+        )
+    )
+
+
+def _metrics(known: Known) -> str:
+    names = known.contents.aggregated["metric"].unique()
+    shown = known.contents.of_family(names, HEADLINE)
+    return (
+        f"{', '.join(metric.label for metric in shown)}; all are defined in section Definitions."
+        if shown
+        else ""
+    )
+
+
+def _claims(known: Known) -> str:
+    if known.verdicts is None:
+        return ""
+    found = known.verdicts
+    told = ", ".join(verdict.title for verdict in found.verdicts)
+    when = (
+        declared_when(known.contents.results, found.claims)
+        if found.claims.declared
+        else "not declared: exploratory"
+    )
+    return f"{told}, by {found.metric.label} on {found.claims.on} ({when})."
+
+
+def _statistics(known: Known) -> str:
+    if known.verdicts is None:
+        return ""
+    adjusted = (
+        f"; Holm's method over {len(known.verdicts.verdicts)} contrasts"
+        if known.verdicts.claims.declared
+        else ""
+    )
+    return (
+        f"Paired differences with one interval and one p each, whose rule stands below each table{adjusted}."
+    )
+
+
+def _robustness(known: Known) -> str:
+    results = known.contents.results
+    objects = sorted({each.evaluated.object for each in results.evaluations()} - {""})
+    told = [*([f"foreign objects: {', '.join(objects)}"] if objects else [])]
+    told += [f"subgroups by {', '.join(known.plan['subgroups'])}"] if known.plan.get("subgroups") else []
+    return f"Measured with {'; '.join(told)}." if told else ""
+
+
+def _sites(known: Known) -> str:
+    return "Sites are left out one by one: section Site by site." if leaves_sites_out(known.plan) else ""
+
+
+def _internal(known: Known) -> str:
+    sets = dict.fromkeys(evaluated.name for evaluated in known.contents.plain_sets)
+    return f"Measured on {', '.join(sets)}." if sets else ""
+
+
+def _external(known: Known) -> str:
+    learnt = {part for trial in known.plan["trials"] for part in str(trial["data"]).split("+")}
+    sets = (evaluated for evaluated in known.contents.plain_sets)
+    others = dict.fromkeys(each.name for each in sets if not learnt & set(each.section.split("+")))
+    return f"Sections that no stage trains on: {', '.join(others)}." if others else ""
+
+
+def _protocol(known: Known) -> str:
+    planned = known.plan.get("planned")
+    return f"Plan of {planned['at']}, digest {planned['digest']}: section Provenance." if planned else ""
+
+
+ANSWERS: Mapping[str, str | Callable[[Known], str]] = {
+    "claims": _claims,
+    "cohorts": "By pathology: table Cohorts. Age, sex and the like: tables of subgroups, if there are any.",
+    "disjoint": _disjoint,
+    "division": _divided,
+    "external": _external,
+    "failures": "Section Cases shows the worst images of each arm; why they fail is for the authors to say.",
+    "imbalance": _imbalance,
+    "included": _included,
+    "internal": _internal,
+    "metrics": _metrics,
+    "model": _model,
+    "performance": "Section Result, tables of each stage: means, deviations, intervals of differences.",
+    "preprocessing": _preprocessing,
+    "protocol": _protocol,
+    "pseudonyms": _pseudonyms,
+    "robustness": _robustness,
+    "sample_size": _sample_size,
+    "selection": _selection,
+    "sites": _sites,
+    "software": _software,
+    "sources": _sources,
+    "starts": _starts,
+    "statistics": _statistics,
+    "subsets": _subsets,
+    "thresholds": "Section Definitions says for each metric from which probability on a thing is called so.",
+    "trained": _trained,
+    "training": _training,
+    "undefined": (
+        "Undefined values of metrics are left out of means and counted; a contrast that loses more than 5 % "
+        "of its images allows no claim."
+    ),
+}
+"""Answers by the names that checklists use."""
+
+
+def answer(name: str, known: Known) -> str:
+    """Returns what the records say; empty where they say nothing."""
+    found = ANSWERS[name]
+    return found if isinstance(found, str) else found(known)

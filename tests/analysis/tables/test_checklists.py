@@ -1,0 +1,92 @@
+"""Items of guidelines: all are there, the records answer what they can, and the others are named as open."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.analysis.conftest import contents_of
+from xferlab.analysis.tables.answers import ANSWERS
+from xferlab.analysis.tables.checklists import FOLDER, OPEN, checklists_tables
+from xferlab.analysis.tables.rendering import to_markdown
+from xferlab.metrics.claims import Claims, Place
+
+NAMES = ("claim2024", "tripod_ai2024")
+LETTERS = {
+    3: "abc",
+    5: "ab",
+    6: "abc",
+    8: "abc",
+    9: "abc",
+    12: "abcdefg",
+    18: "abcdef",
+    20: "abc",
+    23: "ab",
+    27: "abc",
+}
+EXPECTED = {
+    "claim2024": [str(number) for number in range(1, 45)],
+    "tripod_ai2024": [f"{n}{letter}" for n in range(1, 28) for letter in LETTERS.get(n, ("",))],
+}
+
+
+def items(name: str) -> dict[str, list[str]]:
+    sections = yaml.safe_load((FOLDER / f"{name}.yaml").read_text("utf-8"))["sections"]
+    return {number: words for section in sections.values() for number, words in section.items()}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_item_of_a_guideline_is_there_once(name: str) -> None:
+    assert list(items(name)) == EXPECTED[name]
+    assert all(1 <= len(words) <= 2 and set(words[1:]) <= ANSWERS.keys() for words in items(name).values())
+
+
+def test_every_answer_is_asked_for() -> None:
+    assert {
+        answer for name in NAMES for words in items(name).values() for answer in words[1:]
+    } == ANSWERS.keys()
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+    pair = (Place("baseline", "portable"), Place("frozen", "portable"))
+    claims = Claims("DICE", "portable.hold_out", 0.01, (pair,), declared=True)
+    contents = contents_of(tmp_path_factory.mktemp("storage"), claims=claims, variants={"cable": -0.1})
+    return {
+        table.name: {row.label: row.cells[1] for group in table.groups for row in group.rows}
+        for table in checklists_tables(contents)
+    }
+
+
+@pytest.mark.component
+@pytest.mark.parametrize(
+    ("item", "expected"),
+    [
+        ("1", OPEN),
+        ("4", "baseline − frozen, by Dice on portable.hold_out (declared)."),
+        ("16", OPEN),
+        ("19", "Held out of all training: 50 % of portable."),
+        ("24", "baseline: portable from general from donor from its first weights"),
+        ("30", "Measured with foreign objects: cable."),
+        ("33", OPEN),
+        ("35", "mri 100 images of 80 patients"),
+        ("44", OPEN),
+    ],
+)
+def test_claim_is_filled_from_the_records(answers: dict[str, Any], item: str, expected: str) -> None:
+    assert expected in answers["claim2024"][item]
+
+
+@pytest.mark.component
+def test_the_title_counts_what_is_filled_and_nothing_is_empty(tmp_path: Path) -> None:
+    for table in checklists_tables(contents_of(tmp_path / "storage")):
+        cells = [row.cells[1] for group in table.groups for row in group.rows]
+        filled = sum(cell != OPEN for cell in cells)
+        assert 0 < filled < len(cells)
+        assert f", {filled} of {len(cells)} items" in table.title
+        assert all(cells)
+        # Sentences are not padded to the longest.
+        assert max(map(len, to_markdown(table).splitlines())) < 1500
