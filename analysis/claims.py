@@ -243,7 +243,7 @@ def declared_when(results: StudyResults, claims: Claims) -> str:
     # Of plans one after another that claim the same, the first is when it was declared.
     same = list(takewhile(lambda look: _is_same(look["claims"], claims), reversed(earlier)))
     planned = same[-1] if planned and same and "at" in same[-1] else planned
-    others = [look for look in earlier if not _is_same(look["claims"], claims)]
+    others = [look for look in earlier if look["complete"] and not _is_same(look["claims"], claims)]
     when = f" on {planned['at'].replace('T', ' ').removesuffix('+00:00')} UTC" if planned else ""
     if not others:
         return f"declared{when}"

@@ -90,8 +90,8 @@ Calibrated by simulation, not derived.
 FEW_TRAINING_PATIENTS = 10
 """Patients in a training sample below which that part is 1.
 
-In simulation (`benchmarks/validity.py`), 4/9 has up to 9.5 % false positives where 3 or 4 patients train, and
-keeps 5 % from 6 on.
+In simulation, 4/9 has up to 9.5 % false positives where 3 or 4 patients train, and keeps 5 % from 6 on;
+`tests/analysis/test_validity.py` shows it for 4 of 12.
 """
 
 

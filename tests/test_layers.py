@@ -150,6 +150,7 @@ TABLE: dict[str, tuple[str, ...]] = {
         "xferlab.records",
         "xferlab.trial",
         "xferlab.cohort",
+        "xferlab.parallel",
         "xferlab.errors",
     ),
     "xferlab.search": (

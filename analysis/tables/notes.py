@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import pandas as pd
 
 from xferlab.analysis.aggregation import MIN_PATIENTS
-from xferlab.analysis.comparison import NO_CLAIM, NO_P, Contrast
+from xferlab.analysis.comparison import NO_CLAIM, NO_P, Comparison, Contrast
 from xferlab.analysis.division import division_note
 from xferlab.analysis.estimates import CONFIDENCE, FEW_TRAINING_PATIENTS
 from xferlab.analysis.results import EvaluationSet, StudyResults, is_drawn
@@ -216,7 +216,7 @@ def inference_caption(contrasts: Sequence[Contrast], *, declared: bool = False) 
         f"{INTERVAL} and p: {method}. They cover {others}, another sample of training patients from the same "
         "pool, and other seeds.",
         *([f"Patients in the pool: {pools}; nothing is said of other pools."] if pools else []),
-        *([_FEW] if any(comparison.design.share_of_few for comparison in comparisons) else []),
+        *([_FEW] if any(map(_overlaps_as_few, comparisons)) else []),
         *(
             f"Where both sides start from one donor for all repetitions (stage {donor}), another donor may "
             "change the difference."
@@ -225,6 +225,11 @@ def inference_caption(contrasts: Sequence[Contrast], *, declared: bool = False) 
         ),
         *([] if declared else [_EXPLORATORY]),
     )
+
+
+def _overlaps_as_few(comparison: Comparison) -> bool:
+    design = comparison.design
+    return comparison.evaluated.is_hold_out and bool(design.share_of_few) and not design.strict
 
 
 def inference_notes(rows: pd.DataFrame) -> tuple[str, ...]:

@@ -25,11 +25,9 @@ def store(tmp_path: Path) -> Store:
     return Store.open(tmp_path)
 
 
-def begun(plan: Plan, store: Store) -> Plan:
-    """A plan all of whose trials have begun."""
-    publish(plan, store)
-    for trial in plan.trials:
-        codec.write_json(store, layout.TrialFiles(trial.trial_id).spec, trial.to_json())
+def published(plan: Plan, store: Store) -> Plan:
+    """A plan that is the last one from then on."""
+    publish(plan, store, moved=moved(plan, store))
     return plan
 
 
@@ -55,7 +53,7 @@ def numbers(sentence: str) -> list[int]:
 def test_nobody_moved_where_nothing_or_only_an_arm_changed(plan_of: PlanOf, store: Store) -> None:
     plan = plan_of()
     assert moved(plan, store) == ""  # it was never planned
-    begun(plan, store)
+    published(plan, store)
     assert moved(plan, store) == ""
     arms = "arms: {baseline: {}, deep: {model.init_features: 4}}"
     assert moved(plan_of(arms), store) == ""
@@ -63,7 +61,7 @@ def test_nobody_moved_where_nothing_or_only_an_arm_changed(plan_of: PlanOf, stor
 
 
 def test_a_section_that_is_added_moves_patients_of_others(plan_of: PlanOf, store: Store) -> None:
-    before = begun(plan_of(), store)
+    before = published(plan_of(), store)
     now = plan_of(edits={"stages:\n": ADDED + "stages:\n"})
     found = changed(before, now)
     assert found
@@ -74,7 +72,7 @@ def test_a_section_that_is_added_moves_patients_of_others(plan_of: PlanOf, store
         f"{len(found)} of {len(patients)} patients are in another part than in the last plan"
     )
     assert said.endswith("in one repetition or more (data.added added)")
-    publish(now, store)
+    published(now, store)
     plan = codec.read_json(store, layout.StudyFiles("s").plan)
     assert plan
     assert plan["planned"]["moved"] == said
@@ -82,7 +80,7 @@ def test_a_section_that_is_added_moves_patients_of_others(plan_of: PlanOf, store
 
 
 def test_a_patient_who_is_held_out_elsewhere_now_trains_no_more(plan_of: PlanOf, store: Store) -> None:
-    before = begun(plan_of(), store)
+    before = published(plan_of(), store)
     selector = before.selector
     held_out = next(c for c in selector.cohort.sections["portable"] if selector.part_of(1, c) == "hold_out")
     trained = next(c for c in selector.cohort.sections["fixed"] if selector.part_of(1, c) == "train")
@@ -97,7 +95,7 @@ def test_a_patient_who_is_held_out_elsewhere_now_trains_no_more(plan_of: PlanOf,
     seen = sum(any(old == "hold_out" for old, _ in pairs) for pairs in found.values())
     assert left
     assert numbers(said) == [number for number in (len(found), left, seen) if number]
-    assert f"{left} of them trained and are held out now" in said
+    assert f"{left} of them were in a training part and are held out now" in said
     assert "patients of data.fixed 30 -> 31, by joining or telling apart" in said
     (warning,) = (w for w in now.warnings if w.kind == "patients whom another section holds out")
     assert warning.where == "data.fixed"
@@ -105,7 +103,7 @@ def test_a_patient_who_is_held_out_elsewhere_now_trains_no_more(plan_of: PlanOf,
 
 
 def test_another_hold_out_frees_patients_who_may_have_been_looked_at(plan_of: PlanOf, store: Store) -> None:
-    before = begun(plan_of(), store)
+    before = published(plan_of(), store)
     now = plan_of(edits={"hold_out: 0.5": "hold_out: 0.3"})
     free = sum(any(old == "hold_out" for old, _ in pairs) for pairs in changed(before, now).values())
     said = moved(now, store)
@@ -116,9 +114,46 @@ def test_another_hold_out_frees_patients_who_may_have_been_looked_at(plan_of: Pl
 
 
 def test_a_plan_of_another_version_is_not_compared(plan_of: PlanOf, store: Store) -> None:
-    begun(plan_of(), store)
+    published(plan_of(), store)
     name = layout.StudyFiles("s").plan
     last = codec.read_json(store, name) or {}
     store.delete(name)
     codec.write_json(store, name, {**last, "version": 0})
     assert moved(plan_of(edits={"seed: 7": "seed: 8"}), store) == ""
+
+
+def test_images_and_data_of_arms_are_counted_too(plan_of: PlanOf, store: Store) -> None:
+    arms = "arms: {baseline: {}, other: {data.fixed.count: 90, data.fixed.seed: 4}}"
+    by_image = "split: {group_by: null}"
+    for number, more in enumerate((arms, f"{arms}\n{by_image}")):
+        where = Store.open(f"{store.location}/{number}")
+        before = published(plan_of(more), where)
+        now = plan_of(more, edits={"seed: 7": "seed: 8"})
+        unit = now.selector.cohort.unit
+        said = moved(now, where)
+        moves, total = map(int, re.findall(r"\d+", said)[:2])
+        assert 0 < moves <= total
+        assert total == len({unit(case) for _, case, _ in now.selector.listed()})
+        assert ("images" in said) == (by_image in more)
+        assert moved(before, where) == ""
+
+
+def test_a_damaged_selection_of_the_last_plan_stops_nothing(plan_of: PlanOf, store: Store) -> None:
+    before = published(plan_of(), store)
+    now = plan_of(edits={"seed: 7": "seed: 8"})
+    digest = next(iter(set(before.selections) - set(now.selections)))
+    store.write(layout.selection_path(digest), b"{")
+    assert "another seed" in moved(now, store)
+    assert store.read(layout.selection_path(digest)) == b"{"
+
+
+def test_who_moved_is_kept_where_another_plan_follows_before_any_result(
+    plan_of: PlanOf, store: Store
+) -> None:
+    published(plan_of(), store)
+    published(plan_of(edits={"seed: 7": "seed: 8"}), store)
+    published(plan_of("training: {max_epochs: 3}", edits={"seed: 7": "seed: 8"}), store)
+    plan = codec.read_json(store, layout.StudyFiles("s").plan)
+    assert plan
+    assert "moved" not in plan["planned"]
+    assert [("another seed" in look["moved"], look["complete"]) for look in plan["earlier"]] == [(True, 0)]

@@ -56,14 +56,16 @@ def run(options: PlanOptions) -> int:
     if options.cases:
         write_cases(plan, options.cases)
     print_warnings(session, plan, trials)
+    moves = moved(plan, session.store)
     all_and_left = {"all": totals(trials, plan), "left": totals(left, plan)}
     if options.json:
-        print(json.dumps({**_as_json(plan, trials, complete), "totals": all_and_left}, indent=2))
+        print(
+            json.dumps({**_as_json(plan, trials, complete), "totals": all_and_left, "moved": moves}, indent=2)
+        )
     else:
         _print(plan, trials, found)
         ends = {row["trial_id"]: row["stopped_by"] for row in rows if row["state"] == "complete"}
-        moves = filter(None, [moved(plan, session.store)])
-        for line in (*moves, *continuations(session, left), *cut_off(plan, ends)):
+        for line in (*filter(None, [moves]), *continuations(session, left), *cut_off(plan, ends)):
             print(line)
         print(*_claims(plan), *(_power(session, plan) if options.power else ()), sep="\n")
         _print_totals(plan, trials, len(complete), **all_and_left)

@@ -78,7 +78,7 @@ def run(options: RunOptions) -> int:
 def _run(
     options: RunOptions, session: Session, plan: Plan, *, trials: tuple[TrialSpec, ...], stop: StopRequest
 ) -> Outcome:
-    in_process = options.executor == "in-process"
+    in_process, moves = options.executor == "in-process", moved(plan, session.store)
     with ExitStack() as stack:
         view = stack.enter_context(View(session.store.shown))
         notices = stack.enter_context(Notices(session, view))
@@ -92,7 +92,7 @@ def _run(
             stop.graceful = True
             done = (State.COMPLETE, State.BLOCKED)
             left = [graph.trials[trial_id] for trial_id, state in graph.states.items() if state not in done]
-            for line in (*filter(None, [moved(plan, session.store)]), *continuations(session, left)):
+            for line in (*filter(None, [moves]), *continuations(session, left)):
                 print(line)
             if in_process:
                 check_device(left)
@@ -118,7 +118,9 @@ def _run(
             except StorageError as error:
                 raise StorageLostError(f"{error}; when it is back, {_RESUME}") from error
 
-        outcome = run_study(plan, session.store, execute, listener=notices, trials=trials, prepare=prepare)
+        outcome = run_study(
+            plan, session.store, execute, listener=notices, trials=trials, prepare=prepare, moved=moves
+        )
         alert = notices.ended(outcome)
         lacks = mirror.complete(session, alert) if outcome.ending.signal is None else ""
         for line in (*filter(None, [lacks]), *notices.problems()):

@@ -102,6 +102,7 @@ def _trial(plan: Plan, trial: TrialSpec, names: list[str], mask_sources: MaskSou
         "seed": trial.identity.seed,
         "inputs": [{**given.to_json(), "trials": list(given.trials)} for given in trial.inputs],
         "data": trial.section,
+        "selection": trial.selection,
         "targets": list(trial.targets),
         "max_epochs": trial.max_epochs,
         "image_size": trial.identity.image_size,

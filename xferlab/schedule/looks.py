@@ -21,6 +21,8 @@ def dated(
 ) -> dict[str, Any]:
     """Returns a plan as it is stored: with its time, digest, and the earlier plans that had finished trials.
 
+    Of those that had none, it keeps the ones that moved patients.
+
     A plan that says what the last one says keeps the time of that.
 
     Args:
@@ -34,7 +36,7 @@ def dated(
     if {name: value for name, value in last.items() if name not in _OF_TIME} == now:
         return last
     look = _look(store, last)
-    earlier = [*last.get("earlier", ()), *([look] if look["complete"] else [])]
+    earlier = [*last.get("earlier", ()), *([look] if look["complete"] or "moved" in look else [])]
     planned = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "digest": short_id(now), **(of or {})}
     planned |= {"moved": moved} if moved else {}
     return {**now, "planned": planned, **({"earlier": earlier} if earlier else {})}

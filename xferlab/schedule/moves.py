@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from xferlab.cohort import Case
+from xferlab.cohort import Case, Selection
 from xferlab.errors import RecordError
+from xferlab.parallel import for_each
 from xferlab.plan.document import split_of
 from xferlab.plan.plan import Plan
 from xferlab.plan.spec import PLAN_VERSION
-from xferlab.records import codec, layout, reader
+from xferlab.records import codec, layout
 from xferlab.records.store import Store
-
-Parts = Mapping[tuple[int, str], str]
-"""The part of a case, by repetition and digest."""
 
 
 def last_document(store: Store, study: str) -> dict[str, Any]:
@@ -29,30 +27,30 @@ def last_document(store: Store, study: str) -> dict[str, Any]:
 def moved(plan: Plan, store: Store) -> str:
     """Returns a sentence about patients who were in another part in the last plan; empty where none was.
 
-    It knows what trials of the last plan were to be measured on, and what those that began trained on.
+    It knows the cases that trials of the last plan were to train on, to select with, or to be measured on.
     """
     last = last_document(store, plan.loaded.base.study)
     if last.get("version") != PLAN_VERSION:
         return ""
-    changes = _changes(plan, dict(_parts(last, store, plan)))
+    changes = _changes(plan, _parts(last, store, plan))
     if not changes:
         return ""
-    cohort = plan.selector.cohort
-    total = len({cohort.unit(case) for cases in cohort.sections.values() for case in cases})
-    what = "patients" if cohort.by_patient else "images"
+    unit = plan.selector.cohort.unit
+    total = len({unit(case) for _, case, _ in plan.selector.listed()})
+    what = "patients" if plan.selector.cohort.by_patient else "images"
     left = sum(any(pair == ("train", "hold_out") for pair in pairs) for pairs in changes.values())
     seen = sum(any(before == "hold_out" for before, _ in pairs) for pairs in changes.values())
     causes = ", ".join(_causes(plan, last))
     return (
         f"{len(changes)} of {total} {what} are in another part than in the last plan"
         + (f", in one repetition or more ({causes})" if causes else ", in one repetition or more")
-        + (f"; {left} of them trained and are held out now" if left else "")
+        + (f"; {left} of them were in a training part and are held out now" if left else "")
         + (f"; {seen} were held out and are not now: they may have been looked at" if seen else "")
     )
 
 
-def _changes(plan: Plan, before: Parts) -> dict[str, set[tuple[str, str]]]:
-    """Old and new parts of the units that moved."""
+def _changes(plan: Plan, before: Mapping[tuple[int, str], str]) -> dict[str, set[tuple[str, str]]]:
+    """Old and new parts of the units that moved, by the old part of each repetition and case."""
     selector = plan.selector
     cases: dict[str, Case] = {case.digest: case for _, case, _ in selector.listed()} if before else {}
     changes = defaultdict[str, set[tuple[str, str]]](set)
@@ -62,42 +60,36 @@ def _changes(plan: Plan, before: Parts) -> dict[str, set[tuple[str, str]]]:
     return changes
 
 
-def _parts(last: Mapping[str, Any], store: Store, plan: Plan) -> Iterator[tuple[tuple[int, str], str]]:
-    """Yields the parts of the last plan, where its selections are not those of this one."""
-    repetitions = range(1, plan.loaded.base.repetitions + 1)
-    trials = [t for t in last["trials"] if t["repetition"] in repetitions and not t.get("fold")]
-    for repetition, part, digest in _measured(trials):
-        if digest not in plan.selections and store.exists(layout.selection_path(digest)):
-            for row in reader.read_selection(store, digest).rows:
-                yield (repetition, row[0]), part
-    for repetition, trial_id in _trained(trials):
-        if trial_id in plan.by_id:
-            continue
-        spec = reader.read_undamaged(store, layout.TrialFiles(trial_id).spec)
-        digest = spec.get("selection", "")
-        if digest and digest not in plan.selections and store.exists(layout.selection_path(digest)):
-            for row in reader.read_selection(store, digest).rows:
-                yield (repetition, row[0]), row[1]
+def _parts(last: Mapping[str, Any], store: Store, plan: Plan) -> dict[tuple[int, str], str]:
+    """The part of each repetition and case in the last plan, of selections that this one does not have."""
+    chosen = [
+        item
+        for item in dict.fromkeys(_chosen(last["trials"]))
+        if item[2] not in plan.selections and item[0] <= plan.loaded.base.repetitions
+    ]
+    digests = list(dict.fromkeys(digest for _, _, digest in chosen))
+    rows = dict(zip(digests, for_each(digests, lambda digest: _rows(store, digest)), strict=True))
+    return {
+        (repetition, row[0]): part or row[1] for repetition, part, digest in chosen for row in rows[digest]
+    }
 
 
-def _measured(trials: list[dict[str, Any]]) -> dict[tuple[int, str, str], None]:
-    """Repetition, part and selection of all that is measured, once."""
-    measured = (
-        (trial["repetition"], evaluation["part"], evaluation["selection"])
-        for trial in trials
-        for evaluation in trial["evaluations"]
-    )
-    return dict.fromkeys(measured)
-
-
-def _trained(trials: list[dict[str, Any]]) -> list[tuple[int, str]]:
-    """Repetition and id of the trial of each section that trains on most images."""
-    most = dict[tuple[int, str], dict[str, Any]]()
+def _chosen(trials: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int, str, str]]:
+    """Yields repetition, part and digest of what trials choose; no part where the rows say it."""
     for trial in trials:
-        place = trial["repetition"], trial["data"]
-        if place not in most or trial["num_train"] > most[place]["num_train"]:
-            most[place] = trial
-    return [(repetition, trial["trial_id"]) for (repetition, _), trial in most.items()]
+        if not trial.get("fold"):
+            yield trial["repetition"], "", trial.get("selection", "")
+            for evaluation in trial["evaluations"]:
+                yield trial["repetition"], evaluation["part"], evaluation["selection"]
+
+
+def _rows(store: Store, digest: str) -> tuple[tuple[str, ...], ...]:
+    """The rows of a selection; none of one that is lost or damaged, which no trial of this plan needs."""
+    try:
+        value = codec.read_json(store, layout.selection_path(digest))
+    except RecordError:
+        return ()
+    return Selection.from_json(value).rows if value else ()
 
 
 def _causes(plan: Plan, last: Mapping[str, Any]) -> Iterator[str]:

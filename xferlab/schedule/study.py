@@ -17,7 +17,6 @@ from xferlab.records.store import Store
 from xferlab.schedule.graph import Listener, TrialGraph
 from xferlab.schedule.lease import Lease
 from xferlab.schedule.looks import dated
-from xferlab.schedule.moves import moved
 from xferlab.schedule.retry_policy import Ending, RetryPolicy
 
 Executor = Callable[[RetryPolicy], Ending]
@@ -47,10 +46,12 @@ def run_study(
     listener: Listener,
     trials: Sequence[TrialSpec],
     prepare: Callable[[TrialGraph], None] = lambda graph: None,
+    moved: str = "",
 ) -> Outcome:
     """Runs those of a plan's trials that are not complete; `trials` is closed under parents.
 
-    `prepare` finds what prevents the run from starting, before the plan replaces the last one.
+    `prepare` finds what prevents the run from starting, before the plan replaces the last one; the new one
+    says who has `moved`.
 
     Raises:
         LeaseHeldError: Another live process drives this study on this storage.
@@ -62,15 +63,15 @@ def run_study(
         graph = TrialGraph(trials, complete=complete)
         listener.begin(graph)
         prepare(graph)
-        publish(plan, store)
+        publish(plan, store, moved=moved)
         ending = executor(RetryPolicy(graph, store, listener, retries=base.retries, study=base.study))
     return Outcome(graph, ending, complete)
 
 
-def publish(plan: Plan, store: Store) -> None:
-    """Writes a plan and the selections that its trials refer to."""
+def publish(plan: Plan, store: Store, *, moved: str = "") -> None:
+    """Writes a plan and the selections that its trials refer to; for `moved` see `dated`."""
     write_selections(store, plan.selections)
-    document = dated(to_document(plan), store, moved=moved(plan, store), of=provenance(plan))
+    document = dated(to_document(plan), store, moved=moved, of=provenance(plan))
     codec.write_json(store, layout.StudyFiles(plan.loaded.base.study).plan, document)
 
 
