@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import cache, cached_property, partial
+from typing import Any
 
 from xferlab.cohort import single_sections
 from xferlab.plan.arm_checks import ArmChecks
@@ -226,12 +227,18 @@ def _merged(known: TrialSpec, other: TrialSpec) -> TrialSpec:
     An arm may have other cases under a section's name. Its evaluations then read another configuration.
     """
     data = dict(known.data)
+    for section in single_sections(known.section):
+        data[section] = _as_private(data[section], other.data[section])
     evaluations = {
         (evaluation.evaluation_id, evaluation.name): evaluation for evaluation in known.evaluations
     }
     for evaluation in other.evaluations:
         key = evaluation.evaluation_id, evaluation.name
         if same := evaluations.get(key):
+            for name, section in zip(
+                single_sections(same.read_as), single_sections(same.section), strict=True
+            ):
+                data[name] = _as_private(data[name], other.data[section])
             evaluations[key] = replace(same, arms=same.arms + evaluation.arms)
             continue
         sources = []
@@ -249,6 +256,11 @@ def _merged(known: TrialSpec, other: TrialSpec) -> TrialSpec:
         evaluations=tuple(evaluations.values()),
         data=data,
     )
+
+
+def _as_private(known: Mapping[str, Any], other: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What is known of a section whose images another arm reads, too: private if it is to either."""
+    return known if other.get("shareable") is True else {**known, "shareable": False}
 
 
 def _joined(known: Input, other: Input) -> Input:
