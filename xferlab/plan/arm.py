@@ -235,10 +235,6 @@ def _merged(known: TrialSpec, other: TrialSpec) -> TrialSpec:
     for evaluation in other.evaluations:
         key = evaluation.evaluation_id, evaluation.name
         if same := evaluations.get(key):
-            for name, section in zip(
-                single_sections(same.read_as), single_sections(same.section), strict=True
-            ):
-                data[name] = _as_private(data[name], other.data[section])
             evaluations[key] = replace(same, arms=same.arms + evaluation.arms)
             continue
         sources = []
