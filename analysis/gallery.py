@@ -275,8 +275,8 @@ def _table(
             notes=tuple(
                 dict.fromkeys(
                     note
-                    for _, evaluated in shown[:MAX_ARMS]
-                    for note in licence_note(contents.results, evaluated.section)
+                    for arms, evaluated in shown[:MAX_ARMS]
+                    for note in licence_note(contents.results, evaluated.section, arms)
                 )
             ),
             data=data,

@@ -168,6 +168,7 @@ TABLE: dict[str, tuple[str, ...]] = {
     "xferlab.analysis": (
         "xferlab.records",
         "xferlab.plan.identity",
+        "xferlab.plan.sharing",
         "xferlab.cohort",
         "xferlab.metrics.claims",
         "xferlab.metrics.metric",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.backend_bases import FigureCanvasBase, RendererBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import PdfFile, RendererPdf
@@ -63,15 +65,30 @@ def save(picture: Picture, folder: Path) -> tuple[Path, Path, Path]:
     figure = picture.figure
     png, svg, pdf = (folder / f"{picture.name}.{ending}" for ending in ("png", "svg", "pdf"))
     with drawing():
-        artists = figure.findobj()  # a walk over all ticks, too: a slow one
-        for text in (artist for artist in artists if isinstance(artist, Text)):
-            text.set_text("\n".join(map(visible, text.get_text().split("\n"))))
+        artists = _with_visible_text(figure)
         _write_pixels(figure, png)
         for image in (artist for artist in artists if isinstance(artist, AxesImage)):
             if image.get_interpolation() in _UNSAID:
                 image.set_interpolation("none")
         _write_drawings(figure, svg, pdf)
     return png, svg, pdf
+
+
+def png_of(picture: Picture) -> bytes:
+    """Returns the PNG that `save` writes, without the other files."""
+    sink = BytesIO()
+    with drawing():
+        _with_visible_text(picture.figure)
+        _write_pixels(picture.figure, sink)
+    return sink.getvalue()
+
+
+def _with_visible_text(figure: Figure) -> list[Artist]:
+    """Makes odd characters in the texts of a figure visible; returns its artists."""
+    artists = figure.findobj()  # a walk over all ticks, too: a slow one
+    for text in (artist for artist in artists if isinstance(artist, Text)):
+        text.set_text("\n".join(map(visible, text.get_text().split("\n"))))
+    return artists
 
 
 def drawn_text(figure: Figure) -> str:
@@ -93,7 +110,7 @@ def _is_number(text: str) -> bool:
     return not any(character.isalpha() for character in text)
 
 
-def _write_pixels(figure: Figure, path: Path) -> None:
+def _write_pixels(figure: Figure, sink: Path | BytesIO) -> None:
     figure.set_dpi(DPI)
     canvas = FigureCanvasAgg(figure)
     # Drawing would find the layout once more for each file.
@@ -102,7 +119,7 @@ def _write_pixels(figure: Figure, path: Path) -> None:
     figure.set_layout_engine("none")
     canvas.draw()
     Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").save(
-        path, dpi=(DPI, DPI), compress_level=_COMPRESSION
+        sink, format="PNG", dpi=(DPI, DPI), compress_level=_COMPRESSION
     )
 
 

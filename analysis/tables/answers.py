@@ -13,6 +13,7 @@ from xferlab.analysis.division import division, leaves_sites_out
 from xferlab.analysis.selection import lineage
 from xferlab.analysis.tables.model import number
 from xferlab.analysis.tables.overview import spread, training_counts
+from xferlab.plan.sharing import sections_of
 from xferlab.records import reader
 from xferlab.records.schema import TrialRecord
 
@@ -107,7 +108,7 @@ def _subsets(known: Known) -> str:
 
 
 def _pseudonyms(known: Known) -> str:
-    named = [name for name, data in known.plan["data"].items() if data.get("shareable")]
+    named = [name for name, shared in sections_of(known.plan).items() if shared]
     told = "Records name patients and images by keyed pseudonyms"
     return told + (f", but for sections that may be shared: {', '.join(named)}." if named else ".")
 

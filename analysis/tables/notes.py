@@ -14,6 +14,7 @@ from xferlab.analysis.results import EvaluationSet, StudyResults, is_drawn
 from xferlab.analysis.tables.model import ABSENT, Record, interval, number, p_value
 from xferlab.cohort import single_sections
 from xferlab.metrics.metric import Metric
+from xferlab.plan.sharing import may_leave, sections_of
 
 INTERVAL = f"{100 * CONFIDENCE:g} % CI"
 _NAMED = 4
@@ -49,12 +50,17 @@ def data_notes(
     )
 
 
-def licence_note(results: StudyResults, section: str) -> tuple[str, ...]:
-    """Returns what figures with pixels of a section or set say, unless all of it may be passed on."""
-    if all(data.get("shareable") for data in results.sections(section)):
+def licence_note(results: StudyResults, section: str, arms: Iterable[str]) -> tuple[str, ...]:
+    """Returns what figures with pixels of a section or set say, unless all arms may pass on all of it."""
+    private = [arm for arm in arms if not may_leave(results.plan, section, [arm])]
+    if not private:
         return ()
+    of_study = sections_of(results.plan)
+    is_of_arms = all(of_study.get(name) for name in single_sections(section))
+    whose = f" (arm {arm_names(results, private)})" if is_of_arms else ""
     return (
-        "The section is not declared shareable: check the licences of its images before you pass this on.",
+        f"{section}{whose} is not declared shareable: check the licences of its images before you pass this "
+        "on.",
     )
 
 

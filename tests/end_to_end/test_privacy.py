@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 import stat
 from dataclasses import replace
@@ -16,6 +17,7 @@ from PIL import Image
 
 from tests.conftest import Command
 from tests.end_to_end.written import holding
+from tests.tracking.wandb_files import offline_runs
 from xferlab.errors import DataError
 from xferlab.phantoms import PATHOLOGIES, chest_mask, chest_xray
 
@@ -105,6 +107,74 @@ def test_a_shareable_study_names_its_patients(command: Command, tmp_path: Path) 
     assert set(found) == set(WORDS)  # the search above finds what is there
     kinds = {Path(path).name for paths in found.values() for path in paths}
     assert {"cases.parquet", "outputs.parquet"} <= kinds
+
+
+def write_mixed_study(folder: Path) -> Path:
+    """Writes a study whose arms put private images in the place of shareable ones, and beside them."""
+    drawn = {"source": "phantom_cxr", "count": 24, "size_px": SIZE_PX, "shareable": True}
+    private = {"source": "manifest", "root": "pack"}
+    study: dict[str, Any] = {
+        "study": "mixed", "seed": 3, "repetitions": 1,
+        "data": {"general": {**drawn, "seed": 1}, "site": {**drawn, "seed": 2}},
+        "model": {"init_features": 2, "image_size": SIZE_PX},
+        "stages": {"general": {"data": "general", "evaluate_on": ["general.test", "site.test"]}},
+        "training": {
+            "batch_size": 4, "max_epochs": 1, "patience": 1, "device": "cpu", "precision": "float32",
+        },
+        "overlay_cases": 2,
+        "arms": {
+            "baseline": {},
+            "clinic": {"data.general": private},
+            "elsewhere": {
+                "data.site": {**private, "shareable": False},
+                "data.more": private,
+                "stages.general.evaluate_on": ["site.test", "more.test"],
+            },
+        },
+        "tracking": {"wandb": {"project": "p", "mode": "offline", "images": 16}},
+    }  # fmt: skip
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
+    return path
+
+
+@pytest.mark.component
+def test_no_picture_of_the_private_data_of_an_arm_leaves(command: Command, tmp_path: Path) -> None:
+    write_pack(tmp_path / "pack")
+    study, storage = write_mixed_study(tmp_path), ("--storage", tmp_path / "storage")
+    command("run", study, *storage, "--executor", "in-process", code=0)
+    shows_what_may_leave_and_no_more(tmp_path / "cache" / "wandb", sets={"general.validation"})
+    assert "0 written" in command("mirror", study, *storage, code=0).out
+    shutil.rmtree(tmp_path / "cache" / "wandb")
+    command("mirror", study, *storage, code=0)
+    shows_what_may_leave_and_no_more(tmp_path / "cache" / "wandb", sets={"general.test", "site.test"})
+    command("dashboard", study, *storage, "--output", tmp_path / "pages.json", code=0)
+    assert PRIVATE in (tmp_path / "pages.json").read_text()
+    command("report", study, *storage, "--out", tmp_path / "report", code=0)
+    told = (tmp_path / "report" / "index.html").read_text()
+    for whose in ("general (arm clinic)", "more"):  # of `site`, it shows no picture
+        assert f"{whose} is not declared shareable: check the licences" in told
+    assert "general is not declared" not in told
+
+
+PRIVATE = "of general@clinic, site@elsewhere, more are withheld"
+
+
+def shows_what_may_leave_and_no_more(mirror: Path, *, sets: set[str]) -> None:
+    assert holding([*WORDS, "case-"], mirror) == {}  # no pseudonym either
+    runs = {run.run.run_group: run for run in offline_runs(mirror)}
+    of_study, clinic, shared = (runs[name] for name in ("studies", "clinic/general", "baseline/general"))
+    assert of_study.config["withheld"] == ["general@clinic", "site@elsewhere", "more"]
+    assert PRIVATE in of_study.run.notes
+    table = json.loads(of_study.stored["overlays.table.json"].read_text())
+    assert {(row[0], row[2]) for row in table["data"]} == {
+        ("baseline", "general.test"), ("baseline", "site.test"), ("clinic", "site.test")
+    }  # fmt: skip
+    assert set(clinic.summary.get("output_sets", ())) == sets & {"site.test"}
+    assert clinic.config["withheld"] == ["general.validation", "general.test"]
+    assert set(shared.summary["output_sets"]) == sets
+    assert shared.config["withheld"] == ["site@elsewhere.test", "more.test"]
+    assert "of site@elsewhere, more are withheld" in shared.run.notes
 
 
 def finds_its_way_back(command: Command, folder: Path) -> None:

@@ -187,6 +187,14 @@ def test_the_ids_of_a_small_study_stay_as_they_are(
     assert [evaluation.evaluation_id for evaluation in portable.evaluations] == evaluations
 
 
+def test_images_that_one_of_two_arms_calls_private_are_private_to_the_trial_of_both(plan_of: PlanOf) -> None:
+    arms = "arms: {baseline: {}, mine: {data.portable.shareable: false}}"
+    plan = plan_of(arms, edits={"hold_out: 0.5": "hold_out: 0.5, shareable: true"})
+    shared = trial(plan, "baseline/portable/r01")
+    assert shared.arms == ("baseline", "mine")
+    assert shared.data["portable"]["shareable"] is False
+
+
 # --- the same cases in another way -----------------------------------------------------------------------
 
 

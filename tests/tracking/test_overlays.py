@@ -25,7 +25,8 @@ VALUES = stored.VALUES["DICE"]
 
 def chosen(store: Store, trials: list[TrialSpec], *, images: int, shareable: bool = True) -> list[Overlay]:
     data = {"lungs": {"shareable": shareable}}
-    return overlays(store, trials, data, images=images, metric=lambda trial: "DICE")
+    trials = [replace(trial, data=data) for trial in trials]
+    return overlays(store, trials, images=images, metric=lambda trial: "DICE")
 
 
 def store_cases(store: Store, trial: TrialSpec, pathologies: list[str]) -> None:

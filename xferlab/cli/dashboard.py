@@ -31,8 +31,8 @@ def run(options: DashboardOptions) -> int:
     session = now.session
     check_cache(session.cache_dir)
     now.print_remarks()
-    dashboard = _dashboard(session, options.name)
     where = _where(session, options)
+    dashboard = _dashboard(session, options.name)
     place = "/".join(filter(None, (where["entity"], where["project"])))
     panels = sum(len(section.panels) for section in dashboard.workspace)
     sections = len(dashboard.sections)

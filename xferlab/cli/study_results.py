@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xferlab.cli.session import Session
@@ -120,15 +117,11 @@ def _band(history: pd.DataFrame, column: str) -> Iterator[tuple[int, float, floa
 
 
 def _figures(contents: Contents) -> Iterator[tuple[str, tuple[str, bytes]]]:
-    """Yields the report's figures of results, which show no patient: arms, before and after, classes.
-
-    Those that cannot be written for lack of disk space are left out.
-    """
+    """Yields the report's figures of results, which show no patient: arms, before and after, classes."""
     from xferlab.analysis.figures.before_after import before_after_pictures
     from xferlab.analysis.figures.classes import class_pictures
     from xferlab.analysis.figures.comparisons import arms_pictures
-    from xferlab.analysis.figures.files import save
+    from xferlab.analysis.figures.files import png_of
 
     for picture in chain(arms_pictures(contents), before_after_pictures(contents), class_pictures(contents)):
-        with suppress(OSError), tempfile.TemporaryDirectory() as folder:
-            yield picture.name, (picture.title, save(picture, Path(folder))[0].read_bytes())
+        yield picture.name, (picture.title, png_of(picture))

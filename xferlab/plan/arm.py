@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import cache, cached_property, partial
+from typing import Any
 
 from xferlab.cohort import single_sections
 from xferlab.plan.arm_checks import ArmChecks
@@ -226,6 +227,8 @@ def _merged(known: TrialSpec, other: TrialSpec) -> TrialSpec:
     An arm may have other cases under a section's name. Its evaluations then read another configuration.
     """
     data = dict(known.data)
+    for section in single_sections(known.section):
+        data[section] = _as_private(data[section], other.data[section])
     evaluations = {
         (evaluation.evaluation_id, evaluation.name): evaluation for evaluation in known.evaluations
     }
@@ -249,6 +252,11 @@ def _merged(known: TrialSpec, other: TrialSpec) -> TrialSpec:
         evaluations=tuple(evaluations.values()),
         data=data,
     )
+
+
+def _as_private(known: Mapping[str, Any], other: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What is known of a section whose images another arm reads, too: private if it is to either."""
+    return known if other.get("shareable") is True else {**known, "shareable": False}
 
 
 def _joined(known: Input, other: Input) -> Input:

@@ -78,6 +78,16 @@ class EvaluationSpec:
         return f"{self.section}.{self.part}" + (f"@{self.variant}" if self.variant else "")
 
     @property
+    def read_as(self) -> str:
+        """Key of the cases' configuration in `TrialSpec.data`; of a set the keys, joined by `+`."""
+        return self.source or self.section
+
+    @property
+    def read_name(self) -> str:
+        """The name with `read_as` in the place of the section: no two sets of a trial share it."""
+        return self.read_as + self.name.removeprefix(self.section)
+
+    @property
     def at_original_size(self) -> bool:
         """Whether outputs are stretched back to the images' own size before they are measured."""
         return self.variant == ORIGINAL

@@ -52,9 +52,7 @@ class RunOrder:
     epochs: Sequence[Mapping[str, Any]] = ()
 
     @staticmethod
-    def of_trial(
-        spec: TrialSpec, config: Mapping[str, Any], *, data: Mapping[str, Mapping[str, Any]] | None = None
-    ) -> RunOrder:
+    def of_trial(spec: TrialSpec, config: Mapping[str, Any]) -> RunOrder:
         """Returns the order for the run of a trial.
 
         Its group is `arm/stage` of the first arm that uses it, so that W&B's means over a group never mix
@@ -63,7 +61,6 @@ class RunOrder:
         Args:
             spec: The trial.
             config: What `run_config` returns.
-            data: Configuration of the data sections, if it is not the trial's own.
         """
         settings = spec.settings
         labels = {"study": settings.study, "profile": settings.profile, "task": spec.identity.task}
@@ -74,7 +71,7 @@ class RunOrder:
             job_type=spec.stage,
             config=config,
             tags=run_tags(labels, config["arms"]),
-            notes=withheld_notes(spec.data if data is None else data, config["withheld"]),
+            notes=withheld_notes(spec.data, config["withheld"]),
         )
 
     def message(self, tracking: Mapping[str, Any], directory: Path) -> dict[str, Any]:
@@ -106,16 +103,19 @@ def content_sha256(
     return hashlib.sha256(json.dumps(body, sort_keys=True, default=float).encode()).hexdigest()
 
 
-def shown_sets(spec: TrialSpec, data: Mapping[str, Mapping[str, Any]], images: int) -> list[str]:
+def shown_sets(spec: TrialSpec, images: int) -> list[str]:
     """Returns the sets of a trial whose images may be shown: those of shareable sections."""
     sets = measured_sets(spec).items() if images else ()
-    return [name for name, section in sets if is_shareable(data, section)]
+    return [name for name, section in sets if is_shareable(spec.data, section)]
 
 
 def measured_sets(spec: TrialSpec) -> dict[str, str]:
-    """Returns the data section of each set that a trial is measured on, by `section.part`."""
+    """Returns the data section of each set that a trial is measured on, by `section.part`.
+
+    Data that an arm has under the section's name are a section of their own: `name@arm`.
+    """
     validation = {f"{spec.section}.validation": spec.section}
-    return validation | {evaluation.name: evaluation.section for evaluation in spec.evaluations}
+    return validation | {evaluation.read_name: evaluation.read_as for evaluation in spec.evaluations}
 
 
 def run_tags(labels: Mapping[str, str | None], arms: Iterable[str]) -> list[str]:
@@ -133,8 +133,11 @@ def withheld_notes(data: Mapping[str, Mapping[str, Any]], sets: Iterable[str]) -
     """
     names = [section for name in sets for section in single_sections(name.partition(".")[0])]
     private = [name for name in dict.fromkeys(names) if not is_shareable(data, name)]
-    if not private:
-        return ""
+    return withheld_sentence(private) if private else ""
+
+
+def withheld_sentence(private: Iterable[str]) -> str:
+    """Returns a sentence that says that these sections are not shown, and why."""
     return (
         f"Images and the names of cases of {', '.join(private)} are withheld: the study file does not say "
         "`shareable: true` of their sections. Numbers are not withheld."
@@ -147,7 +150,6 @@ def run_config(
     names: Sequence[str] = (),
     arms: Sequence[str] = (),
     parent_weights: str | None = None,
-    data: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Returns the run's configuration: what was asked, without a path, a case or a key.
 
@@ -156,9 +158,7 @@ def run_config(
         names: All names of the trial; default: its own.
         arms: All arms that use it; default: those it knows.
         parent_weights: Digest of the weights that it starts from.
-        data: Configuration of the data sections, if it is not the trial's own.
     """
-    sections = spec.data if data is None else data
     donor = spec.donors[0] if len(spec.donors) == 1 else None
     return {
         "trial_id": spec.trial_id,
@@ -178,7 +178,7 @@ def run_config(
         "section": spec.section,
         "evaluated_on": [evaluation.name for evaluation in spec.evaluations],
         "withheld": [
-            name for name, section in measured_sets(spec).items() if not is_shareable(sections, section)
+            name for name, section in measured_sets(spec).items() if not is_shareable(spec.data, section)
         ],
         "parent_runs": list(spec.parents),
         "parent_weights_sha256": parent_weights or (donor.sha256 if donor else None),

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from xferlab.tracking.content import run_tags
 from xferlab.tracking.recorded import RecordedRun
+from xferlab.tracking.study_run import OVERLAYS
 
 HOURS = "training_hours"
 _SUPERSEDED = "superseded"
@@ -119,17 +120,13 @@ def _result(study: RecordedRun, trials: Iterable[RecordedRun]) -> Section:
     """Returns the verdicts in words, the report's figures, and the tables of contrasts and means."""
     sentences = [str(value) for key, value in study.summary.items() if key.startswith("verdict/")]
     done, planned = (study.summary.get(f"trials_{what}") for what in ("complete", "planned"))
-    names = list(_sent(study, "figure"))
+    names, sent = study.content.figures, study.content.tables
     figures = Panel("pictures", "Figures of the report", tuple(f"figures/{name}" for name in names))
-    tables = [Panel("table", name, (name,)) for name in reversed(list(_sent(study, "table")))]
+    tables = [Panel("table", name, (name,)) for name in reversed(list(sent)) if sent[name]]
     shared = {run.order.group: run.order.config["arms"][1:] for run in trials}
     also = [f"{group} stands for {', '.join(arms)}, too." for group, arms in shared.items() if arms]
     text = [*sentences, f"{done} of {planned} trials are complete.", *also, study.order.notes]
     return Section("Result", tuple(filter(None, text)), (*([figures] if names else []), *tables), "study")
-
-
-def _sent(study: RecordedRun, kind: str) -> Iterator[str]:
-    return (message["name"] for message in study.messages() if message["kind"] == kind)
 
 
 def _losses(stage: str, study: RecordedRun, trials: Sequence[RecordedRun]) -> tuple[Panel, ...]:
@@ -203,7 +200,5 @@ def _hours(trials: Sequence[RecordedRun]) -> Section:
 
 
 def _cases(study: RecordedRun) -> Section:
-    panels = tuple(
-        Panel("table", "Cases of shareable sections", (name,)) for name in _sent(study, "pictures")
-    )
-    return Section("Cases", (), panels, "study")
+    panel = Panel("table", "Cases of shareable sections", (OVERLAYS,))
+    return Section("Cases", (), (panel,) if study.content.overlays else (), "study")

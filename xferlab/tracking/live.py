@@ -141,7 +141,7 @@ class TrialMirror:
         epochs = [self._epochs[number] for number in sorted(self._epochs)]
         tracking = spec.settings.tracking
         assert tracking is not None  # else there is no writer
-        shown = shown_sets(spec, spec.data, tracking["images"])
+        shown = shown_sets(spec, tracking["images"])
         return content_sha256(epochs=epochs, summary=summary, arms=spec.arms, shown=shown)
 
     def _patience_s(self) -> float:

@@ -46,7 +46,6 @@ class Overlay:
 def overlays(
     store: Store,
     trials: Iterable[TrialSpec],
-    data: Mapping[str, Mapping[str, Any]],
     *,
     images: int,
     metric: Callable[[TrialSpec], str],
@@ -55,8 +54,8 @@ def overlays(
 
     Args:
         store: Where the records are.
-        trials: A trial of each stage of each arm; one that is not complete shows nothing.
-        data: Configuration of the data sections, which says what is shareable.
+        trials: A trial of each stage of each arm; one that is not complete shows nothing. Its data say what
+            is shareable.
         images: Cases of a set of a trial at most; `MAX_OVERLAYS` are shared among all sets.
         metric: Returns the metric of a case that is given as its value.
 
@@ -67,7 +66,7 @@ def overlays(
         _Measured(trial, evaluation, record)
         for trial in trials
         for evaluation in trial.evaluations
-        if is_shareable(data, evaluation.section)
+        if is_shareable(trial.data, evaluation.read_as)
         and (record := read_evaluation(store, trial.trial_id, evaluation.evaluation_id))
     ]
     number = min(images, max(1, MAX_OVERLAYS // max(1, len(sets))))

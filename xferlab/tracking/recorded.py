@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from xferlab.cohort import single_sections
 from xferlab.errors import RecordError
 from xferlab.plan.identity import joint_digest
+from xferlab.plan.sharing import may_leave
 from xferlab.plan.spec import Input, TrialSpec
 from xferlab.records import codec
 from xferlab.records.layout import TrialFiles
@@ -29,12 +31,14 @@ class RecordedRun:
         summary: Its final values.
         messages: Returns what is sent between its epochs and its end.
         main: Names of the metrics that stand in tables and figures of many arms.
+        content: What the run of a study holds; of a trial nothing.
     """
 
     order: RunOrder
     summary: Mapping[str, Any]
     messages: Callable[[], Iterable[dict[str, Any]]]
     main: tuple[str, ...] = ()
+    content: StudyContent = field(default_factory=StudyContent)
 
 
 class RecordedRuns:
@@ -61,24 +65,23 @@ class RecordedRuns:
         history = read_history(store, trial_id)
         headline = self._results.headline(spec)
         summary = trial_summary(record, history, tables, headline=headline)
-        data, weights = self._plan["data"], self._parent_weights(spec)
-        config = run_config(spec, names=entry["names"], parent_weights=weights, data=data)
+        config = run_config(spec, names=entry["names"], parent_weights=self._parent_weights(spec))
         epochs = [result.flat() for result in history]
-        shown = shown_sets(spec, data, self._images)
+        shown = shown_sets(spec, self._images)
         taken = taken_weights(store, spec, record)
         content = content_sha256(epochs=epochs, summary=summary, arms=spec.arms, shown=shown)
 
         def messages() -> Iterator[dict[str, Any]]:
             for evaluation, measured in records.items():
-                if evaluation.name in shown:
+                if evaluation.read_name in shown:
                     rows = [
                         pixel_row(case.arrays, caption=" ".join(filter(None, [case.pathology, case.name])))
                         for case in read_outputs(store, measured)
                     ]
-                    yield {"kind": "outputs", "title": evaluation.name, "rows": rows}
+                    yield {"kind": "outputs", "title": evaluation.read_name, "rows": rows}
             yield {"kind": "weights", "made": record.weights_sha256, "taken": taken}
 
-        order = replace(RunOrder.of_trial(spec, config, data=data), content=content, epochs=epochs)
+        order = replace(RunOrder.of_trial(spec, config), content=content, epochs=epochs)
         return RecordedRun(order, summary, messages, headline.main)
 
     def study(self) -> RecordedRun:
@@ -86,12 +89,12 @@ class RecordedRuns:
         shown = overlays(
             self._store,
             (self._spec(entry) for entry in self.first_complete()) if self._images else (),
-            self._plan["data"],
             images=self._images,
             metric=lambda trial: self._results.headline(trial).metric,
         )
         whole = replace(self._results, overlays=shown)
-        return RecordedRun(study_order(self._plan, whole), study_summary(whole), whole.messages)
+        order = study_order(self._plan, whole)
+        return RecordedRun(order, study_summary(whole), whole.messages, content=whole)
 
     def first_complete(self) -> Iterator[Mapping[str, Any]]:
         """Yields the plan's entry of the first complete trial of each stage of each arm."""
@@ -113,7 +116,19 @@ class RecordedRuns:
         # Another study, or an earlier version, may have run it.
         settings = {**body["settings"], "study": self._plan["study"], "profile": self._plan["profile"]}
         changed = {**planned, "name": entry["names"][0], "settings": settings}
-        return TrialSpec.from_json({**body, **changed})
+        spec = TrialSpec.from_json({**body, **changed})
+        return replace(spec, data=self._shared(spec))
+
+    def _shared(self, spec: TrialSpec) -> dict[str, Any]:
+        """Returns the data of a trial, shareable where the plan says so now of all arms that use them."""
+        shared: dict[str, bool] = {}
+        used = [(spec.section, spec.section, spec.arms)]
+        used += [(each.read_as, each.section, each.arms or spec.arms) for each in spec.evaluations]
+        for keys, sections, arms in used:
+            for key, section in zip(single_sections(keys), single_sections(sections), strict=True):
+                shared[key] = shared.get(key, True) and may_leave(self._plan, section, arms)
+        told = {key: {**spec.data.get(key, {}), "shareable": value} for key, value in shared.items()}
+        return {**spec.data, **told}
 
     def _parent_weights(self, spec: TrialSpec) -> str | None:
         digests = {given.role: self._digest(given) for given in spec.origins}

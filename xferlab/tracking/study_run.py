@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from xferlab.plan.identity import sha256_of, short_id
+from xferlab.plan.sharing import sections_of
 from xferlab.plan.spec import TrialSpec
-from xferlab.tracking.content import STUDIES, RunOrder, content_sha256, is_shareable, run_tags, withheld_notes
+from xferlab.tracking.content import STUDIES, RunOrder, content_sha256, run_tags, withheld_sentence
 from xferlab.tracking.overlays import COLUMNS, Overlay
 from xferlab.tracking.summary import Headline
 
@@ -84,7 +85,7 @@ def study_run_id(plan: Mapping[str, Any]) -> str:
 
 def study_order(plan: Mapping[str, Any], content: StudyContent | None = None) -> RunOrder:
     """Returns what identifies the run of a study, from its plan document; without content, a run to go on."""
-    private = [name for name in plan["data"] if not is_shareable(plan["data"], name)]
+    private = [name for name, shared in sections_of(plan).items() if not shared]
     config = {key: plan[key] for key in ("study", "seed", "profile", "repetitions", "stages")}
     config |= {"tasks": sorted(set(plan["tasks"].values())), "arms": list(plan["arms"])}
     config |= {"plan_sha256": sha256_of(dict(plan)), "trials": len(plan["trials"]), "withheld": private}
@@ -97,7 +98,7 @@ def study_order(plan: Mapping[str, Any], content: StudyContent | None = None) ->
         job_type="study",
         config=config,
         tags=[*run_tags(labels, ()), *tasks],
-        notes=withheld_notes(plan["data"], private),
+        notes=withheld_sentence(private) if private else "",
         content=content_sha256(epochs=content.epochs, summary=study_summary(content)) if content else "",
         epochs=content.epochs if content else (),
     )

@@ -69,7 +69,7 @@ def evaluated_examples(
     All at once, but for images of native size with objects on them: those are held in memory, and come batch
     by batch.
     """
-    section, is_native = evaluation.source or evaluation.section, spec.identity.image_size == "native"
+    section, is_native = evaluation.read_as, spec.identity.image_size == "native"
     if evaluation.at_original_size or not evaluation.variant:
         original = evaluation.at_original_size and not is_native
         loaded = examples(spec, section, selection.digests, context, with_original=original)

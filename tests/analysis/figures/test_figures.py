@@ -15,7 +15,7 @@ from tests.analysis.conftest import contents_of
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.figures.before_after import before_after_pictures
 from xferlab.analysis.figures.comparisons import arms_pictures
-from xferlab.analysis.figures.files import DPI, save
+from xferlab.analysis.figures.files import DPI, png_of, save
 from xferlab.analysis.figures.losses import loss_pictures
 from xferlab.analysis.figures.style import Picture
 from xferlab.analysis.report import pictures as all_pictures
@@ -89,6 +89,7 @@ def test_files_have_print_resolution_and_are_equal_from_run_to_run(
     with Image.open(runs[0][0]) as image:
         assert image.info["dpi"] == pytest.approx((DPI, DPI), abs=0.1)
         assert image.width == round(3.5 * DPI)
+    assert png_of(loss(contents, "general")) == runs[0][0].read_bytes()
     assert dict(mpl.rcParams) == before
 
 

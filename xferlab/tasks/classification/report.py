@@ -57,7 +57,7 @@ def _picture(contents: Contents, evaluated: EvaluationSet, by_arm: dict[str, pd.
             "masks, where the stage takes any.",
             "First complete repetition; of each pathology the first stored cases. Below: the most probable "
             "class with its probability.",
-            *licence_note(results, evaluated.section),
+            *licence_note(results, evaluated.section, by_arm),
             *data_notes(results, (), [evaluated.section]),
         ),
         figure=_draw(by_arm, cases),

@@ -213,7 +213,7 @@ def _picture(outputs: _Outputs, columns: Sequence[_Column], words: tuple[str, st
             "Top: the image as the network saw it.",
             _below(outputs.structures),
             note,
-            *licence_note(results, evaluated.section),
+            *licence_note(results, evaluated.section, [outputs.arm]),
             *data_notes(results, (), [evaluated.section]),
         ),
         figure=_draw(outputs, columns),
