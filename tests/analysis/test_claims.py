@@ -28,7 +28,7 @@ from xferlab.analysis.claims import (
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.estimates import at_level, corrected_t, holm, holm_levels
 from xferlab.analysis.report import write_report
-from xferlab.analysis.tables.claims import claims_table, reached_table
+from xferlab.analysis.tables.claims import best_sentence, claims_table, reached_table
 from xferlab.metrics.claims import Claims, Place
 from xferlab.metrics.measuring import METRICS
 from xferlab.metrics.metric import Metric
@@ -166,6 +166,23 @@ def test_complete_sides_without_a_difference_are_not_called_incomplete(
     planned = dict.fromkeys(PAIRS[0], 6)
     (line,) = foreseen(contents, claims, planned)
     assert line.startswith(f"better − baseline: unknown, since {words}")
+
+
+def test_arms_are_ranked_where_means_are_of_the_same(
+    tmp_path: Path, known: tuple[Contents, Verdicts]
+) -> None:
+    (sentence,) = best_sentence(*known)
+    assert "Not ranked" not in sentence
+    (sentence,) = best_sentence(*verdicts(tmp_path / "apart", study=Apart))
+    assert sentence.endswith("of the repetitions: better. Means alone say nothing of chance.")
+    assert "better 0.8" not in sentence
+    missing = {f"{arm}/portable/r{number:02d}" for arm in ("better", "late") for number in range(1, 6)}
+    (sentence,) = best_sentence(*verdicts(tmp_path / "few", missing=missing))
+    assert "; the baseline" not in sentence  # which is the second
+    assert sentence.endswith("of the repetitions: better, late. Means alone say nothing of chance.")
+    two = replace(CLAIMS, contrasts=PAIRS[:1])
+    changes = {"claims": two, "arms": ("baseline", "better"), "missing": {"better/portable/r02"}}
+    assert [*best_sentence(*verdicts(tmp_path / "one", **changes))] == []
 
 
 def test_undeclared_is_exploratory(tmp_path: Path) -> None:
