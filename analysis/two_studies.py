@@ -191,7 +191,7 @@ def _tests(trial: Mapping[str, Any]) -> dict[str, str]:
 
 def _trained_on(results: StudyResults, trial: Mapping[str, Any]) -> str | None:
     record = reader.read_trial(results.store, trial["trial_id"])
-    return record and str(record.identity.get("selection"))
+    return str(record.identity.get("selection")) if record else None
 
 
 def _settings(results: StudyResults, arms: list[str]) -> dict[str, Any]:

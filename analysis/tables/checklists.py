@@ -10,11 +10,10 @@ import pandas as pd
 import yaml
 
 from xferlab.analysis.contents import Contents
-from xferlab.analysis.tables.answers import Known, answer
+from xferlab.analysis.tables.answers import OPEN, Known, answer
 from xferlab.analysis.tables.model import Layout, Record, Table
 
 FOLDER = Path(__file__).parents[1] / "checklists"
-OPEN = "open: to be written by the authors"
 _LAYOUT = Layout((("Section", "section"),), ("Item", "item"), (("Asked for", "asked"), ("Answer", "answer")))
 
 
@@ -27,7 +26,7 @@ def checklists_tables(contents: Contents) -> Iterator[Table]:
 
 def _table(name: str, checklist: Mapping[str, Any], known: Known) -> Table:
     records = list(_records(checklist, known))
-    filled = sum(record["answer"] != OPEN for record in records)
+    filled = sum(not record["answer"].startswith(OPEN) for record in records)
     return _LAYOUT.fill(
         Table(
             name=name,

@@ -149,7 +149,7 @@ def best_sentence(contents: Contents, found: Verdicts) -> Iterator[str]:
 
 def _alike(contents: Contents, claims: Claims, frames: Mapping[Place, pd.DataFrame]) -> list[Place]:
     """Returns the places with enough repetitions whose images are those of the first, in each of them."""
-    frames = {place: frame for place, frame in frames.items() if _is_enough(frame.loc[ALL])}
+    frames = {place: frame for place, frame in frames.items() if _is_enough(frame)}
     seen = {place: _images(contents, place.arm, EvaluationSet.of(place.stage, claims.on)) for place in frames}
     first = next(iter(seen.values()), {})
     return [
@@ -159,8 +159,9 @@ def _alike(contents: Contents, claims: Claims, frames: Mapping[Place, pd.DataFra
     ]
 
 
-def _is_enough(row: pd.Series) -> bool:
-    return bool(row["num_repetitions"] >= MIN_PAIRED * row["num_planned"])
+def _is_enough(frame: pd.DataFrame) -> bool:
+    done, planned = (float(frame[name].to_dict()[ALL]) for name in ("num_repetitions", "num_planned"))
+    return done >= MIN_PAIRED * planned
 
 
 def _images(contents: Contents, arm: str, evaluated: EvaluationSet) -> dict[int, frozenset[str]]:

@@ -84,6 +84,10 @@ class StudyBuilder:
         codec.write_json(store, layout.StudyFiles(self.study).plan, self._plan(trials))
         return self.folder
 
+    def best_score(self, score: float) -> float | None:
+        """Returns the score that is stored of a training."""
+        return score
+
     def identity(self, trial: Mapping[str, Any]) -> dict[str, Any]:
         """Returns what is stored of what a trial is made of."""
         return {}
@@ -219,7 +223,7 @@ class StudyBuilder:
             identity=self.identity(trial),
             num_epochs=len(results),
             best_epoch=len(results),
-            best_score=results[-1].score,
+            best_score=self.best_score(results[-1].score),
             stopped_by="patience" if trial["stage"] in self.patient else "max_epochs",
             num_parameters=10,
             num_train=60,

@@ -28,6 +28,8 @@ from xferlab.analysis.claims import (
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.estimates import at_level, corrected_t, holm, holm_levels
 from xferlab.analysis.report import write_report
+from xferlab.analysis.tables.answers import OPEN
+from xferlab.analysis.tables.checklists import checklists_tables
 from xferlab.analysis.tables.claims import best_sentence, claims_table, reached_table
 from xferlab.metrics.claims import Claims, Place
 from xferlab.metrics.measuring import METRICS
@@ -183,6 +185,14 @@ def test_arms_are_ranked_where_means_are_of_the_same(
     two = replace(CLAIMS, contrasts=PAIRS[:1])
     changes = {"claims": two, "arms": ("baseline", "better"), "missing": {"better/portable/r02"}}
     assert [*best_sentence(*verdicts(tmp_path / "one", **changes))] == []
+
+
+def test_what_is_known_by_hindsight_leaves_the_sample_size_open(known: tuple[Contents, Verdicts]) -> None:
+    (claim, _) = checklists_tables(known[0])
+    cells = {row.label: row.cells[1] for group in claim.groups for row in group.rows}
+    assert cells["21"].startswith(f"{OPEN}; not stated in advance. By hindsight, supported in 80 % of such")
+    filled = sum(not cell.startswith(OPEN) for cell in cells.values())
+    assert f", {filled} of 44 items" in claim.title
 
 
 def test_undeclared_is_exploratory(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from tests.analysis.browser import PROGRAM, browser
 from tests.analysis.test_claims import CLAIMS, DICE, Arms
 from xferlab.analysis import load_study, write_report
 from xferlab.analysis.tables.missing import missing_lines, missing_table
+from xferlab.metrics.measuring import METRICS
 from xferlab.records import codec, layout
 from xferlab.records.store import Store
 
@@ -85,6 +86,26 @@ def screen(page: Path) -> str:
 )  # fmt: skip
 def test_the_first_screen_answers(screen: str, question: str, answer: str) -> None:
     assert re.search(answer, screen), f"{question} {screen}"
+
+
+def test_its_figure_is_of_the_metric_that_is_judged(tmp_path: Path) -> None:
+    """Also of one that is not the first, which keeps its own figure below."""
+    two = tuple(metric for metric in METRICS if metric.name in ("DICE", "JACC"))
+    claims = replace(CLAIMS, metric="JACC", contrasts=CLAIMS.contrasts[:1])
+    fields = {"repetitions": 5, "images": 10, "pixels": False, "compare_to": None, "epochs": 2}
+    Arms(
+        tmp_path / "s", arms=("baseline", "better"), missing=set(), claims=claims, metrics=two, **fields
+    ).write()
+    out = write_report(tmp_path / "s", STUDY, tmp_path / "out").parent
+    names = sorted(path.stem for path in (out / "figures").glob("*arms_portable_on_portable_hold_out*.svg"))
+    assert [name.partition("_")[2] for name in names if name.startswith("fig1_")] == [
+        "arms_portable_on_portable_hold_out_by_JACC"
+    ]
+    assert [name.partition("_")[2] for name in names if not name.startswith("fig1_")] == [
+        "arms_portable_on_portable_hold_out"
+    ]
+    html = (out / "index.html").read_text("utf-8")
+    assert html.index("<h2>Result</h2>") < html.index("arms at a glance") < html.index("<h2>Study</h2>")
 
 
 def test_it_is_short(screen: str) -> None:
