@@ -74,11 +74,6 @@ _TABLES: dict[str, Callable[[Contents], Iterator[Table]]] = {
     "Times": times_tables,
 }
 """The sections of tables on the page, in order."""
-_LAST_TABLES: dict[str, Callable[[Contents], Iterator[Table]]] = {
-    "Provenance": provenance_tables,
-    "Reporting guidelines": checklists_tables,
-}
-"""Those after figures and cases."""
 
 
 def _silent(line: str) -> None:
@@ -182,7 +177,8 @@ class _Writer:
             yield Section("Figures", drawn)
         if cases := tuple(self.cases()):
             yield Section("Cases", cases)
-        yield from self.tabled(_LAST_TABLES)
+        checklists = partial(checklists_tables, has_cases=bool(cases))
+        yield from self.tabled({"Provenance": provenance_tables, "Reporting guidelines": checklists})
         yield _definitions(self.contents)
 
     def tabled(self, sections: Mapping[str, Callable[[Contents], Iterator[Table]]]) -> Iterator[Section]:

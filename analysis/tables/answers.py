@@ -16,7 +16,6 @@ from xferlab.analysis.tables.overview import label_share, spread, training_count
 from xferlab.cohort import single_sections
 from xferlab.records import reader
 from xferlab.records.schema import TrialRecord
-from xferlab.tasks import registry
 
 OPEN = "open: to be written by the authors"
 """With this begins an answer that is none."""
@@ -29,9 +28,11 @@ class Known:
 
     Attributes:
         contents: The study.
+        has_cases: Whether the report shows its worst cases.
     """
 
     contents: Contents
+    has_cases: bool = True
 
     @property
     def plan(self) -> Mapping[str, Any]:
@@ -282,9 +283,8 @@ def _performance(known: Known) -> str:
 
 
 def _failures(known: Known) -> str:
-    if not any(registry.task(name).ranking for name in known.plan["tasks"].values()):
-        return ""
-    return "Section Cases shows the worst images of each arm; why they fail is for the authors to say."
+    told = "Section Cases shows the worst images of each arm; why they fail is for the authors to say."
+    return told if known.has_cases else ""
 
 
 def _protocol(known: Known) -> str:

@@ -17,9 +17,9 @@ FOLDER = Path(__file__).parents[1] / "checklists"
 _LAYOUT = Layout((("Section", "section"),), ("Item", "item"), (("Asked for", "asked"), ("Answer", "answer")))
 
 
-def checklists_tables(contents: Contents) -> Iterator[Table]:
-    """Yields a table for each guideline in the folder `checklists`."""
-    known = Known(contents)
+def checklists_tables(contents: Contents, *, has_cases: bool = True) -> Iterator[Table]:
+    """Yields a table for each guideline in the folder `checklists`; see `Known`."""
+    known = Known(contents, has_cases)
     for path in sorted(FOLDER.glob("*.yaml")):
         yield _table(path.stem, yaml.safe_load(path.read_text("utf-8")), known)
 
