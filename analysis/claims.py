@@ -33,12 +33,15 @@ NO, EXPLORATORY = "no claim", "exploratory"
 ALPHA = 1 - CONFIDENCE
 REASONS = {
     "nothing complete": "no repetition of both sides is complete",
+    "no common images": "no image has this metric on both sides",
     "tuned on these": "one of the sides was tuned on test parts of these patients",
     "simulated only": "all images are simulated or drawn",
     **NO_CLAIM,
     **NO_P,
 }
 """Why a contrast allows no claim."""
+_LOST = ("no common images", "undefined", "images lost")
+"""Those that more repetitions do not mend."""
 _WORDS = {
     SUPPORTED: (
         "Supported: it would recur with other patients like these and another sample of training patients."
@@ -55,7 +58,8 @@ class Verdict:
         claims: What the study is to show.
         pair: The contrast: the second is subtracted from the first.
         contrast: The comparison, the second side minus the first.
-        row: What `compare` returns of the metric for all pathologies; empty where nothing is paired.
+        row: What `compare` returns of the metric for all pathologies, without a difference where it is
+            undefined; empty where nothing is paired.
         reason: A key of `REASONS` where there is no claim, or no p; else empty.
         p: Adjusted by Holm's method where the contrast is declared; NaN where it has none.
         confidence: Level of the interval, which agrees with the adjusted p.
@@ -224,7 +228,7 @@ def verdicts_of(contents: Contents) -> Verdicts | None:
     claims = Claims.from_json(results.plan["claims"])
     contrasts = [contents.compare(*_sides(claims, pair), strict=claims.strict) for pair in claims.contrasts]
     rows = [_row(contrast, claims.metric) for contrast in contrasts]
-    reasons = [_reason(results, contrast, row) for contrast, row in zip(contrasts, rows, strict=True)]
+    reasons = [_reason(contents, contrast, row) for contrast, row in zip(contrasts, rows, strict=True)]
     values = [math.nan if reason else float(row["p"]) for row, reason in zip(rows, reasons, strict=True)]
     adjusted, levels = values, [CONFIDENCE] * len(values)
     if claims.declared:
@@ -277,16 +281,16 @@ def _sides(claims: Claims, pair: tuple[Place, Place]) -> tuple[Side, Side]:
 
 def _row(contrast: Contrast, metric: str) -> Mapping[str, Any]:
     rows = contrast.rows
-    found = rows[(rows["metric"] == metric) & (rows["pathology"] == ALL) & rows["difference"].notna()]
+    found = rows[(rows["metric"] == metric) & (rows["pathology"] == ALL)]
     return {str(name): value for name, value in found.iloc[0].items()} if len(found) else {}
 
 
-def _reason(results: StudyResults, contrast: Contrast, row: Mapping[str, Any]) -> str:
+def _reason(contents: Contents, contrast: Contrast, row: Mapping[str, Any]) -> str:
     """Returns why a contrast allows no claim; empty where it allows one."""
-    comparison = contrast.comparison
-    if not row:
-        return "nothing complete"
+    results, comparison = contents.results, contrast.comparison
     sides = (comparison.first, comparison.second)
+    if not row:
+        return _unpaired(contents, sides)
     if not comparison.evaluated.is_hold_out and any(
         side.arm in tuned_arms(results.plan, side.stage) for side in sides
     ):
@@ -294,6 +298,12 @@ def _reason(results: StudyResults, contrast: Contrast, row: Mapping[str, Any]) -
     if all(is_drawn(data) or data.get("simulate") for data in results.sections(comparison.evaluated.section)):
         return "simulated only"
     return str(row["no_p"])
+
+
+def _unpaired(contents: Contents, sides: tuple[Side, Side]) -> str:
+    """Returns why nothing of two sides is paired."""
+    first, second = (contents.done(side.arm, side.evaluated) for side in sides)
+    return "no common images" if first & second else "nothing complete"
 
 
 def foreseen(contents: Contents, claims: Claims, planned: Mapping[Place, int]) -> Iterator[str]:
@@ -309,7 +319,9 @@ def foreseen(contents: Contents, claims: Claims, planned: Mapping[Place, int]) -
         row, number = _row(contrast, claims.metric), min(planned[place] for place in pair)
         smallest = _supportable(contrast, row, len(claims.contrasts), planned=number) if row else math.nan
         if math.isnan(smallest):
-            yield f"{claims.title(pair)}: unknown, until some repetitions of both sides are complete"
+            why = str(row["no_p"]) if row else _unpaired(contents, _sides(claims, pair))
+            told = f"since {REASONS[why]}" if why in _LOST else "until some repetitions of both are complete"
+            yield f"{claims.title(pair)}: unknown, {told}"
         else:
             known = f"by {row['num_repetitions']} complete ones"
             yield f"{claims.title(pair)}: {smallest:.2g} with {number} repetitions ({known})"

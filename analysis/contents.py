@@ -159,10 +159,10 @@ class Contents:
         rows = evaluated.rows(self._measured)
         return frozenset(rows.loc[rows["metric"] == PASSED.name, "arm"])
 
-    def num_done(self, arm: str, evaluated: EvaluationSet) -> int:
-        """Returns the number of repetitions of an arm that are measured on a set."""
+    def done(self, arm: str, evaluated: EvaluationSet) -> frozenset[int]:
+        """Returns the repetitions of an arm that are measured on a set."""
         rows = evaluated.rows(self._measured)
-        return int(rows.loc[rows["arm"] == arm, "repetition"].nunique())
+        return frozenset(map(int, rows.loc[rows["arm"] == arm, "repetition"].unique()))
 
     def published(self, evaluated: EvaluationSet, *, arm: str | None = None) -> pd.DataFrame:
         """Returns the paper's rows on a set, of one arm and of none in particular; none without a paper."""

@@ -134,7 +134,7 @@ def places(contents: Contents) -> list[tuple[tuple[str, ...], EvaluationSet]]:
     for arm in results.arms:
         for evaluated in _shown_on(contents, arm):
             (arms,) = (group for group in results.arms_by_evaluations(evaluated) if arm in group)
-            found += [(arms, evaluated)] if arms[0] == arm else []
+            found += [(arms, evaluated)] if (arms, evaluated) not in found else []
     return found
 
 

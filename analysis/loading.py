@@ -233,6 +233,7 @@ def _run(store: Store, trial: _Trial) -> list[Mapping[str, Any]]:
             "continues": any("continues" in attempt for attempt in attempts),
             "best_epoch": trial.record.best_epoch,
             "num_epochs": trial.record.num_epochs,
-            "stopped_by": trial.record.stopped_by,
+            "stopped_by": trial.record.stopped_by
+            + (" without a score" if trial.record.best_score is None else ""),
         }
     ]

@@ -53,7 +53,7 @@ FILE_LIST = "files.txt"
 """Names the files that a report wrote, a line each, so that the next one removes what it has no longer."""
 _UNDECLARED = (
     "Nothing was declared before the study ran, so all of this is exploratory; for verdicts, the study file "
-    "declares `primary` and `contrasts`."
+    "declares primary and contrasts."
 )
 _NO_RESULT = "No trial of this study is complete: there is nothing to report yet."
 _TABLES: dict[str, Callable[[Contents], Iterator[Table]]] = {
@@ -74,11 +74,6 @@ _TABLES: dict[str, Callable[[Contents], Iterator[Table]]] = {
     "Times": times_tables,
 }
 """The sections of tables on the page, in order."""
-_LAST_TABLES: dict[str, Callable[[Contents], Iterator[Table]]] = {
-    "Provenance": provenance_tables,
-    "Reporting guidelines": checklists_tables,
-}
-"""Those after figures and cases."""
 
 
 def _silent(line: str) -> None:
@@ -182,7 +177,8 @@ class _Writer:
             yield Section("Figures", drawn)
         if cases := tuple(self.cases()):
             yield Section("Cases", cases)
-        yield from self.tabled(_LAST_TABLES)
+        checklists = partial(checklists_tables, has_cases=bool(cases))
+        yield from self.tabled({"Provenance": provenance_tables, "Reporting guidelines": checklists})
         yield _definitions(self.contents)
 
     def tabled(self, sections: Mapping[str, Callable[[Contents], Iterator[Table]]]) -> Iterator[Section]:
@@ -212,9 +208,9 @@ class _Writer:
         ]
         blocks = [block for block in blocks if block]
         evaluated = found.verdicts[0].contrast.comparison.evaluated
-        for arms in compared_arms(self.contents):
+        for arms in compared_arms(self.contents, judged=found.metric.name):
             if arms.evaluated == evaluated and arms.metrics[0].name == found.metric.name:
-                self.shown_first.append(arms.evaluated)
+                self.shown_first += [arms.evaluated] if arms.is_of_main else []
                 blocks += self.saved(filter(None, [arms_picture(arms)]))
         tables = filter(None, (reached_table(self.contents, found), claims_table(self.contents, found)))
         return Section("Result", (*blocks, *self.tables(map(self.contents.numbered, tables))), brief=True)

@@ -132,7 +132,8 @@ class StudyResults:
         runs: One row per arm and complete trial: device, host, versions, end of the last attempt, seconds (of
             evaluations, and in all), peak memory (GiB), network time per image (ms: mean, SD, n), number of
             attempts, whether it continues a shorter trial, best epoch, number of epochs, and what ended the
-            training: `patience` or `max_epochs`.
+            training: `patience` or `max_epochs`, with `without a score` where nothing tells whether it still
+            improved.
         problems: What could not be read of complete trials and is left out, a sentence each; grows with use.
     """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from xferlab.plan.identity import differing, flattened
 from xferlab.records import reader
 
 REASONS = {
+    "no common repetition": "no repetition is complete in both studies",
     "same trials": "both studies have the same trainings and measurements",
     "other targets": "the stages learn to tell other things",
     "other images": "the studies are measured on other images",
@@ -129,17 +130,33 @@ class TwoStudies:
 
     def reason(self, arm: str, evaluated: EvaluationSet) -> str:
         """Returns why an arm's difference has no interval, a key of `REASONS`; empty where it may."""
-        here, there = (measured[arm, evaluated] for measured in self._measured)
-        if here == there:
-            return "same trials"
         if self.here.several(arm, evaluated.stage) != self.there.several(arm, evaluated.stage):
             return "other targets"
-        common = here.keys() & there.keys()
+        done = (self.contents.done(name, evaluated) for name in (arm, of_other(arm)))
+        if not (common := frozenset.intersection(*done)):
+            return "no common repetition"
+        here, there = (measured[arm, evaluated] for measured in self._measured)
+        if all(here[number] == there[number] for number in common):
+            return "same trials"
         if any(here[number].selection != there[number].selection for number in common):
             return "other images"
-        divided = [_divided(results, arm, evaluated.stage) for results in (self.here, self.there)]
-        same = all(divided[0][number] == divided[1][number] for number in common)
-        return "" if same and self.here.plan.get("split") == self.there.plan.get("split") else "other splits"
+        return "" if self._same_splits(arm, evaluated.stage, common) else "other splits"
+
+    def _same_splits(self, arm: str, stage: str, common: Collection[int]) -> bool:
+        """Whether these repetitions test the same images; where they test no same section, train on them."""
+        trials = [_by_repetition(results.plan, arm, stage) for results in (self.here, self.there)]
+        if self.here.plan.get("split") != self.there.plan.get("split"):
+            return False
+        for number in common:
+            here, there = (each[number] for each in trials)
+            tests, others = _tests(here), _tests(there)
+            if tests.keys() & others.keys():
+                same = all(tests[name] == others[name] for name in tests.keys() & others.keys())
+            else:
+                same = _trained_on(self.here, here) == _trained_on(self.there, there)
+            if not same:
+                return False
+        return True
 
     def contrast(self, arm: str, evaluated: EvaluationSet) -> Contrast:
         """Returns an arm of this study compared with the arm of that name of the other: this minus other."""
@@ -161,19 +178,20 @@ def _measured(plan: Mapping[str, Any]) -> dict[tuple[str, EvaluationSet], dict[i
     return found
 
 
-def _divided(results: StudyResults, arm: str, stage: str) -> dict[int, list[str]]:
-    """Returns the patients of each repetition: the images that test it, else those that train it."""
-    divided: dict[int, list[str]] = {}
-    for trial in results.plan["trials"]:
-        if trial["stage"] == stage and arm in trial["arms"]:
-            tests = [each["selection"] for each in trial["evaluations"] if part_of(each) == "test"]
-            divided[trial["repetition"]] = tests or [_trained_on(results, trial["trial_id"])]
-    return divided
+def _by_repetition(plan: Mapping[str, Any], arm: str, stage: str) -> dict[int, Mapping[str, Any]]:
+    trials = (trial for trial in plan["trials"] if trial["stage"] == stage and arm in trial["arms"])
+    return {trial["repetition"]: trial for trial in trials}
 
 
-def _trained_on(results: StudyResults, trial_id: str) -> str:
-    record = reader.read_trial(results.store, trial_id)
-    return str(record.identity.get("selection", trial_id)) if record else trial_id
+def _tests(trial: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the digest of the images that test a trial, by their section."""
+    tests = (each for each in trial["evaluations"] if part_of(each) == "test")
+    return {each["section"]: each["selection"] for each in tests}
+
+
+def _trained_on(results: StudyResults, trial: Mapping[str, Any]) -> str | None:
+    record = reader.read_trial(results.store, trial["trial_id"])
+    return str(record.identity.get("selection")) if record else None
 
 
 def _settings(results: StudyResults, arms: list[str]) -> dict[str, Any]:
@@ -209,7 +227,12 @@ def _trained(results: StudyResults, arms: list[str]) -> Iterator[tuple[str, Any]
 
 
 def _joined(here: StudyResults, there: StudyResults) -> StudyResults:
-    """Returns both as one study, which compares itself to no paper and claims nothing."""
+    """Returns both as one study, which compares itself to no paper and claims nothing.
+
+    What cannot be read of the other one is a problem of the first, whose report shows it.
+    """
+    for problem in there.problems:
+        here.note(problem)
     trials = [_renamed(trial) for trial in there.plan["trials"]]
     arms = {of_other(arm): entry for arm, entry in there.plan["arms"].items()}
     plan = {
@@ -228,7 +251,6 @@ def _joined(here: StudyResults, there: StudyResults) -> StudyResults:
         cases=_stacked(here.cases, there.cases),
         histories=_stacked(here.histories, there.histories),
         runs=_stacked(here.runs, there.runs),
-        problems=[*here.problems, *there.problems],
     )
 
 

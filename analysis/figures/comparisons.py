@@ -61,8 +61,9 @@ def arms_picture(arms: AllArms) -> Picture | None:
 def _arms_picture(arms: AllArms, lines: Sequence[_Line], differences: Sequence[Record]) -> Picture:
     results, evaluated, metric = arms.results, arms.evaluated, arms.metrics[0]
     names = (metric.label, f"{metric.label}, difference to {results.baseline}")
+    by = () if arms.is_of_main else (file_name(metric.name),)
     return Picture(
-        name=f"arms_{evaluated.stage}_on_{file_name(evaluated.stem)}",
+        name="_by_".join([f"arms_{evaluated.stage}_on_{file_name(evaluated.stem)}", *by]),
         title=f"arms at a glance, stage {evaluated.stage} on {evaluated.name}",
         caption=(
             f"Left: {metric.label}, mean over repetitions; thick bars with ends: ± sample SD over "
@@ -78,7 +79,7 @@ def _arms_picture(arms: AllArms, lines: Sequence[_Line], differences: Sequence[R
             *data_notes(results, [evaluated.stage], [evaluated.section]),
         ),
         figure=_draw_arms(lines, [value_label(name, metric.unit) for name in names]),
-        subject={"kind": "arms", **vars(evaluated)},
+        subject={"kind": "_by_".join(["arms", *by]), **vars(evaluated)},
     )
 
 
@@ -110,7 +111,7 @@ def _draw_arms(lines: Sequence[_Line], labels: Sequence[str]) -> Figure:
     for axes, label in zip((left, right), labels, strict=True):
         style_lines(axes, [name for name, _, _ in lines])
         axes.set(xmargin=0.06, xlabel=label)
-    bars = [*deviation_handles(AFTER, thin=_THIN), (Line2D([], [], color=AFTER), INTERVAL)]
+    bars = [*deviation_handles(AFTER, thin=_THIN), (Line2D([], [], color=AFTER), f"{INTERVAL}, not adjusted")]
     legend(figure, {"Mean": ("black", "o")}, more=bars)
     return figure
 

@@ -12,11 +12,14 @@ from xferlab.analysis.contents import HEADLINE, Contents
 from xferlab.analysis.division import division, leaves_sites_out
 from xferlab.analysis.selection import lineage
 from xferlab.analysis.tables.model import number
-from xferlab.analysis.tables.overview import spread, training_counts
+from xferlab.analysis.tables.overview import label_share, spread, training_counts
+from xferlab.cohort import single_sections
 from xferlab.plan.sharing import sections_of
 from xferlab.records import reader
 from xferlab.records.schema import TrialRecord
 
+OPEN = "open: to be written by the authors"
+"""With this begins an answer that is none."""
 _NAMED = 6
 
 
@@ -26,9 +29,11 @@ class Known:
 
     Attributes:
         contents: The study.
+        has_cases: Whether the report shows its worst cases.
     """
 
     contents: Contents
+    has_cases: bool = True
 
     @property
     def plan(self) -> Mapping[str, Any]:
@@ -98,13 +103,14 @@ def _preprocessing(known: Known) -> str:
 
 
 def _subsets(known: Known) -> str:
+    results, counts = known.contents.results, training_counts(known.contents.results)
     shares = [
-        f"{arm}, {stage}: {100 * entry['label_fraction']:.3g} % of the training patients"
-        for arm, each in known.plan["arms"].items()
-        for stage, entry in each["stages"].items()
-        if entry.get("label_fraction") is not None
+        f"{arm}, {stage}: {share}"
+        for stage, arm in counts.index
+        if (share := label_share(results, counts, (stage, arm)))
     ]
-    return f"Shares of labels: {'; '.join(shares)}." if shares else ""
+    asked = "Shares of labels that were asked for (in parentheses: of the images that the baseline trains on)"
+    return f"{asked}: {'; '.join(shares)}." if shares else ""
 
 
 def _pseudonyms(known: Known) -> str:
@@ -136,9 +142,10 @@ def _sample_size(known: Known) -> str:
         for verdict in known.verdicts.verdicts
         if verdict.supportable == verdict.supportable
     ]
-    return (
-        f"By hindsight, supported in 80 % of such studies: a difference of {'; '.join(told)}." if told else ""
+    hindsight = (
+        f"{OPEN}; not stated in advance. By hindsight, supported in 80 % of such studies: a difference of"
     )
+    return f"{hindsight} {'; '.join(told)}." if told else ""
 
 
 def _model(known: Known) -> str:
@@ -254,15 +261,31 @@ def _sites(known: Known) -> str:
 
 
 def _internal(known: Known) -> str:
-    sets = dict.fromkeys(evaluated.name for evaluated in known.contents.plain_sets)
-    return f"Measured on {', '.join(sets)}." if sets else ""
+    sets = _measured_on(known, learnt=True)
+    return f"Measured on {sets}, of sections that a stage trains on." if sets else ""
 
 
 def _external(known: Known) -> str:
-    learnt = {part for trial in known.plan["trials"] for part in str(trial["data"]).split("+")}
-    sets = (evaluated for evaluated in known.contents.plain_sets)
-    others = dict.fromkeys(each.name for each in sets if not learnt & set(each.section.split("+")))
-    return f"Sections that no stage trains on: {', '.join(others)}." if others else ""
+    sets = _measured_on(known, learnt=False)
+    return f"Sections that no stage trains on: {sets}." if sets else ""
+
+
+def _measured_on(known: Known, *, learnt: bool) -> str:
+    """Returns the names of the sets of sections that some stage trains on, or that none does."""
+    sections = {part for trial in known.plan["trials"] for part in single_sections(str(trial["data"]))}
+    sets = known.contents.plain_sets
+    found = (each for each in sets if learnt == bool(sections.intersection(single_sections(each.section))))
+    return ", ".join(dict.fromkeys(each.name for each in found))
+
+
+def _performance(known: Known) -> str:
+    told = "tables of each stage: means, deviations, intervals of differences."
+    return f"Section Result, {told}" if known.plan.get("claims") else told.capitalize()
+
+
+def _failures(known: Known) -> str:
+    told = "Section Cases shows the worst images of each arm; why they fail is for the authors to say."
+    return told if known.has_cases else ""
 
 
 def _protocol(known: Known) -> str:
@@ -276,13 +299,13 @@ ANSWERS: Mapping[str, str | Callable[[Known], str]] = {
     "disjoint": _disjoint,
     "division": _divided,
     "external": _external,
-    "failures": "Section Cases shows the worst images of each arm; why they fail is for the authors to say.",
+    "failures": _failures,
     "imbalance": _imbalance,
     "included": _included,
     "internal": _internal,
     "metrics": _metrics,
     "model": _model,
-    "performance": "Section Result, tables of each stage: means, deviations, intervals of differences.",
+    "performance": _performance,
     "preprocessing": _preprocessing,
     "protocol": _protocol,
     "pseudonyms": _pseudonyms,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -38,10 +38,12 @@ class AllArms:
     Attributes:
         contents: What is known of the study.
         evaluated: Stage and hold-out.
+        judged: The metric that comes first; empty for the first main one.
     """
 
     contents: Contents
     evaluated: EvaluationSet
+    judged: str = ""
 
     @property
     def results(self) -> StudyResults:
@@ -51,8 +53,21 @@ class AllArms:
     @cached_property
     def metrics(self) -> Sequence[Metric]:
         """The metrics that are printed; differences are in the first of them."""
-        rows = self.evaluated.rows(self.contents.aggregated)
-        return self.results.metrics.main(rows["metric"].unique())
+        first = [metric for metric in self.results.metrics.ordered(self._names) if metric.name == self.judged]
+        return (*first, *(metric for metric in self._main if metric not in first))
+
+    @property
+    def is_of_main(self) -> bool:
+        """Whether differences are in the first of the main metrics."""
+        return self.metrics[:1] == self._main[:1]
+
+    @property
+    def _main(self) -> tuple[Metric, ...]:
+        return self.results.metrics.main(self._names)
+
+    @property
+    def _names(self) -> Collection[str]:
+        return set(self.evaluated.rows(self.contents.aggregated)["metric"])
 
     @cached_property
     def rows(self) -> pd.DataFrame:
@@ -126,10 +141,10 @@ def _holm(p_values: pd.Series) -> pd.Series:
     return pd.Series(holm(list(p_values)), index=p_values.index)
 
 
-def compared_arms(contents: Contents) -> Iterator[AllArms]:
-    """Yields the hold-outs on which arms are compared with the baseline."""
+def compared_arms(contents: Contents, *, judged: str = "") -> Iterator[AllArms]:
+    """Yields the hold-outs on which arms are compared with the baseline, by `judged` if it is given."""
     for evaluated in contents.plain_sets:
-        arms = AllArms(contents, evaluated)
+        arms = AllArms(contents, evaluated, judged)
         if evaluated.is_hold_out and arms.contrasts and arms.groups:
             yield arms
 

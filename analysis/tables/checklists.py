@@ -10,24 +10,23 @@ import pandas as pd
 import yaml
 
 from xferlab.analysis.contents import Contents
-from xferlab.analysis.tables.answers import Known, answer
+from xferlab.analysis.tables.answers import OPEN, Known, answer
 from xferlab.analysis.tables.model import Layout, Record, Table
 
 FOLDER = Path(__file__).parents[1] / "checklists"
-OPEN = "open: to be written by the authors"
 _LAYOUT = Layout((("Section", "section"),), ("Item", "item"), (("Asked for", "asked"), ("Answer", "answer")))
 
 
-def checklists_tables(contents: Contents) -> Iterator[Table]:
-    """Yields a table for each guideline in the folder `checklists`."""
-    known = Known(contents)
+def checklists_tables(contents: Contents, *, has_cases: bool = True) -> Iterator[Table]:
+    """Yields a table for each guideline in the folder `checklists`; see `Known`."""
+    known = Known(contents, has_cases)
     for path in sorted(FOLDER.glob("*.yaml")):
         yield _table(path.stem, yaml.safe_load(path.read_text("utf-8")), known)
 
 
 def _table(name: str, checklist: Mapping[str, Any], known: Known) -> Table:
     records = list(_records(checklist, known))
-    filled = sum(record["answer"] != OPEN for record in records)
+    filled = sum(not record["answer"].startswith(OPEN) for record in records)
     return _LAYOUT.fill(
         Table(
             name=name,

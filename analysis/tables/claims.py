@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pandas as pd
 
 from xferlab.analysis.claims import Verdicts
+from xferlab.analysis.comparison import MIN_PAIRED
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.results import EvaluationSet
 from xferlab.analysis.selection import ALL, ordered_pathologies
 from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, number, p_value
 from xferlab.analysis.tables.notes import data_notes, inference_caption, mean_and_deviation
 from xferlab.analysis.tables.overview import spread, training_counts
-from xferlab.metrics.claims import Place
+from xferlab.metrics.claims import Claims, Place
 
 _REPETITIONS, _TRAINED = "Repetitions", "Training patients"
+_NAMED = 3
 _STRICT = "Strict: training samples are taken to overlap as much as without any noise of seeds."
 _COLUMNS = (
     ("Difference", "difference"),
@@ -120,17 +122,53 @@ def reached_table(contents: Contents, found: Verdicts) -> Table | None:
 
 
 def best_sentence(contents: Contents, found: Verdicts) -> Iterator[str]:
-    """Yields which arm has the best mean, the next, and the baseline, if one side of the metric is better."""
+    """Yields which arm has the best mean, the next, and the baseline, if one side of the metric is better.
+
+    Arms are ranked that have nearly all repetitions, on the same images as the first of them.
+    """
     claims, better = found.claims, found.metric.better
     frames = _reached(contents, found)
     means = {place: float(frame["mean"].get(ALL, math.nan)) for place, frame in frames.items()}
-    known = [place for place, mean in means.items() if not math.isnan(mean)]
-    if better is None or len(known) < 2:
+    known = {place: mean for place, mean in means.items() if not math.isnan(mean)}
+    alike = _alike(contents, claims, {place: frames[place] for place in known})
+    if better is None or len(alike) < 2:
         return
-    first, second, *others = sorted(known, key=means.__getitem__, reverse=better == "higher")
-    shown = [first, second, *(place for place in others if place.arm == contents.results.baseline)]
-    best, *rest = (f"{claims.words(place)} {number(means[place], found.metric.unit)}" for place in shown)
-    yield f"Best mean: {best}, before {', '.join(rest)}. Means alone say nothing of chance."
+    texts = {place: number(mean, found.metric.unit) for place, mean in known.items()}
+    first, second, *others = sorted(alike, key=known.__getitem__, reverse=better == "higher")
+    told = f"Best mean: {claims.words(first)} {texts[first]}, before {claims.words(second)} {texts[second]}"
+    for place in (place for place in others if place.arm == contents.results.baseline):
+        told += f"; the baseline has {texts[place]}" + (
+            f" ({place.stage})" if claims.words(place) != place.arm else ""
+        )
+    if apart := [claims.words(place) for place in known if place not in alike]:
+        few = f"fewer than {100 * MIN_PAIRED:g} % of the repetitions"
+        more = f" and {len(apart) - _NAMED} more" if len(apart) > _NAMED else ""
+        told += f". Not ranked, since on other images or with {few}: {', '.join(apart[:_NAMED])}{more}"
+    yield f"{told}. Means alone say nothing of chance."
+
+
+def _alike(contents: Contents, claims: Claims, frames: Mapping[Place, pd.DataFrame]) -> list[Place]:
+    """Returns the places with enough repetitions whose images are those of the first, in each of them."""
+    frames = {place: frame for place, frame in frames.items() if _is_enough(frame)}
+    seen = {place: _images(contents, place.arm, EvaluationSet.of(place.stage, claims.on)) for place in frames}
+    first = next(iter(seen.values()), {})
+    return [
+        place
+        for place, images in seen.items()
+        if all(images[number] == first[number] for number in images.keys() & first.keys())
+    ]
+
+
+def _is_enough(frame: pd.DataFrame) -> bool:
+    done, planned = (float(frame[name].to_dict()[ALL]) for name in ("num_repetitions", "num_planned"))
+    return done >= MIN_PAIRED * planned
+
+
+def _images(contents: Contents, arm: str, evaluated: EvaluationSet) -> dict[int, frozenset[str]]:
+    """Returns the images that each repetition of an arm is measured on."""
+    rows = evaluated.rows(contents.cases)
+    rows = rows.loc[rows["arm"] == arm, ["repetition", "case"]].drop_duplicates()
+    return {int(str(number)): frozenset(some["case"]) for number, some in rows.groupby("repetition")}
 
 
 def _reached(contents: Contents, found: Verdicts) -> dict[Place, pd.DataFrame]:

@@ -79,7 +79,7 @@ def _records(
             counts = {"images": "0", "patients": "0"}
             if len(rows):
                 # Of repetitions in which all images pass, or none does, one line has no images.
-                num = float(rows["num_values"].max()) / contents.num_done(arms[0], evaluated)
+                num = float(rows["num_values"].max()) / len(contents.done(arms[0], evaluated))
                 counts = {"images": f"{num:.4g}", "patients": str(rows["num_patients"].max())}
             texts = {m.name: number(rows["mean"].get(m.name), m.unit) for m in metrics}
             yield {"arms": arm_names(contents.results, arms), "line": line, **counts, **texts}

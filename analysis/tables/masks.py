@@ -49,7 +49,7 @@ def masks_table(results: StudyResults) -> Table:
                 "Images that a stage trains on (and selects its weights on: validation), by what the network "
                 "that predicted their masks knew of their patients; shares over all planned repetitions.",
                 "Masks of patients that a network trained on are better than those of new patients; "
-                "`out_of_fold` gives training images masks of networks that knew nothing of them.",
+                "out_of_fold gives training images masks of networks that knew nothing of them.",
                 *(["Where a stage has a gate, images that do not pass count, too."] if gated else []),
             ),
             notes=data_notes(results, stages, (), of_metrics=False),

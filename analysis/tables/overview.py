@@ -117,7 +117,7 @@ def few_labels(results: StudyResults, stage: str) -> dict[str, float]:
 def training_table(results: StudyResults) -> Table:
     """Returns training patients and images of each stage and arm; arms of equal numbers share a line."""
     counts, gated = training_counts(results), any(map(is_gated, results.plan["trials"]))
-    fractions = {place: text for place in counts.index if (text := _labels(results, counts, place))}
+    fractions = {place: text for place in counts.index if (text := label_share(results, counts, place))}
     texts = defaultdict[str, dict[str, tuple[str, ...]]](dict)
     for stage, arm in counts.index:
         row = counts.loc[(stage, arm)]
@@ -155,7 +155,7 @@ _SHARES = (
 )
 
 
-def _labels(results: StudyResults, counts: pd.DataFrame, place: tuple[str, str]) -> str:
+def label_share(results: StudyResults, counts: pd.DataFrame, place: tuple[str, str]) -> str:
     """Returns the share of labels of a stage and arm, as it was asked for and as it is; empty without one."""
     stage, arm = place
     entry = results.plan["arms"][arm]["stages"][stage]

@@ -108,8 +108,9 @@ def _hours_table(results: StudyResults) -> Table:
             caption=(
                 "Hours:minutes:seconds, summed over trials, on whatever machine they ran, several at once or "
                 "not.",
-                "Training: all epochs with validation. Evaluation: where it was recorded. All else: loading, "
-                "checkpoints, predictions for others. Attempts that were killed are in none.",
+                "Training: all epochs with validation. Evaluation and all else (loading, checkpoints, "
+                "predictions for others): where evaluation was recorded. Attempts that were killed are in "
+                "none.",
             ),
             notes=(),
             data=frame.drop(columns=["versions"]),
@@ -120,9 +121,10 @@ def _hours_table(results: StudyResults) -> Table:
 
 
 def hours(results: StudyResults) -> pd.DataFrame:
-    """Returns seconds of each arm and complete trial: `train_s`, `evaluation_s` (NaN), `rest_s`, `total_s`.
+    """Returns seconds of each arm and complete trial: `train_s`, `evaluation_s`, `rest_s`, `total_s`.
 
-    A trial that continues a shorter one counts its own epochs only, as far as its total has them.
+    Where the time of the evaluation is not recorded, it and the rest are NaN. A trial that continues a
+    shorter one counts its own epochs only, as far as its total has them.
     """
     epochs = results.histories.assign(
         seconds=results.histories["train_s"] + results.histories["validation_s"]
@@ -130,7 +132,7 @@ def hours(results: StudyResults) -> pd.DataFrame:
     trained = epochs.groupby(["arm", "trial_id"])["seconds"].sum().rename("train_s")
     frame = results.runs.join(trained, on=["arm", "trial_id"])
     frame["train_s"] = frame["train_s"].clip(upper=frame["total_s"])
-    known = frame[["train_s", "evaluation_s"]].sum(axis=1)
+    known = frame["train_s"].fillna(0.0) + frame["evaluation_s"]
     return frame.assign(rest_s=(frame["total_s"] - known).clip(lower=0.0))
 
 

@@ -84,6 +84,14 @@ class StudyBuilder:
         codec.write_json(store, layout.StudyFiles(self.study).plan, self._plan(trials))
         return self.folder
 
+    def best_score(self, score: float) -> float | None:
+        """Returns the score that is stored of a training."""
+        return score
+
+    def identity(self, trial: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns what is stored of what a trial is made of."""
+        return {}
+
     def value(self, *, arm: str, stage: str, repetition: int, image: int, metric: str) -> float:
         """Returns the known value of one image."""
         for number, name in enumerate(self.structures):
@@ -212,10 +220,10 @@ class StudyBuilder:
         writer.write_run(store, trial_id, run)
         record = TrialRecord(
             trial_id=trial_id,
-            identity={},
+            identity=self.identity(trial),
             num_epochs=len(results),
             best_epoch=len(results),
-            best_score=results[-1].score,
+            best_score=self.best_score(results[-1].score),
             stopped_by="patience" if trial["stage"] in self.patient else "max_epochs",
             num_parameters=10,
             num_train=60,

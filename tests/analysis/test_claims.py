@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.analysis.conftest import StudyBuilder
+from tests.analysis.test_sets import AUC
 from xferlab.analysis import load_study
 from xferlab.analysis.claims import (
     EQUIVALENT,
@@ -20,14 +22,18 @@ from xferlab.analysis.claims import (
     Verdicts,
     declared_when,
     earlier_plans,
+    foreseen,
     verdicts_of,
 )
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.estimates import at_level, corrected_t, holm, holm_levels
 from xferlab.analysis.report import write_report
-from xferlab.analysis.tables.claims import claims_table, reached_table
+from xferlab.analysis.tables.answers import OPEN
+from xferlab.analysis.tables.checklists import checklists_tables
+from xferlab.analysis.tables.claims import best_sentence, claims_table, reached_table
 from xferlab.metrics.claims import Claims, Place
 from xferlab.metrics.measuring import METRICS
+from xferlab.metrics.metric import Metric
 from xferlab.records import codec, layout
 from xferlab.records.store import Store
 
@@ -53,12 +59,12 @@ class Arms(StudyBuilder):
         return 0.8 + SHIFT[arm] + np.random.default_rng(arm_of).normal(0, 0.002) + noise
 
 
-def verdicts(folder: Path, **changes: Any) -> tuple[Contents, Verdicts]:
+def verdicts(folder: Path, study: type[Arms] = Arms, **changes: Any) -> tuple[Contents, Verdicts]:
     fields: dict[str, Any] = {
         "arms": ARMS, "repetitions": 6, "images": 30, "pixels": False, "missing": set(), "compare_to": None,
         "claims": CLAIMS, "epochs": 2, "patient": ("general", "portable"), "metrics": DICE,
     }  # fmt: skip
-    Arms(folder, **{**fields, **changes}).write()
+    study(folder, **{**fields, **changes}).write()
     contents = Contents(load_study(folder, "covid_lung"))
     found = verdicts_of(contents)
     assert found is not None
@@ -114,6 +120,79 @@ def test_no_claim_is_made_without_its_grounds(tmp_path: Path, changes: dict[str,
     assert min(verdict.confidence for verdict in found.verdicts) >= 0.95
     if found.verdicts[1].kind != NO:
         assert found.verdicts[1].confidence == pytest.approx(1 - 0.05 / 3)
+
+
+class Apart(Arms):
+    """Arm `better` is measured on images of its own."""
+
+    def _case(self, evaluation: Mapping[str, Any], repetition: int, image: int) -> tuple[str, str, str, str]:
+        name, *rest = super()._case(evaluation, repetition, image)
+        return (f"{name}-own" if "better" in evaluation["arms"] else name, *rest)
+
+
+class OneClass(Arms):
+    """All images are of one class."""
+
+    def value(self, *, arm: str, stage: str, repetition: int, image: int, metric: str) -> float:
+        known = super().value(arm=arm, stage=stage, repetition=repetition, image=image, metric=metric)
+        return 1.0 if metric == "SICK" else known
+
+
+class Undefined(Arms):
+    """The metric is undefined in all images of arm `better`."""
+
+    def value(self, *, arm: str, stage: str, repetition: int, image: int, metric: str) -> float:
+        known = super().value(arm=arm, stage=stage, repetition=repetition, image=image, metric=metric)
+        return float("nan") if arm == "better" else known
+
+
+@pytest.mark.parametrize(
+    ("study", "metric", "reason", "words"),
+    [
+        (Undefined, DICE[0], "images lost", "more than 5 % of the images have an undefined value"),
+        (Apart, DICE[0], "no common images", "no image has this metric on both sides"),
+        (OneClass, AUC, "undefined", "the metric is undefined in repetitions"),
+    ],
+)
+def test_complete_sides_without_a_difference_are_not_called_incomplete(
+    tmp_path: Path, study: type[Arms], metric: Metric, reason: str, words: str
+) -> None:
+    claims = replace(CLAIMS, metric=metric.name, contrasts=PAIRS[:1])
+    contents, found = verdicts(tmp_path, study=study, claims=claims, metrics=(metric,))
+    (verdict,) = found.verdicts
+    assert (verdict.kind, verdict.reason) == (NO, reason)
+    assert words in found.sentence(verdict)
+    assert np.isnan([verdict.difference, verdict.low, verdict.high, verdict.p, verdict.supportable]).all()
+    (group,) = claims_table(contents, found).groups
+    assert group.rows[0].cells[:4] == ("–", "–", "–", f"no claim ({reason})")
+    planned = dict.fromkeys(PAIRS[0], 6)
+    (line,) = foreseen(contents, claims, planned)
+    assert line.startswith(f"better − baseline: unknown, since {words}")
+
+
+def test_arms_are_ranked_where_means_are_of_the_same(
+    tmp_path: Path, known: tuple[Contents, Verdicts]
+) -> None:
+    (sentence,) = best_sentence(*known)
+    assert "Not ranked" not in sentence
+    (sentence,) = best_sentence(*verdicts(tmp_path / "apart", study=Apart))
+    assert sentence.endswith("of the repetitions: better. Means alone say nothing of chance.")
+    assert "better 0.8" not in sentence
+    missing = {f"{arm}/portable/r{number:02d}" for arm in ("better", "late") for number in range(1, 6)}
+    (sentence,) = best_sentence(*verdicts(tmp_path / "few", missing=missing))
+    assert "; the baseline" not in sentence  # which is the second
+    assert sentence.endswith("of the repetitions: better, late. Means alone say nothing of chance.")
+    two = replace(CLAIMS, contrasts=PAIRS[:1])
+    changes = {"claims": two, "arms": ("baseline", "better"), "missing": {"better/portable/r02"}}
+    assert [*best_sentence(*verdicts(tmp_path / "one", **changes))] == []
+
+
+def test_what_is_known_by_hindsight_leaves_the_sample_size_open(known: tuple[Contents, Verdicts]) -> None:
+    (claim, _) = checklists_tables(known[0])
+    cells = {row.label: row.cells[1] for group in claim.groups for row in group.rows}
+    assert cells["21"].startswith(f"{OPEN}; not stated in advance. By hindsight, supported in 80 % of such")
+    filled = sum(not cell.startswith(OPEN) for cell in cells.values())
+    assert f", {filled} of 44 items" in claim.title
 
 
 def test_undeclared_is_exploratory(tmp_path: Path) -> None:

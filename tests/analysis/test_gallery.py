@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,6 +83,31 @@ def test_it_shows_what_the_study_is_judged_on(tmp_path: Path) -> None:
     assert [(arms, on.stage, on.name) for arms, on in places(contents)] == [
         (("baseline",), "general", "portable.hold_out"),
         (("frozen",), "general", "portable.hold_out"),
+    ]
+
+
+class Sharing(StudyBuilder):
+    """Both arms share the trainings of stage general."""
+
+    def _trials(self) -> list[dict[str, Any]]:
+        trials = super()._trials()
+        shared = [trial for trial in trials if trial["names"][0].startswith("baseline/general")]
+        for trial in shared:
+            trial["arms"] = [*self.arms]
+            trial["names"] = [f"{arm}/general/r{trial['repetition']:02d}" for arm in self.arms]
+            trial["evaluations"] = [{**each, "arms": [*self.arms]} for each in trial["evaluations"]]
+        return [trial for trial in trials if not trial["names"][0].startswith("frozen/general")]
+
+
+def test_a_judged_set_is_shown_where_an_earlier_arm_shares_it(tmp_path: Path) -> None:
+    """The contrast is of frozen's stage general, which the baseline shares, and the baseline's portable."""
+    pair = (Place("baseline", "portable"), Place("frozen", "general"))
+    claims = Claims("DICE", "portable.hold_out", None, (pair,), declared=True)
+    few: dict[str, Any] = {"missing": set(), "pixels": False, "epochs": 2, "images": 3}
+    contents = Contents(load_study(Sharing(tmp_path, claims=claims, **few).write(), STUDY))
+    assert [(arms, on.stage, on.name) for arms, on in places(contents)] == [
+        (("baseline",), "portable", "portable.hold_out"),
+        (("baseline", "frozen"), "general", "portable.hold_out"),
     ]
 
 

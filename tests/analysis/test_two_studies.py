@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,75 @@ def test_the_report_has_a_section_with_its_files(here: StudyResults, tmp_path: P
     assert set(frame["arm"]) == {"baseline", "baseline (other study)"}
 
 
-def test_nothing_in_common_is_said(here: StudyResults, tmp_path: Path) -> None:
-    there = load_study(StudyBuilder(tmp_path / "s", **{**FEW, "arms": ("new",)}).write(), STUDY)
-    assert TwoStudies(here, there).common.keys() <= {EvaluationSet("donor", "mri", "test")}
+def test_nothing_in_common_is_said(tmp_path: Path) -> None:
+    few = {**FEW, "repetitions": 2}
+    missing = {"baseline/donor/r01"}
+    here = contents_of(tmp_path / "here", **{**few, "arms": ("baseline",), "missing": missing}).results
+    there = contents_of(tmp_path / "there", **{**few, "arms": ("baseline", "new")}).results
+    assert "No arm of the same name is measured on the same section and part in both." not in [
+        *TwoStudies(here, there).told()
+    ]
+    trials = [trial for trial in there.plan["trials"] if trial["arms"] == ["new"]]
+    both = TwoStudies(here, replace(there, plan={**there.plan, "trials": trials}, cases=_of(there, "new")))
+    assert both.common == {}
+    assert "No arm of the same name is measured on the same section and part in both." in [*both.told()]
+
+
+def _of(results: StudyResults, arm: str) -> pd.DataFrame:
+    return results.cases[results.cases["arm"] == arm]
+
+
+@dataclass
+class Divided(Version):
+    """A version whose trials tell what they trained on, and are measured on some parts alone."""
+
+    parts: tuple[str, ...] = ("hold_out",)
+    trained_on: str = "a"
+
+    def identity(self, trial: Mapping[str, Any]) -> dict[str, Any]:
+        return {"selection": f"{self.trained_on}{trial['repetition']}".ljust(64, "0")}
+
+    def _trial(self, arms: list[str], stage: str, repetition: int, parent: str) -> dict[str, Any]:
+        trial = super()._trial(arms, stage, repetition, parent)
+        trial["trial_id"] = short_id([trial["trial_id"], str(self.folder)]) if parent else trial["trial_id"]
+        kept = [each for each in trial["evaluations"] if not parent or each["part"] in self.parts]
+        for each in kept:
+            each["evaluation_id"] = short_id([each["evaluation_id"], str(self.folder)])
+        return {**trial, "evaluations": kept}
+
+
+def divided(folder: Path, **changes: Any) -> StudyResults:
+    return load_study(Divided(folder, **{**FEW, "arms": ("baseline",), **changes}).write(), STUDY)
+
+
+def test_a_lost_trial_or_part_makes_no_other_split(tmp_path: Path) -> None:
+    here = divided(tmp_path / "here")
+    lost = divided(tmp_path / "lost", missing={"baseline/portable/r02"})
+    tested = divided(tmp_path / "tested", parts=("test", "hold_out"))
+    assert TwoStudies(here, divided(tmp_path / "there")).reason("baseline", HOLD_OUT) == ""
+    assert TwoStudies(here, lost).reason("baseline", HOLD_OUT) == ""
+    assert TwoStudies(here, tested).reason("baseline", HOLD_OUT) == ""
+    others = divided(tmp_path / "others", trained_on="b")
+    assert TwoStudies(here, others).reason("baseline", HOLD_OUT) == "other splits"
+
+
+def test_more_repetitions_of_the_same_trials_are_no_contrast(here: StudyResults, tmp_path: Path) -> None:
+    more = contents_of(tmp_path, **{**FEW, "repetitions": 7}).results
+    assert TwoStudies(here, more).reason("baseline", HOLD_OUT) == "same trials"
+
+
+def test_without_a_common_repetition_there_is_no_pair(tmp_path: Path) -> None:
+    first, rest = {"baseline/portable/r01"}, {f"baseline/portable/r0{number}" for number in range(2, 6)}
+    both = TwoStudies(divided(tmp_path / "a", missing=first), divided(tmp_path / "b", missing=rest))
+    assert both.reason("baseline", HOLD_OUT) == "no common repetition"
+    tables = {table.name: table for table in two_studies_tables(both)}
+    notes = tables["two_studies_portable_on_portable_hold_out"].notes
+    assert "no common repetition: no interval, since no repetition is complete in both studies." in notes
+
+
+def test_problems_of_both_are_those_of_the_report(tmp_path: Path) -> None:
+    here, there = divided(tmp_path / "here"), divided(tmp_path / "there")
+    there.note("an early one")
+    both = TwoStudies(here, there)
+    both.contents.results.note("a late one")
+    assert here.problems == ["an early one", "a late one"]

@@ -219,7 +219,7 @@ def test_a_legend_says_what_each_bar_is(pictures: dict[str, Picture], stem: str)
     (box,) = picture.figure.legends
     texts = [text.get_text() for text in box.get_texts()]
     assert {"SD over repetitions", "SD over images"} <= set(texts)
-    assert ("95 % CI" in texts) == ("arms" in stem)
+    assert ("95 % CI, not adjusted" in texts) == ("arms" in stem)
 
 
 # --- many arms ---------------------------------------------------------------------------------------------
@@ -265,6 +265,7 @@ def test_an_arm_has_one_interval_that_holds_its_difference(
     low, high = bar.get_xdata()
     assert low < point.get_xdata()[0] < high
     assert bar.get_linestyle() == style
+    assert "95 % CI, not adjusted" in [text.get_text() for text in arms.figure.legends[0].get_texts()]
     caption = " ".join(arms.caption)
     assert "Bars: 95 % CI, dotted where there is no p; not adjusted for the number of arms." in caption
     assert "two-way t over repetitions and patients" in caption

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tests.analysis.conftest import StudyBuilder
 from xferlab.analysis import load_study
+from xferlab.analysis.claims import verdicts_of
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.figures.losses import loss_pictures
 from xferlab.analysis.tables.arms import arms_tables
 from xferlab.analysis.tables.notes import cut_off
 from xferlab.analysis.tables.overview import times_tables, training_table
+from xferlab.metrics.claims import Claims, Place
 
 
 def test_what_ended_by_max_epochs_is_said_of_its_stage(builder: StudyBuilder) -> None:
@@ -29,6 +33,27 @@ def test_what_ended_by_max_epochs_is_said_of_its_stage(builder: StudyBuilder) ->
     assert told == [donor, general]
     captions = {picture.name: picture.caption for picture in loss_pictures(contents)}
     assert general in captions["loss_general_baseline"]
+
+
+class Unscored(StudyBuilder):
+    """No training has a score, so that all run to their end."""
+
+    def best_score(self, score: float) -> None:
+        return None
+
+
+def test_a_training_without_a_score_is_not_cut_off(tmp_path: Path) -> None:
+    pair = (Place("frozen", "portable"), Place("baseline", "portable"))
+    claims = Claims("DICE", "portable.hold_out", None, (pair,), declared=True)
+    few = {"pixels": False, "images": 2, "missing": set(), "epochs": 2, "claims": claims}
+    scored = load_study(StudyBuilder(tmp_path / "scored", **few).write(), "covid_lung")
+    results = load_study(Unscored(tmp_path / "unscored", **few).write(), "covid_lung")
+    assert (len(cut_off(scored, scored.stages)), cut_off(results, results.stages)) == (3, ())
+    (cells,) = {row.cells[-1] for group in training_table(results).groups[1:] for row in group.rows}
+    assert cells == "0 of 4"
+    found = verdicts_of(Contents(results))
+    assert found is not None
+    assert (found.verdicts[0].num_cut_off, found.verdicts[0].num_trained) == (0, 17)
 
 
 def test_the_whole_time_of_a_trial_that_continues_is_explained(builder: StudyBuilder) -> None:

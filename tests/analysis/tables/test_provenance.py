@@ -84,8 +84,11 @@ def test_one_unknown_evaluation_makes_their_sum_unknown(tmp_path: Path) -> None:
     contents = changed(tmp_path / "storage")
     contents.results.runs.loc[0, "evaluation_s"] = float("nan")
     _, table = provenance_tables(contents)
-    assert table.groups[0].rows[0].cells[2] == "–"
-    assert pd.isna(table.data["evaluation_s"]).sum() == 1
+    trained, evaluated, rest, whole = table.groups[0].rows[0].cells[1:]
+    assert (evaluated, rest) == ("–", "–")
+    assert "–" not in (trained, whole)
+    for name in ("evaluation_s", "rest_s"):
+        assert pd.isna(table.data[name]).sum() == 1
 
 
 def test_without_a_complete_trial_there_are_no_times(tmp_path: Path) -> None:
