@@ -8,6 +8,8 @@ from alterations import ALTERATIONS
 from leakage import drawn_chest
 from PIL import Image
 
+from xferlab.data.sources.filters import join_patients
+from xferlab.leakage import image_matching
 from xferlab.leakage.image_matching import NEAR, Pair, find_pairs
 from xferlab.leakage.thumbnails import Grey, thumbnail
 from xferlab.phantoms import brain_mri, brain_patient
@@ -117,6 +119,29 @@ def test_only_fresh_rows_are_compared(people: list[Grey]) -> None:
     fresh = np.arange(9) >= 6
     pairs = {(pair.first, pair.second) for pair in find_pairs(pixels, np.arange(9), fresh)}
     assert pairs == {(row, 6 + row) for row in range(3)} | {(3 + row, 6 + row) for row in range(3)}
+
+
+@pytest.mark.parametrize("groups", [np.arange(601), np.append(np.zeros(600, int), 1)])
+def test_a_crowd_of_equal_images_is_one_person(
+    people: list[Grey], monkeypatch: pytest.MonkeyPatch, groups: np.ndarray
+) -> None:
+    """A placeholder under many ids; or many equal frames of one patient, and one under another id."""
+    monkeypatch.setattr(image_matching, "agreements", lambda *_: pytest.fail("aligned"))
+    found = exposures([people[0]] * 601, groups)
+    assert all(groups[first] != groups[second] for first, second in found)
+    joined = join_patients((str(groups[first]), str(groups[second])) for first, second in found)
+    assert len(joined) == len({*groups})
+    assert len({*joined.values()}) == 1
+
+
+def test_equal_images_of_several_patients_are_compared_with_those_of_each(
+    chests: list[Image.Image], people: list[Grey]
+) -> None:
+    cut = shown(ALTERATIONS["cut by 15 % on the left"](chests[0]))
+    pixels, groups = [people[0], people[0], cut, cut, people[1]], np.array([0, 1, 0, 0, 2])
+    assert exposures(pixels, groups) == {(0, 1), (1, 2), (1, 3)}
+    added = find_pairs(pixels, groups, np.arange(5) == 3)
+    assert [pair[:2] for pair in added] == [(1, 3)]
 
 
 def test_step_by_step_finds_the_same_as_at_once(chests: list[Image.Image], people: list[Grey]) -> None:
