@@ -302,6 +302,20 @@ def test_an_image_that_cannot_be_decoded_is_left_out_and_tried_again(copied: Pac
     assert set(index().audit.persons) == {"a2", "p2"}
 
 
+def test_known_images_are_not_compared_again_beside_an_unusable_one_or_in_a_smaller_study(
+    copied: Pack, index: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = copied.root / "masks/3.png"
+    path.write_bytes(b"z" * path.stat().st_size)
+    before = index().audit
+    assert set(before.persons) == {"a2", "p2"}
+    monkeypatch.setattr(comparisons, "find_pairs", None)
+    assert index().audit == before
+    del copied.rows[0]
+    copied.write()
+    assert index().audit.persons == before.persons
+
+
 def test_folder_that_cannot_be_written_costs_nothing_but_time(
     copied: Pack, index: Any, tmp_path: Path
 ) -> None:

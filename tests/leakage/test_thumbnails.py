@@ -60,3 +60,10 @@ def test_a_long_image_is_shown() -> None:
     assert long.shape == (32, 128)
     assert not is_black(long)
     assert not is_black(thumbnail(np.arange(4096).reshape(64, 64).astype(np.uint8)))
+
+
+@pytest.mark.parametrize("times", [2, 3])
+def test_a_large_image_is_averaged_before(times: int) -> None:
+    small = drawn(1200, 2048)
+    large = np.kron(small, np.ones((times, times), np.uint8))
+    assert (thumbnail(large) == thumbnail(small)).all()

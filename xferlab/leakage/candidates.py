@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cache
-from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -29,7 +28,7 @@ SHRINKS = tuple(2 ** (step / 6) for step in range(7))
 """An image is searched for in others as it is, and shrunk by these factors, to half its size."""
 
 _BITS, _TABLES, _CHUNK = 28, 5, 32
-_CELL_PX, _CELLS, _SAME = 12, 32, 0.03
+_CELL_PX, _CELLS, _SAME, _SLOTS = 12, 32, 0.03, 1 << 18
 _WAYS = (len(SHRINKS), len(TURNS), 2, 4, _CELLS, _CELLS)
 """What a vote is for: a size, a turn, a sign, a grid of cells, and the cell of the shift."""
 
@@ -58,6 +57,16 @@ class Candidate(NamedTuple):
     y: float
     votes: int
     square: bool
+
+
+def best_ways(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Returns the candidate of each pair of rows that has most votes; the first one of several."""
+    best: dict[tuple[int, int], Candidate] = {}
+    for candidate in candidates:
+        pair = min(candidate[:2]), max(candidate[:2])
+        if pair not in best or candidate.votes > best[pair].votes:
+            best[pair] = candidate
+    return [best[pair] for pair in sorted(best)]
 
 
 class _Described(NamedTuple):
@@ -123,12 +132,24 @@ def sizes_of(shape: Sequence[int], *, square: bool) -> list[tuple[int, int]]:
     return [(round(height / by), round(width / by)) for by in SHRINKS]
 
 
-class Index:
-    """The features of images by their codes.
+def stretched(images: Sequence[Grey]) -> NDArray[np.intp]:
+    """Returns the rows of images to stretch to a square: there are others of other proportions."""
+    own = _proportions(images)
+    return np.flatnonzero(_differ(own, own.min()) | _differ(own, own.max()))
 
-    Attributes:
-        num_votes: Pairs of features with a code in common, so far.
-    """
+
+def _proportions(images: Sequence[Grey]) -> NDArray[np.float64]:
+    return np.array([width / height for height, width in (image.shape for image in images)])
+
+
+def _differ(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether proportions differ so much that the images are stretched to be compared."""
+    differ: NDArray[np.bool_] = np.abs(np.log(first / second)) > _SAME
+    return differ
+
+
+class Index:
+    """The features of images by their codes."""
 
     def __init__(
         self,
@@ -147,21 +168,15 @@ class Index:
             square: Compares images of different proportions, all stretched to a square.
         """
         self._images, self._groups, self._fresh, self._square = images, groups, fresh, square
-        self._proportions = np.array([width / height for height, width in (image.shape for image in images)])
-        self.num_votes, self._counting = 0, Lock()
+        self._proportions = _proportions(images)
         parts, codes = zip(*for_each(_chunks(len(images)), self._coded), strict=True)
         self._all = _joined(parts)
         self._lists = [_Lists.of(np.concatenate(column)) for column in zip(*codes, strict=True)]
 
     def candidates(self) -> list[Candidate]:
         """Returns the best candidate of each pair of rows."""
-        best: dict[tuple[int, int], Candidate] = {}
-        for chunk in for_each(_chunks(len(self._images)), lambda rows: list(self._of(rows))):
-            for candidate in chunk:
-                pair = min(candidate[:2]), max(candidate[:2])
-                if pair not in best or candidate.votes > best[pair].votes:
-                    best[pair] = candidate
-        return [best[pair] for pair in sorted(best)]
+        chunks = for_each(_chunks(len(self._images)), lambda rows: list(self._of(rows)))
+        return best_ways([candidate for chunk in chunks for candidate in chunk])
 
     def _coded(self, rows: NDArray[np.intp]) -> tuple[_Described, list[Codes]]:
         """The features of images as they are, without their waves, and the codes of these."""
@@ -187,19 +202,15 @@ class Index:
         codes = _codes(table.waves @ TURNS[turn].matrix())
         looked_up = [lists.looked_up(wanted) for lists, wanted in zip(self._lists, codes, strict=True)]
         asked, hit = (np.concatenate(values) for values in zip(*looked_up, strict=True))
-        with self._counting:
-            self.num_votes += len(asked)
         moving, still = table.image[asked], self._all.image[hit]
         compared = self._groups[moving] != self._groups[still]
         if not self._fresh.all():
             compared &= self._fresh[moving] | self._fresh[still]
         if self._square:
-            compared &= np.abs(self._proportions[moving] / self._proportions[still] - 1) > _SAME
-        pairs = moving % _CHUNK * len(self._images) + still
-        kept = compared & (
-            np.bincount(pairs[compared], minlength=int(pairs.max(initial=0)) + 1)[pairs] >= MIN_VOTES
-        )
-        return _Votes(asked[kept], hit[kept], np.full(kept.sum(), turn))
+            compared &= _differ(self._proportions[moving], self._proportions[still])
+        rows = np.flatnonzero(compared)
+        kept = rows[_frequent(moving[rows] % _CHUNK * len(self._images) + still[rows])]
+        return _Votes(asked[kept], hit[kept], np.full(len(kept), turn))
 
     def _elected(self, table: _Described, votes: _Votes) -> Iterator[Candidate]:
         """Yields the way with most votes of each pair of images that has enough."""
@@ -232,6 +243,15 @@ class Index:
         way = np.ravel_multi_index((table.size[votes.asked], votes.turn, positive.astype(int)), _WAYS[:3])
         cells: Whole = (((pair * np.prod(_WAYS[:3]) + way) * 4 + grids) * _CELLS + column) * _CELLS + row
         return cells
+
+
+def _frequent(numbers: Whole) -> NDArray[np.intp]:
+    """The places of numbers that stand there `MIN_VOTES` times or more."""
+    # Most numbers stand there once or twice: a small table tells, which also counts some together.
+    slots = numbers % _SLOTS
+    places = np.flatnonzero(np.bincount(slots, minlength=_SLOTS)[slots] >= MIN_VOTES)
+    _, which, counts = np.unique(numbers[places], return_inverse=True, return_counts=True)
+    return places[counts[which] >= MIN_VOTES]
 
 
 def _tally(cells: Whole, asked: Whole, shifts: Floats) -> tuple[Whole, Whole, Floats]:

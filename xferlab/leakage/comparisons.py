@@ -90,10 +90,10 @@ def _extended(before: _Comparison, seen: Mapping[str, Member], pixels: Mapping[s
     """The pairs among all that were seen, of which some were compared before."""
     shown = {key: member for key, member in seen.items() if not is_black(pixels[member.digest])}
     pairs = list(before.pairs)
-    if len(shown) > 1:
-        keys = list(shown)
+    keys = list(shown)
+    fresh = np.array([key not in before.members for key in keys])
+    if fresh.any():
         _, patients = np.unique([member.patient for member in shown.values()], return_inverse=True)
-        fresh = np.array([key not in before.members for key in keys])
         rows = find_pairs([pixels[member.digest] for member in shown.values()], patients, fresh)
         pairs += [Pair(keys[first], keys[second], *figures) for first, second, *figures in rows]
     return _Comparison(frozenset(seen), tuple(sorted(pairs)))

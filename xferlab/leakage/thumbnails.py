@@ -9,7 +9,7 @@ from PIL import Image
 SIDE_PX = 128
 """The longer side of a thumbnail."""
 
-_SHORTEST_PX, _LEAST_PX, _TRIMMED_PX = 32, 24, 256
+_SHORTEST_PX, _LEAST_PX, _TRIMMED_PX, _LARGE_PX = 32, 24, 256, 16 * SIDE_PX
 _FLAT_SHARE, _FLAT_LEVELS, _BORDER_LEVELS, _STEPS = 0.75, 2, 6, 16
 
 Grey = NDArray[np.uint8]
@@ -31,7 +31,10 @@ def thumbnail(pixels: Grey) -> Grey:
         return np.zeros((SIDE_PX, SIDE_PX), np.uint8)
     by = SIDE_PX / max(width, height)
     size = max(round(width * by), _SHORTEST_PX), max(round(height * by), _SHORTEST_PX)
-    content = Image.fromarray(np.ascontiguousarray(pixels[top:bottom, left:right])).convert("F")
+    content = Image.fromarray(np.ascontiguousarray(pixels[top:bottom, left:right]))
+    # Four bytes for each pixel of a scan or a slide would be hundreds of megabytes.
+    times = max(1, max(width, height) // _LARGE_PX)
+    content = content.reduce((min(times, width // _LEAST_PX), min(times, height // _LEAST_PX))).convert("F")
     shown = content.resize(size, Image.Resampling.BICUBIC)
     levels = np.rint(np.clip(np.asarray(shown), 0, 255) * _STEPS).astype(np.int64)
     return _equalised(levels) if not _is_flat(levels) else np.zeros(levels.shape, np.uint8)
