@@ -318,7 +318,7 @@ def _overview(results: StudyResults, write: Callable[[Iterable[Table]], Iterator
         "In no table, in repetitions in which a parent may have trained on these patients:": seen_by_parents(
             results
         ),
-        "Earlier plans with results, each a look at them:": earlier_plans(results),
+        "Earlier plans with results, each a look at them, or with other parts:": earlier_plans(results),
         "Warnings of the plan:": tuple(str(warning) for warning in plan.get("warnings") or ()),
     }
     profile = f", profile {plan['profile']}" if plan.get("profile") else ""

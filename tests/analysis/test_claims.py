@@ -258,7 +258,7 @@ def test_claims_that_came_after_results_are_told(tmp_path: Path) -> None:
     assert second.endswith("the same claims")
     text = write_report(tmp_path, "covid_lung", tmp_path / "report").read_text()
     assert text.index("## Result") < text.index("better − baseline: +0.03") < text.index("## Study")
-    assert "Earlier plans with results, each a look at them:" in text
+    assert "Earlier plans with results, each a look at them, or with other parts:" in text
 
 
 @pytest.mark.parametrize("num", [1, 2, 5])
