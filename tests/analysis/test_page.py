@@ -224,5 +224,5 @@ def test_a_figure_says_in_words_what_is_drawn(page: Path) -> None:
     arms = next(text for text in texts if "difference to baseline" in text)
     assert arms == (
         "Drawing with Dice; Dice, difference to baseline; baseline; frozen; third; Mean; "
-        "SD over repetitions; SD over images; 95 % CI."
+        "SD over repetitions; SD over images; 95 % CI, not adjusted."
     )
