@@ -26,20 +26,9 @@ REASONS = {
 }
 """Why a difference between two studies has no interval."""
 _PLANNED = (
-    *(
-        "study",
-        "profile",
-        "planned",
-        "seed",
-        "repetitions",
-        "note",
-        "compare_to",
-        "claims",
-        "split",
-        "machine",
-    ),
-    *("data", "tasks"),
-)
+    "study", "profile", "planned", "seed", "repetitions", "note", "compare_to", "claims", "split", "machine",
+    "data", "tasks",
+)  # fmt: skip
 """What of a plan a reader knows from the study file."""
 _OF_PAIR = ("seed", "selection", "parent", "masks", "gate")
 """What of an identity is a digest, or follows from the plan."""
@@ -221,7 +210,7 @@ def _trained(results: StudyResults, arms: list[str]) -> Iterator[tuple[str, Any]
         if arm in arms and record:
             kept = {name: value for name, value in record.identity.items() if name not in _OF_PAIR}
             yield f"{arm}/{stage}", {**kept, "images": str(record.identity.get("selection", ""))[:12]}
-        for name, version in reader.read_run(results.store, trial_id).get("versions", {}).items():
+        for name, version in (runs["versions"].iloc[0] or {}).items():
             software.setdefault(name, set()).add(version)
     yield "software", {name: ", ".join(sorted(versions)) for name, versions in software.items()}
 

@@ -13,6 +13,7 @@ from xferlab.analysis.division import division, leaves_sites_out
 from xferlab.analysis.selection import lineage
 from xferlab.analysis.tables.model import number
 from xferlab.analysis.tables.overview import label_share, spread, training_counts
+from xferlab.analysis.tables.provenance import software
 from xferlab.cohort import single_sections
 from xferlab.plan.sharing import sections_of
 from xferlab.records import reader
@@ -193,13 +194,9 @@ def _starts(known: Known) -> str:
 
 
 def _software(known: Known) -> str:
-    runs = known.contents.results.runs
-    found = {
-        f"{name} {version}"
-        for versions in runs.get("versions", ())
-        for name, version in (versions or {}).items()
-    }
-    return f"{', '.join(sorted(found))}." if found else ""
+    versions_of = software(known.contents.results)
+    packages = {f"{name} {version}" for name, versions in versions_of.items() for version in versions}
+    return f"{', '.join(sorted(packages))}." if packages else ""
 
 
 def _selection(known: Known) -> str:

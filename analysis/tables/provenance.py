@@ -67,21 +67,22 @@ def _facts(results: StudyResults) -> Iterator[tuple[str, str]]:
         yield f"Data: {section}", f"{data.get('source')}, {counts}, digest {digest or UNKNOWN}"
     ended = sorted(filter(None, (when for when in runs["ended"]))) if len(runs) else []
     yield "Trials ended", f"{ended[0]} to {ended[-1]}" if ended else UNKNOWN
-    yield from _software(runs)
+    versions_of = software(results) or {"Software": []}
+    yield from ((name, _counted(versions)) for name, versions in versions_of.items())
     for name, what in (("host", "Hosts"), ("device_name", "Devices")):
         yield what, _counted(runs[name]) if len(runs) else UNKNOWN
     yield "Energy", f"{UNKNOWN}: no trial measures it"
 
 
-def _software(runs: pd.DataFrame) -> Iterator[tuple[str, str]]:
-    known = [versions for versions in runs["versions"] if versions] if len(runs) else []
-    names = sorted(
-        {name for versions in known for name in versions}, key=lambda name: (name != "xferlab", name)
-    )
-    for name in names:
-        yield name, _counted(versions.get(name) for versions in known)
-    if not known:
-        yield "Software", UNKNOWN
+def software(results: StudyResults) -> dict[str, list[str]]:
+    """Returns the version of each package that each complete trial ran with; xferlab comes first."""
+    runs = results.runs.drop_duplicates("trial_id")
+    known = [versions for versions in runs.get("versions", ()) if versions]
+    names = {name for versions in known for name in versions}
+    return {
+        name: [versions[name] for versions in known if name in versions]
+        for name in sorted(names, key=lambda name: (name != "xferlab", name))
+    }
 
 
 def _counted(values: Any) -> str:
