@@ -30,7 +30,10 @@ def sections_of(plan: Mapping[str, Any]) -> dict[str, bool]:
     """
     sections = {name: data.get("shareable") is True for name, data in plan["data"].items()}
     for arm in plan["arms"]:
-        for name, shared in sharing_of(plan, arm).items():
+        # Files hold names in the order of the alphabet.
+        for name, shared in sorted(
+            sharing_of(plan, arm).items(), key=lambda each: each[0] not in plan["data"]
+        ):
             if name not in plan["data"]:
                 sections[name] = shared and sections.get(name, True)
             elif shared != sections[name]:
