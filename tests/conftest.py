@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+# Tests compute on tiny arrays: a second thread of PyTorch would wait more than it computes. Read at its load.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from tests.tasks.labelled import added
 from xferlab.records.store import Store
 
@@ -47,6 +50,12 @@ def real_data() -> Path:
     if not value:
         pytest.skip("XFERLAB_DATA does not name the folder of the real data sets")
     return Path(value)
+
+
+@pytest.fixture(scope="session")
+def real_memo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where tests keep what they know of real images: each is read once."""
+    return tmp_path_factory.mktemp("memo")
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ TINY: dict[str, Any] = {
     },
     "training": {
         "batch_size": 4, "max_epochs": 4, "patience": 4, "device": "cpu", "precision": "float32",
-        "checkpoint_every_s": 0.01,
+        "checkpoint_every_s": 60,
     },
     "overlay_cases": 1,
     "arms": {"baseline": {}, "still": {"stages.portable.training": {"rotation": None}}},

@@ -72,11 +72,15 @@ class Browser:
         screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
         self.call("Emulation.setDeviceMetricsOverride", **screen)
 
-    def violations(self) -> list[str]:
-        """Returns what of the page breaks a rule of axe-core, each with the first place."""
+    def violations(self, where: str = "document") -> list[str]:
+        """Returns what of the page, or of what a selector in quotes finds, breaks a rule of axe-core.
+
+        Each comes with the first place.
+        """
         script = distribution("axe-playwright-python").locate_file("axe_playwright_python/axe.min.js")
         self.call("Runtime.evaluate", expression=Path(str(script)).read_text("utf-8"))
-        found = self.js("axe.run({resultTypes: ['violations']}).then(found => found.violations)")
+        rules = "{resultTypes: ['violations']}"
+        found = self.js(f"axe.run({where}, {rules}).then(found => found.violations)")
         return [f"{each['id']}: {each['help']}: {each['nodes'][0]['html'][:300]}" for each in found]
 
     def press(self, key: str, text: str = "") -> None:

@@ -37,6 +37,7 @@ from xferlab.tasks import registry
 BASE = {"donor": 0.5, "general": 0.8, "portable": 0.9}
 ARM = {"baseline": 0.0, "frozen": -0.02}
 PATHOLOGIES = ("covid19", "normal", "pathological")
+SECTIONS = ("mri", "general", "portable")
 PARENTS = {"donor": None, "general": "donor", "portable": "general"}
 STUDY = "covid_lung"
 
@@ -177,12 +178,15 @@ class StudyBuilder:
                     "hold_out": 0.5 if name == "portable" else 0.0,
                     **counts,
                 }
-                for name in ("mri", "general", "portable")
+                for name in SECTIONS
             },
             "stages": list(PARENTS),
             "tasks": dict.fromkeys(PARENTS, registry.DEFAULT),
             "metrics": [metric.to_json() for metric in self.metrics],
-            "arms": {arm: {"description": {}, "stages": stages} for arm in self.arms},
+            "arms": {
+                arm: {"description": {}, "shareable": dict.fromkeys(SECTIONS, False), "stages": stages}
+                for arm in self.arms
+            },
             "trials": trials,
             "warnings": list(self.warnings),
             **({"claims": self.claims.to_json()} if self.claims else {}),

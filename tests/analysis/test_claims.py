@@ -27,7 +27,6 @@ from xferlab.analysis.claims import (
 )
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.estimates import at_level, corrected_t, holm, holm_levels
-from xferlab.analysis.report import write_report
 from xferlab.analysis.tables.answers import OPEN
 from xferlab.analysis.tables.checklists import checklists_tables
 from xferlab.analysis.tables.claims import best_sentence, claims_table, reached_table
@@ -256,9 +255,6 @@ def test_claims_that_came_after_results_are_told(tmp_path: Path) -> None:
         first == f"2026-11-27T10:00:00+00:00, digest {'e' * 16}: 9 of 25 trials were complete; other claims"
     )
     assert second.endswith("the same claims")
-    text = write_report(tmp_path, "covid_lung", tmp_path / "report").read_text()
-    assert text.index("## Result") < text.index("better − baseline: +0.03") < text.index("## Study")
-    assert "Earlier plans with results, each a look at them, or with other parts:" in text
 
 
 @pytest.mark.parametrize("num", [1, 2, 5])

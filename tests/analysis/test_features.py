@@ -254,7 +254,7 @@ def test_without_stored_features_there_is_no_table(results: StudyResults) -> Non
 
 @pytest.mark.component  # draws
 def test_the_report_shows_features_in_both_forms(builder: StudyBuilder, tmp_path: Path) -> None:
-    builder.missing = set()
+    builder.missing, builder.pixels = set(), False
     with_features(builder)
     path = write_report(builder.folder, STUDY, tmp_path / "out")
     text = path.read_text()

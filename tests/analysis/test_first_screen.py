@@ -39,6 +39,7 @@ def storage_of(folder: Path) -> Path:
     plan = codec.read_json(store, name)
     assert plan is not None
     plan["planned"] = {"at": "2026-11-28T10:00:00+00:00", "digest": "d" * 16}
+    plan["earlier"] = [{**plan["planned"], "complete": 9, "trials": 25, "claims": None}]
     codec.write_json(store, name, plan)
     waiting = next(trial for trial in plan["trials"] if trial["names"] == ["late/portable/r06"])
     store.delete(layout.TrialFiles(waiting["trial_id"]).failure)
@@ -106,6 +107,12 @@ def test_its_figure_is_of_the_metric_that_is_judged(tmp_path: Path) -> None:
     ]
     html = (out / "index.html").read_text("utf-8")
     assert html.index("<h2>Result</h2>") < html.index("arms at a glance") < html.index("<h2>Study</h2>")
+
+
+def test_verdicts_come_first_and_earlier_plans_are_told(page: Path) -> None:
+    text = page.with_name("report.md").read_text("utf-8")
+    assert text.index("## Result") < text.index("better − baseline: +0.0") < text.index("## Study")
+    assert "Earlier plans with results, each a look at them, or with other parts:" in text
 
 
 def test_it_is_short(screen: str) -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 
@@ -26,6 +27,14 @@ def written(storage, tmp_path_factory) -> tuple[Path, list[str]]:
     lines: list[str] = []
     path = write_report(storage, STUDY, tmp_path_factory.mktemp("report"), echo=lines.append)
     return path, lines
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a study of one arm, `storage`, and of its report, `out`; nobody changes them."""
+    folder = tmp_path_factory.mktemp("small")
+    write_report(StudyBuilder(folder / "storage", **SMALL).write(), STUDY, folder / "out")
+    return folder
 
 
 @pytest.fixture
@@ -94,18 +103,17 @@ def test_only_the_first_stage_is_complete(report) -> None:
     names = files(path.parent)
     assert "tables/table5_general_portable_hold_out.csv" in names
     assert not any("table6" in name for name in names)
+    assert "Against another study" not in path.read_text("utf-8")
 
 
-def test_two_reports_are_equal(builder, tmp_path) -> None:
-    builder.arms, builder.repetitions, builder.images = ("baseline",), 1, 6
-    storage = builder.write()
-    one, other = (write_report(storage, STUDY, tmp_path / name).parent for name in ("one", "other"))
+def test_two_reports_are_equal(small, tmp_path) -> None:
+    one, other = small / "out", write_report(small / "storage", STUDY, tmp_path).parent
     assert files(one) == files(other)
     assert all((one / name).read_bytes() == (other / name).read_bytes() for name in files(one))
 
 
-def test_a_report_removes_what_the_former_one_wrote_and_nothing_else(report, tmp_path) -> None:
-    folder = report(**SMALL).parent
+def test_a_report_removes_what_the_former_one_wrote_and_nothing_else(report, small, tmp_path) -> None:
+    folder = copytree(small / "out", tmp_path / "out")
     before = files(folder)
     kept = [folder / "tables" / "my_own.csv", folder / "notes.txt", tmp_path / "elsewhere.txt"]
     for path in kept:
@@ -122,8 +130,8 @@ def test_a_report_removes_what_the_former_one_wrote_and_nothing_else(report, tmp
     assert {*(folder / FILE_LIST).read_text().splitlines()} == after - own
 
 
-def test_a_report_that_breaks_off_forgets_no_file(report, monkeypatch) -> None:
-    folder = report(**SMALL).parent
+def test_a_report_that_breaks_off_forgets_no_file(report, small, tmp_path, monkeypatch) -> None:
+    folder = copytree(small / "out", tmp_path / "out")
     before = {*(folder / FILE_LIST).read_text().splitlines()}
     monkeypatch.setattr("xferlab.analysis.report.pictures", lambda contents, **options: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -140,9 +148,9 @@ def test_an_unknown_study_and_an_unwritable_folder_are_named(storage, tmp_path) 
         write_report(storage, STUDY, tmp_path / "file")
 
 
-def test_what_cannot_be_read_or_written_is_reported_and_all_else_is_written(builder, tmp_path) -> None:
-    builder.arms, builder.repetitions, builder.images = ("baseline",), 1, 6
-    storage, out, figure = builder.write(), tmp_path / "out", "fig9_covid19_general_to_portable_baseline"
+def test_what_cannot_be_read_or_written_is_reported_and_all_else_is_written(small, tmp_path) -> None:
+    storage = copytree(small / "storage", tmp_path / "storage")
+    out, figure = tmp_path / "out", "fig9_covid19_general_to_portable_baseline"
     (out / "figures" / f"{figure}.png").mkdir(parents=True)
     (out / "tables" / "cohorts.csv").mkdir(parents=True)
     torn = sorted(storage.glob("trials/*/history.jsonl"))[0]
@@ -169,13 +177,13 @@ def test_metrics_are_defined_with_unit_and_source(results: StudyResults) -> None
     assert lines[1].endswith("Source: vidal2021, eq. 4, on the thresholded output.")
 
 
-def test_a_metric_that_the_task_declares_otherwise_is_named(report, tmp_path) -> None:
+def test_a_metric_that_the_task_declares_otherwise_is_named(small, tmp_path) -> None:
     sentence = "Declared otherwise by the installed task than by the stored plan, which this report follows: "
-    path = report(**SMALL)
-    assert sentence not in path.read_text("utf-8")
-    store, name = Store.open(tmp_path / "storage"), layout.StudyFiles(STUDY).plan
+    assert sentence not in (small / "out" / "report.md").read_text("utf-8")
+    storage = copytree(small / "storage", tmp_path / "storage")
+    store, name = Store.open(storage), layout.StudyFiles(STUDY).plan
     plan = codec.read_json(store, name)
     plan["metrics"][2]["unit"] = "%"
     codec.write_json(store, name, plan)
-    text = write_report(tmp_path / "storage", STUDY, tmp_path / "out").read_text("utf-8")
+    text = write_report(storage, STUDY, tmp_path / "out").read_text("utf-8")
     assert f"{sentence}DICE. Running the study again stores the new declarations and keeps" in text

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +37,18 @@ class Classes(StudyBuilder):
     exclusive = True
 
     def value(self, *, arm: str, stage: str, repetition: int, image: int, metric: str) -> float:
-        random = np.random.default_rng([image, repetition, len(stage), len(arm)])
-        truth = np.arange(3) == image % 3
-        if not self.exclusive:
-            truth |= np.arange(3) == image % 4
-        scores = random.normal(truth * (1.5 if stage == "portable" else 0.5), 1.0)
-        given = np.exp(scores) / np.exp(scores).sum() if self.exclusive else 1 / (1 + np.exp(-scores))
-        return values_of_classes(NAMES, truth, given, exclusive=self.exclusive, thresholds=LIMITS)[metric]
+        seed = (image, repetition, len(stage), len(arm))
+        return _values(seed, is_last=stage == "portable", exclusive=self.exclusive)[metric]
+
+
+@cache
+def _values(seed: tuple[int, ...], *, is_last: bool, exclusive: bool) -> Mapping[str, float]:
+    truth = np.arange(3) == seed[0] % 3
+    if not exclusive:
+        truth |= np.arange(3) == seed[0] % 4
+    scores = np.random.default_rng(seed).normal(truth * (1.5 if is_last else 0.5), 1.0)
+    given = np.exp(scores) / np.exp(scores).sum() if exclusive else 1 / (1 + np.exp(-scores))
+    return values_of_classes(NAMES, truth, given, exclusive=exclusive, thresholds=LIMITS)
 
 
 class Findings(Classes):

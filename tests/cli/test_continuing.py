@@ -10,6 +10,9 @@ import pytest
 
 from tests.conftest import Command
 from tests.studies import ONE_TRIAL, TINY, write_study
+from xferlab.cli.continuing import cut_off
+from xferlab.cli.options import StudyOptions
+from xferlab.cli.session import Session
 from xferlab.tasks.segmentation.config import Identity
 
 pytestmark = pytest.mark.component
@@ -119,3 +122,12 @@ def test_trainings_that_were_cut_off_are_told_while_that_can_be_mended(command: 
     assert "with keep_states: true" in command("plan", study).out
     kept = edit(2, 2, keep_states=True)
     assert "(trainings whose state was kept continue)" in command("plan", kept).out
+
+
+def test_a_training_without_a_score_is_not_cut_off(command: Command, edit: Any) -> None:
+    options = StudyOptions(study=str(edit(2, 2)), storage="results")
+    plan = Session.open(options).plan()
+    (trial,) = plan.trials
+    assert list(cut_off(plan, {trial.trial_id: ("max_epochs", None)})) == []
+    assert len(list(cut_off(plan, {trial.trial_id: ("max_epochs", 0.5)}))) == 1
+    assert list(cut_off(plan, {trial.trial_id: ("patience", 0.5)})) == []

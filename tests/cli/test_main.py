@@ -22,6 +22,7 @@ from xferlab.cli.failures import ADVICE
 from xferlab.schedule.machine import REMEDIES
 from xferlab.trial.failure import Kind
 
+OFTEN = {**TINY["training"], "max_epochs": 3, "patience": 3, "checkpoint_every_s": 0.01}
 ONE = {**ONE_TRIAL, "arms": {"a": {}, "b": {"training.rotation": None}}}
 HELP_LIMIT_S = 0.5
 
@@ -154,7 +155,7 @@ def test_every_kind_of_failure_comes_with_advice() -> None:
 def test_a_storage_that_fails_in_mid_run_is_worth_a_requeue(
     command: Command, tmp_path: Path, error: int
 ) -> None:
-    study = write_study(tmp_path)
+    study = write_study(tmp_path, arms={"a": {}}, training=OFTEN)
     lost, whole = tmp_path / "lost", tmp_path / "whole"
     faults = Faults(onwards(150), error=error, on=lambda operation, path: "/trials/" in path)
     with without_pauses(), faulty_disk(faults):

@@ -136,3 +136,18 @@ def test_what_cannot_be_summed_up_or_drawn_fails_no_trial_and_no_study(
     assert said.err.count("warning: W&B lacks") == 1
     assert recorded(tmp_path / "with") == recorded(tmp_path / "without")
     assert "2 written, 0 were there" in command("mirror", study, "--storage", "with", code=0).out
+
+
+def test_a_trial_that_arms_measure_on_other_data_of_one_name_has_numbers_of_each(
+    command: Command, tmp_path: Path
+) -> None:
+    stages = {"general": {"data": "general", "repetitions": 1, "evaluate_on": [HOLD_OUT]}}
+    arms = {"baseline": {}, "coarse": {"data.portable.degrade_to": 8}}
+    changes = {**ONE_TRIAL, "stages": stages, "arms": arms, "tracking": STUDY["tracking"]}
+    changes["training"] = {**TINY["training"], "max_epochs": 1, "patience": 1}
+    command("run", write_study(tmp_path, **changes), "--executor", "in-process", code=0)
+    runs = offline_runs(tmp_path / "cache" / "wandb")
+    (trial,) = (run for run in runs if run.run.job_type == "general")
+    names = ["portable.hold_out", "portable@coarse.hold_out"]
+    assert trial.config["evaluated_on"] == names
+    assert {f"{name}/portable/DICE" for name in names} <= trial.summary.keys()

@@ -40,13 +40,13 @@ def plan_of(tmp_path_factory: pytest.TempPathFactory) -> PlanOf:
 
 
 @pytest.fixture
-def planned_real(real_data: Path, tmp_path: Path) -> Callable[[str], Plan]:
+def planned_real(real_data: Path, real_memo: Path, tmp_path: Path) -> Callable[[str], Plan]:
     """The plan of a study on real images."""
 
     def planned(text: str) -> Plan:
         (tmp_path / "study.yaml").write_text(text)
         loaded = load(tmp_path / "study.yaml", environ={"XFERLAB_DATA": str(real_data)})
-        index = StudyIndex(loaded.base.data, memo_dir=tmp_path / "memo")
+        index = StudyIndex(loaded.base.data, memo_dir=real_memo)
         return expand(loaded, index, HERE)
 
     return planned

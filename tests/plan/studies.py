@@ -68,6 +68,11 @@ def trial(plan: Plan, name: str) -> TrialSpec:
     return plan.by_id[plan.names[name]]
 
 
+def evaluation(spec: TrialSpec, name: str) -> EvaluationSpec:
+    """That of `section.part`."""
+    return next(evaluation for evaluation in spec.evaluations if evaluation.name == name)
+
+
 def evaluation_ids(plan: Plan) -> list[str]:
     return [evaluation.evaluation_id for evaluation in evaluations(plan)]
 

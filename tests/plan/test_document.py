@@ -31,7 +31,7 @@ def test_the_document_survives_json_and_is_the_same_twice(plan_of: PlanOf) -> No
 def test_what_a_report_must_know_of_the_study(plan_of: PlanOf) -> None:
     document = to_document(plan_of(ARMS, profile="quick"))
     expected = {
-        "version": 3, "study": "s", "seed": 7, "profile": "quick", "repetitions": 3, "device": "cpu",
+        "version": 4, "study": "s", "seed": 7, "profile": "quick", "repetitions": 3, "device": "cpu",
         "note": "a study", "stages": ["donor", "general", "portable"], "retries": 1, "compare_to": None,
     }  # fmt: skip
     assert {key: document[key] for key in expected} == expected
@@ -49,6 +49,20 @@ def test_cases_and_patients_are_counted_by_pathology(plan_of: PlanOf) -> None:
     assert {name: count["cases"] for name, count in section["pathologies"].items()} == counts
     assert section["pathologies"]["covid19"]["patients"] == 7
     assert (section["source"], section["shareable"]) == ("phantom_cxr", False)
+
+
+def test_each_arm_says_which_of_its_data_may_leave(plan_of: PlanOf) -> None:
+    arms = (
+        "arms:\n  baseline: {}\n  said: {data.fixed.shareable: true, data.portable.shareable: false}\n"
+        "  other: {data.portable: {source: phantom_cxr, hold_out: 0.5, count: 40, seed: 2}}\n"
+    )
+    plan = plan_of(arms, edits={"seed: 2, hold_out": "seed: 2, shareable: true, hold_out"})
+    baseline = {"mri": False, "fixed": False, "portable": True}
+    assert {arm: entry["shareable"] for arm, entry in to_document(plan)["arms"].items()} == {
+        "baseline": baseline,
+        "said": {"mri": False, "fixed": True, "portable": False},
+        "other": {**baseline, "portable": False},
+    }
 
 
 def test_training_patients_are_counted_by_trial_and_over_the_repetitions(plan_of: PlanOf) -> None:

@@ -65,10 +65,6 @@ def planned(plan_of: PlanOf) -> Callable[..., Plan]:
     return planned
 
 
-def ids(plan: Plan) -> dict[str, str]:
-    return dict(plan.names)
-
-
 def renewed(before: Plan, after: Plan) -> set[str]:
     """The trials whose ids differ."""
     assert before.names.keys() == after.names.keys()

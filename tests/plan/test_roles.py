@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.plan.studies import PlanOf, phantom_cases, text_digest, trial
+from tests.plan.studies import PlanOf, evaluation, patients, text_digest, trial
 from xferlab.cohort import Case
 from xferlab.errors import StudyError
 from xferlab.plan.changes import asked_names
@@ -61,20 +58,15 @@ def planned(plan_of: PlanOf) -> Callable[..., Plan]:
     def planned(
         stages: str = "", *, base: str = STUDY, arms: str = "", edits: Mapping[str, str] | None = None
     ) -> Plan:
-        """The study with more stages and arms, and edits."""
         return plan_of(arms, base=base + stages, index=cases_of, edits=edits)
 
     return planned
 
 
-def patient_of(plan: Plan) -> dict[str, str]:
-    return {case.digest: case.patient for _, case, _ in plan.selector.listed()}
-
-
 def patients_of(plan: Plan, spec: TrialSpec, *parts: str) -> set[str]:
     """The patients that a trial trains on, or on which it selects."""
-    patients, rows = patient_of(plan), plan.selections[spec.selection].rows
-    return {patients[row[0]] for row in rows if not parts or row[1] in parts}
+    patient_of, rows = patients(plan), plan.selections[spec.selection].rows
+    return {patient_of[row[0]] for row in rows if not parts or row[1] in parts}
 
 
 def predictors(plan: Plan, spec: TrialSpec | EvaluationSpec, role: str) -> dict[str, str]:
@@ -85,10 +77,6 @@ def predictors(plan: Plan, spec: TrialSpec | EvaluationSpec, role: str) -> dict[
         assert found.keys().isdisjoint(digests)
         found |= dict.fromkeys(digests, each.trial)
     return found
-
-
-def evaluation(spec: TrialSpec, name: str) -> EvaluationSpec:
-    return next(evaluation for evaluation in spec.evaluations if evaluation.name == name)
 
 
 def test_a_trial_takes_from_the_repetition_of_its_number(planned: Callable[..., Plan]) -> None:
@@ -126,9 +114,9 @@ def test_folds_are_predicted_by_those_who_did_not_train_on_them(planned: Callabl
         assert len({spec.identity.seed for spec in (paired, *folds)}) == 6
         by_case = predictors(plan, whole, "masks")
         by_case |= predictors(plan, evaluation(whole, "a.train"), "masks")
-        patients = patient_of(plan)
+        patient_of = patients(plan)
         for digest, predictor in by_case.items():
-            number = next((n for n, units in enumerate(left_out) if patients[digest] in units), None)
+            number = next((n for n, units in enumerate(left_out) if patient_of[digest] in units), None)
             assert predictor == (paired if number is None else folds[number]).trial_id
         assert set(by_case.values()) == {spec.trial_id for spec in (paired, *folds)}
 
@@ -155,8 +143,7 @@ def test_an_identity_holds_what_can_change_the_weights(planned: Callable[..., Pl
     }
     assert identity["gate"] == {"trials": {plan.names["baseline/views/r01"]: selection}, "places": [1]}
     assert identity["parent"] is None
-    again = TrialSpec.from_json(json.loads(json.dumps(spec.to_json())))
-    assert again == spec
+    assert TrialSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
     entry = next(e for e in to_document(plan)["trials"] if e["trial_id"] == spec.trial_id)
     stored = PlannedTrial.from_entry(json.loads(json.dumps(entry)))
     assert (stored.inputs, stored.evaluations) == (spec.inputs, spec.evaluations)
@@ -301,37 +288,44 @@ def test_a_stage_whose_predictions_are_taken_has_all_repetitions(planned: Callab
     assert trial(plan, "baseline/more/r02").parents == (plan.names["baseline/lungs/r02"],)
 
 
-def test_a_fold_that_a_parent_has_seen_is_reported(planned: Callable[..., Plan]) -> None:
-    edits = {
-        "lungs: {data: a,": "lungs: {data: a, starts_from: root,",
-        "stages:\n": "stages:\n  root: {data: a, model: {init_features: 4}}\n",
-    }
-    plan = planned(edits=edits)
-    assert [warning.kind for warning in plan.warnings].count("folds that a parent has seen") == 1
-    plan = planned(edits={**edits, "root: {data: a": "root: {data: b"})
-    shared = [w for w in plan.warnings if w.kind == "folds that a parent has seen"]
-    assert len(shared) == 1  # some patients have images in both sections
+ROOT = {
+    "lungs: {data: a,": "lungs: {data: a, starts_from: root,",
+    "stages:\n": "stages:\n  root: {data: a, model: {init_features: 4}}\n",
+}
 
 
-def test_only_ancestors_whose_weights_a_fold_goes_back_to_have_seen_it(planned: Callable[..., Plan]) -> None:
-    edits = {
-        "lungs: {data: a,": "lungs: {data: a, gate: {from: kind, keep: tb},",
-        "stages:\n": "stages:\n  kind: {data: a, task: labelled, classes: {column: finding}}\n",
-    }
-    plan = planned(edits=edits)
-    assert "folds that a parent has seen" not in {warning.kind for warning in plan.warnings}
-
-
-def test_an_ancestor_of_the_trial_of_the_repetition_has_seen_its_cases(planned: Callable[..., Plan]) -> None:
-    edits = {
-        "lungs: {data: a,": "lungs: {data: b, starts_from: root,",
-        "whole:\n    data: a": "whole:\n    data: alone",
-        "evaluate_on: [a.test, a.train, b.test, a.hold_out]": "evaluate_on: [alone.test]",
-        "stages:\n": "  alone: {source: phantom_cxr, count: 40, seed: 3}\n"
-        "stages:\n  root: {data: alone, model: {init_features: 4}}\n",
-    }
-    plan = planned(edits=edits)
-    assert [warning.kind for warning in plan.warnings].count("folds that a parent has seen") == 1
+@pytest.mark.parametrize(
+    ("edits", "is_seen"),
+    [
+        (ROOT, True),
+        # Some patients have images in both sections.
+        ({**ROOT, "root: {data: a": "root: {data: b"}, True),
+        # Only ancestors whose weights a fold goes back to have seen it.
+        (
+            {
+                "lungs: {data: a,": "lungs: {data: a, gate: {from: kind, keep: tb},",
+                "stages:\n": "stages:\n  kind: {data: a, task: labelled, classes: {column: finding}}\n",
+            },
+            False,
+        ),
+        # An ancestor of the trial of the repetition has seen its cases.
+        (
+            {
+                "lungs: {data: a,": "lungs: {data: b, starts_from: root,",
+                "whole:\n    data: a": "whole:\n    data: alone",
+                "evaluate_on: [a.test, a.train, b.test, a.hold_out]": "evaluate_on: [alone.test]",
+                "stages:\n": "  alone: {source: phantom_cxr, count: 40, seed: 3}\n"
+                "stages:\n  root: {data: alone, model: {init_features: 4}}\n",
+            },
+            True,
+        ),
+    ],
+)
+def test_a_fold_that_a_parent_has_seen_is_reported(
+    planned: Callable[..., Plan], edits: dict[str, str], is_seen: bool
+) -> None:
+    kinds = [warning.kind for warning in planned(edits=edits).warnings]
+    assert kinds.count("folds that a parent has seen") == is_seen
 
 
 def test_too_few_patients_for_the_folds(planned: Callable[..., Plan]) -> None:
@@ -375,8 +369,7 @@ def test_deep_features_of_gated_stages_need_predictions_too(planned: Callable[..
     assert (predicted.role, predicted.trial) == ("gate", plan.names["baseline/views/r01"])
     digests = plan.selections[spec.features.selection].digests
     assert set(plan.selections[predicted.selection].digests) == set(digests)
-    again = TrialSpec.from_json(json.loads(json.dumps(spec.to_json())))
-    assert again == spec
+    assert TrialSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
     for fold in range(1, 6):
         of_fold = trial(plan, f"baseline/lungs/r01/f{fold}")
         assert predictors(plan, of_fold, "gate").keys() == set(plan.selections[of_fold.selection].digests)
@@ -404,24 +397,3 @@ def test_a_stage_without_a_producer_at_a_site_has_no_trial_there(planned: Callab
     assert {name for name in plan.names if "lungs" in name} == {"baseline/lungs/r02", "baseline/lungs/r03"}
     assert {name for name in plan.names if "whole" in name} == {"baseline/whole/r02", "baseline/whole/r03"}
     assert any("needs one that has no trial" in warning.what for warning in plan.warnings)
-
-
-def test_the_example_of_the_page(plan_of: PlanOf) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "study-file.md").read_text()
-    (text,) = (piece for piece in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "masks: {" in piece)
-    edits = {"task: views": "task: labelled", "task: findings": "task: duet"}
-    edits["lungs: {data: chest}"] = "lungs: {data: chest, model: {init_features: 4}}"
-
-    def index(name: str, config: Any) -> Sequence[Case]:
-        return [replace(case, columns={"pathology": case.pathology}) for case in phantom_cases(name, config)]
-
-    plan = plan_of(base=f"study: s\nrepetitions: 3\n{text}", index=index, edits=edits)
-    spec = trial(plan, "baseline/findings/r03")
-    roles = [(given.role, len(given.trials), given.names) for given in spec.inputs]
-    assert roles == [
-        ("starts_from.second", 1, ()),
-        ("starts_from.segmenter", 1, ()),
-        ("masks", 6, ("lung",)),
-        ("gate", 1, ("normal", "pathological")),
-    ]
-    assert plan.names["theirs/findings/r01"] != plan.names["baseline/findings/r01"]

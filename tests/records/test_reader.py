@@ -174,11 +174,14 @@ def test_the_plan_of_a_study_is_read_or_told(store: Store) -> None:
     with pytest.raises(RecordError, match=r"no plan of study 'there' \(studies here: here\)"):
         reader.read_plan(store, "there")
     store.write(layout.StudyFiles("here").plan, codec.json_bytes({"version": 9}))
-    with pytest.raises(RecordError, match="'here' has version 9, and this xferlab needs version 3") as caught:
+    with pytest.raises(RecordError, match="'here' has version 9, and this xferlab needs version 4") as caught:
         reader.read_plan(store, "here")
     assert str(caught.value).endswith(
         f"give another storage by --storage, or delete {store.shown} with all results in it"
     )
+    store.write(layout.StudyFiles("here").plan, codec.json_bytes({"version": 3}))
+    with pytest.raises(RecordError, match=r"run or plan the study again, which .* keeps its complete trials"):
+        reader.read_plan(store, "here")
 
 
 def test_facts_of_a_run_are_optional(local: Store) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.study.conftest import BASE, Write, lines_of_problems, problems
-from tests.study.mistakes import ADAPTED, ARMS, FIELDS, PROFILES
+from tests.study.mistakes import FIELDS
+from tests.study.mistakes_of_arms import ADAPTED, ARMS, PROFILES
 from xferlab.study.load import load
 
 ADAPTED_FIELDS = [

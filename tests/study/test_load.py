@@ -158,6 +158,16 @@ def test_parents_and_children_pair_unless_all_start_from_one(
         assert what in problems(write(arm))[0]
 
 
+@pytest.mark.parametrize("starts_from", ["null", "donor"])
+def test_the_best_of_nothing_is_told(write: Write, starts_from: str) -> None:
+    arm = f"  a: {{stages.general: {{data: cxr, chaining: best, starts_from: {starts_from}}}}}\n"
+    told = [warning.what for warning in load(write(f"arms:\n{arm}")).warnings]
+    expected = (
+        "stage 'general' has `chaining: best` and starts from no trained stage, so there is no best one"
+    )
+    assert any(expected in each for each in told) is (starts_from == "null")
+
+
 def test_stages_merge_their_training_field_by_field(write: Write) -> None:
     path = write(
         """\

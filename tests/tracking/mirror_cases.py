@@ -80,7 +80,9 @@ def store_trial(store: Store, trial: TrialSpec, *, num_epochs: int = 5) -> None:
     stored.store_trial(store, trial, epochs(1, num_epochs), labels=WHO, outputs=outputs)
 
 
-def store_plan(store: Store, trials: Sequence[TrialSpec], **changes: Any) -> None:
+def store_plan(
+    store: Store, trials: Sequence[TrialSpec], *, shareable: bool | None = None, **changes: Any
+) -> None:
     """Writes a plan of these trials; the arm `frozen` shares them, which they did not know when they ran."""
     entries = []
     for one in trials:
@@ -88,6 +90,7 @@ def store_plan(store: Store, trials: Sequence[TrialSpec], **changes: Any) -> Non
         value = replace(one, arms=()).to_json()
         kept = {key: value[key] for key in ("trial_id", "stage", "repetition", "inputs", "evaluations")}
         entries.append({**kept, "names": names, "arms": arms, "data": one.section})
+    shareable = trials[0].data["lungs"]["shareable"] if shareable is None else shareable
     body = {
         "version": PLAN_VERSION,
         "study": "covid",
@@ -95,10 +98,10 @@ def store_plan(store: Store, trials: Sequence[TrialSpec], **changes: Any) -> Non
         "profile": "cpu",
         "repetitions": len(trials),
         "tracking": wandb_settings(),
-        "data": {"lungs": {"shareable": trials[0].data["lungs"]["shareable"]}},
+        "data": {"lungs": {"shareable": shareable}},
         "stages": ["general"],
         "tasks": {"general": "segmentation"},
-        "arms": {"baseline": {}, "frozen": {}},
+        "arms": {arm: {"shareable": {"lungs": shareable}} for arm in ("baseline", "frozen")},
         "trials": entries,
     }
     codec.write_json(store, layout.StudyFiles("covid").plan, {**body, **changes})

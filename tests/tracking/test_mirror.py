@@ -69,11 +69,11 @@ def test_outputs_of_a_shareable_section_within_their_number(tmp_path):
 
 @pytest.mark.component
 def test_each_of_several_structures_has_a_class_of_its_own_in_the_masks():
-    from xferlab.tracking.writer import _image, _mask
+    from xferlab.tracking.wandb_objects import _mask, image_of
 
     target = np.array([[0, 255], [127, 255]], np.uint8)
     shown = {"image": target, "target_heart": target, "mask_heart": target, "target_lung": target}
-    assert _image(pixel_row(shown))._masks.keys() == shown.keys() - {"image"}
+    assert image_of(pixel_row(shown))._masks.keys() == shown.keys() - {"image"}
     masks = {name: _mask(name, target, ["heart", "lung"]) for name in shown if name != "image"}
     assert masks["target_heart"]["mask_data"].tolist() == [[0, 1], [3, 1]]
     assert masks["target_heart"]["class_labels"] == {1: "heart", 3: "ignored"}

@@ -21,11 +21,13 @@ from tests.tracking.mirror_cases import (
 )
 from tests.tracking.wandb_files import all_bytes, offline_runs
 from xferlab.errors import RecordError, UsageError
+from xferlab.plan.identity import short_id
 from xferlab.plan.spec import Input
 from xferlab.records import codec, layout
-from xferlab.records.reader import read_trial
+from xferlab.records.reader import read_plan, read_trial
 from xferlab.records.writer import write_trial
 from xferlab.tracking import Headline, StudyContent, mirror_study
+from xferlab.tracking.recorded import RecordedRuns
 
 AGGREGATE = [
     {"arm": "baseline", "stage": "general", "metric": "dice", "mean": 0.75, "sd": math.nan, "n": 1},
@@ -120,7 +122,7 @@ def test_images_come_and_go_with_the_word_of_the_plan(empty, tmp_path):
     assert run.summary["output_sets"] == ["lungs.test"]
     assert run.run.notes == ""
     assert len(list(folder.glob("wandb/*/files/media/images/outputs/*.png"))) == 4
-    store_plan(empty, [one], data={"lungs": {"shareable": False}})
+    store_plan(empty, [one], shareable=False)
     assert mirror_study(empty, "covid", directory=folder).written == [one.trial_id]
     assert not list(folder.rglob("*.png"))
     (run,) = offline_runs(folder)
@@ -201,3 +203,18 @@ def test_disabled_writes_nothing(empty, tmp_path):
     store_plan(empty, [spec()], tracking=wandb_settings("disabled"))
     assert str(mirror_study(empty, "covid", directory=tmp_path / "mirror")).startswith("0 written")
     assert not (tmp_path / "mirror").exists()
+
+
+@pytest.mark.parametrize("source", ["", "lungs@narrow"])
+def test_each_set_that_arms_have_under_one_name_has_numbers_of_its_own(empty, source):
+    first = spec()
+    (narrow,) = first.evaluations
+    wide = replace(narrow, evaluation_id=short_id(["wide"]), source="lungs@wide")
+    trial = replace(first, evaluations=(replace(narrow, source=source), wide))
+    store_trial(empty, trial)
+    store_plan(empty, [trial])
+    plan = read_plan(empty, "covid")
+    run = RecordedRuns(empty, plan).trial(plan["trials"][0])
+    sets = [f"{source or 'lungs'}.test", "lungs@wide.test"]
+    assert run.order.config["evaluated_on"] == sets
+    assert {f"{name}/DICE" for name in sets} <= run.summary.keys()

@@ -46,18 +46,19 @@ def continuations(session: Session, left: Sequence[TrialSpec]) -> Iterator[str]:
             yield f"{others[0].name} does not continue trial {before[others[0].name]}: {reason}{more}"
 
 
-def cut_off(plan: Plan, stopped_by: Mapping[str, str]) -> Iterator[str]:
+def cut_off(plan: Plan, ends: Mapping[str, tuple[str, float | None]]) -> Iterator[str]:
     """Yields one line if trainings ended by `max_epochs` while they still improved.
 
     Args:
         plan: Of the study.
-        stopped_by: What ended each complete training, by the id of its trial.
+        ends: What ended each complete training, and its best score, by the id of its trial. One without a
+            score can end by nothing but `max_epochs`.
     """
     base, counts = plan.loaded.base, list[str]()
     for stage in base.stages:
-        ends = [stopped_by[t.trial_id] for t in plan.trials if t.stage == stage and t.trial_id in stopped_by]
-        if cut := ends.count("max_epochs"):
-            counts.append(f"{stage} {cut} of {len(ends)}")
+        trained = [ends[t.trial_id] for t in plan.trials if t.stage == stage and t.trial_id in ends]
+        if cut := sum(end == "max_epochs" and score is not None for end, score in trained):
+            counts.append(f"{stage} {cut} of {len(trained)}")
     if counts:
         kept = "trainings whose state was kept" if base.keep_states else "with keep_states: true, trainings"
         yield (

@@ -64,7 +64,8 @@ def run(options: PlanOptions) -> int:
         )
     else:
         _print(plan, trials, found)
-        ends = {row["trial_id"]: row["stopped_by"] for row in rows if row["state"] == "complete"}
+        done = [row for row in rows if row["state"] == "complete"]
+        ends = {row["trial_id"]: (row["stopped_by"], row["best_score"]) for row in done}
         for line in (*filter(None, [moves]), *continuations(session, left), *cut_off(plan, ends)):
             print(line)
         print(*_claims(plan), *(_power(session, plan) if options.power else ()), sep="\n")

@@ -167,7 +167,7 @@ def _told(
         yield f"the results cannot be shown: {error}"
         return
     yield from _headline(plan, complete, arms)
-    yield from cut_off(plan, {trial_id: trial.stopped_by for trial_id, trial in complete.items()})
+    yield from cut_off(plan, {key: (trial.stopped_by, trial.best_score) for key, trial in complete.items()})
 
 
 def _headline(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xferlab.networks.dropout import Dropout
-from xferlab.networks.head import GlobalPool, Head, layers
+from xferlab.networks.head import GlobalPool, Head
 from xferlab.networks.image_network import ImageNetwork
 from xferlab.networks.names import LayerNames
 from xferlab.networks.standardise import Standardise
@@ -83,12 +83,9 @@ class EfficientNetLite0(ImageNetwork):
         self._relu = nn.ReLU6(inplace=True)
         self._last_relu = nn.ReLU6(inplace=True)
         self._pool = GlobalPool()
-        if head is None:
+        if not self.takes(head, in_features=features, out_features=out_channels):
             self._dropout = Dropout(0.2)
             self._fc = nn.Linear(features, out_channels)
-        else:
-            self.head = layers(head, in_features=features, out_features=out_channels)
-        self._is_own_head = head is None
 
     def features(self, images: Tensor) -> Tensor:
         """Returns the last ReLU6, `(N, 1280, H / 32, W / 32)` rounded up at width 1, from 0 to 6."""
@@ -96,10 +93,9 @@ class EfficientNetLite0(ImageNetwork):
         last: Tensor = self._last_relu(self._bn1(self._conv_head(self._blocks(level))))
         return last
 
-    def classify(self, features: Tensor) -> Tensor:
+    def own_head(self, features: Tensor) -> Tensor:
         """Returns the logits of what `features` gives."""
-        own = self._is_own_head
-        logits: Tensor = self._fc(self._dropout(self._pool(features))) if own else self.head(features)
+        logits: Tensor = self._fc(self._dropout(self._pool(features)))
         return logits
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from xferlab.networks.head import Head, layers
 from xferlab.networks.standardise import Standardise
 
 
@@ -18,12 +19,24 @@ class ImageNetwork(nn.Module):
 
     standardise: Standardise | None
     features: Callable[[Tensor], Tensor]
-    classify: Callable[[Tensor], Tensor]
+    own_head: Callable[[Tensor], Tensor]
 
     def __init__(self, standardise: Standardise | None):
         """Takes what images go through first."""
         super().__init__()
         self.standardise = standardise
+
+    def takes(self, head: Head | None, *, in_features: int, out_features: int) -> bool:
+        """Adds a head, if one is given, in place of the own one; returns whether one was."""
+        if head is not None:
+            self.head = layers(head, in_features=in_features, out_features=out_features)
+        self._is_own_head = head is None
+        return head is not None
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Returns the logits of what `features` gives, by the given head or by the own one."""
+        logits: Tensor = self.own_head(features) if self._is_own_head else self.head(features)
+        return logits
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns logits `(N, out_channels)` of images `(N, in_channels, H, W)`; no softmax is applied."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from xferlab.networks.head import GlobalPool, Head, layers
+from xferlab.networks.head import GlobalPool, Head
 from xferlab.networks.image_network import ImageNetwork
 from xferlab.networks.names import LayerNames
 from xferlab.networks.standardise import Standardise
@@ -61,11 +61,8 @@ class ResNet18(ImageNetwork):
         self.layer3 = _stage(widths[1], widths[2], stride=2)
         self.layer4 = _stage(widths[2], widths[3], stride=2)
         self.pool = GlobalPool()
-        if head is None:
+        if not self.takes(head, in_features=widths[3], out_features=out_channels):
             self.fc = nn.Linear(widths[3], out_channels)
-        else:
-            self.head = layers(head, in_features=widths[3], out_features=out_channels)
-        self._is_own_head = head is None
 
     def features(self, images: Tensor) -> Tensor:
         """Returns what the last block gives, `(N, 512, H / 32, W / 32)` rounded up at width 1, 0 or more."""
@@ -74,9 +71,9 @@ class ResNet18(ImageNetwork):
             level = stage(level)
         return level
 
-    def classify(self, features: Tensor) -> Tensor:
+    def own_head(self, features: Tensor) -> Tensor:
         """Returns the logits of what `features` gives."""
-        logits: Tensor = self.fc(self.pool(features)) if self._is_own_head else self.head(features)
+        logits: Tensor = self.fc(self.pool(features))
         return logits
 
 

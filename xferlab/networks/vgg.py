@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xferlab.networks.dropout import Dropout
-from xferlab.networks.head import Head, layers
+from xferlab.networks.head import Head
 from xferlab.networks.image_network import ImageNetwork
 from xferlab.networks.names import LayerNames
 from xferlab.networks.standardise import Standardise
@@ -66,16 +66,16 @@ class VGG(ImageNetwork):
         last = scaled(_WIDTHS[-1], width)
         self.features = _trunk(in_channels, convolutions, width)
         self.pool = nn.MaxPool2d(kernel_size=2, stride=2)
-        if head is None:
+        if not self.takes(head, in_features=last, out_features=out_channels):
             self.classifier = _own_head(last, out_channels, scaled(_HIDDEN, width))
-        else:
-            self.head = layers(head, in_features=last, out_features=out_channels)
-        self._is_own_head = head is None
 
     def classify(self, features: Tensor) -> Tensor:
         """Returns the logits of the last ReLU, `(N, 512, H / 16, W / 16)` at width 1."""
-        pooled = self.pool(features)
-        logits: Tensor = self.classifier(_flat(pooled)) if self._is_own_head else self.head(pooled)
+        return super().classify(self.pool(features))
+
+    def own_head(self, pooled: Tensor) -> Tensor:
+        """Returns the logits of pooled features."""
+        logits: Tensor = self.classifier(_flat(pooled))
         return logits
 
 

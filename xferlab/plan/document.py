@@ -145,6 +145,7 @@ def _arm(plan: Plan, arm: str) -> dict[str, Any]:
     study, tuned = plan.loaded.arms[arm], plan.loaded.tuned.get(arm)
     return {
         "description": dict(plan.loaded.overrides.get(arm, {})),
+        "shareable": {name: config.shareable for name, config in study.data.items()},
         "stages": {
             name: {
                 "data": stage.section,

@@ -8,27 +8,19 @@ from typing import Any
 from xferlab.cohort import single_sections
 
 
-def sharing_of(plan: Mapping[str, Any], arm: str) -> dict[str, bool]:
+def sharing_of(plan: Mapping[str, Any], arm: str) -> Mapping[str, bool]:
     """Returns whether images and names of each section may leave, as an arm has it.
 
     Only a plain `shareable: true` counts. An arm may put other data under the name of a section of the study.
     """
-    shared = {name: data.get("shareable") is True for name, data in plan["data"].items()}
-    said: dict[str, list[bool]] = {}
-    for path, value in plan["arms"].get(arm, {}).get("description", {}).items():
-        group, _, rest = path.partition(".")
-        name, _, field = rest.partition(".")
-        if group == "data" and not field:
-            said.setdefault(name, []).append(isinstance(value, Mapping) and value.get("shareable") is True)
-        elif group == "data" and field == "shareable":
-            said.setdefault(name, []).append(value is True)
-    return shared | {name: all(words) for name, words in said.items()}
+    shareable: Mapping[str, bool] = plan["arms"][arm]["shareable"]
+    return shareable
 
 
 def may_leave(plan: Mapping[str, Any], section: str, arms: Iterable[str]) -> bool:
     """Returns whether images and names of a section or set may leave: of all its sections in all arms."""
     each, names = [sharing_of(plan, arm) for arm in arms], single_sections(section)
-    return bool(each) and all(shared.get(name, False) for shared in each for name in names)
+    return bool(each) and all(shared.get(name) is True for shared in each for name in names)
 
 
 def sections_of(plan: Mapping[str, Any]) -> dict[str, bool]:
@@ -38,7 +30,10 @@ def sections_of(plan: Mapping[str, Any]) -> dict[str, bool]:
     """
     sections = {name: data.get("shareable") is True for name, data in plan["data"].items()}
     for arm in plan["arms"]:
-        for name, shared in sharing_of(plan, arm).items():
+        # Files hold names in the order of the alphabet.
+        for name, shared in sorted(
+            sharing_of(plan, arm).items(), key=lambda each: each[0] not in plan["data"]
+        ):
             if name not in plan["data"]:
                 sections[name] = shared and sections.get(name, True)
             elif shared != sections[name]:

@@ -21,7 +21,7 @@ WEIGHTS, MASKS, GATE = "starts_from", "masks", "gate"
 """Roles: the weights that a training starts from, masks that another stage predicts, and who may train."""
 
 SPEC_VERSION = 3
-PLAN_VERSION = 3
+PLAN_VERSION = 4
 
 
 @dataclass(frozen=True)

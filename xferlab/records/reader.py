@@ -36,6 +36,8 @@ _CURVE = (
     "which trains that trial again"
 )
 _WRITTEN_AGAIN = "run the study again, which writes it again"
+_WRITTEN_ANEW = (3,)
+"""Versions of plans whose trials are of the present version: a plan of the present one keeps them."""
 
 
 def read_plan(store: Store, study: str) -> dict[str, Any]:
@@ -55,9 +57,14 @@ def read_plan(store: Store, study: str) -> dict[str, Any]:
             f"{store.path(name)}: is the plan of study {document['study']!r}; run or plan study {study!r} "
             "again"
         )
-    if document.get("version") != PLAN_VERSION:
-        what = f"{store.shown}: the plan of study {study!r}"
-        raise other_version(what, document.get("version"), PLAN_VERSION, storage=store.shown)
+    version, what = document.get("version"), f"{store.shown}: the plan of study {study!r}"
+    if version in _WRITTEN_ANEW:
+        raise RecordError(
+            f"{what} has version {version}, and this xferlab needs version {PLAN_VERSION}; run or plan the "
+            "study again, which writes its plan again and keeps its complete trials"
+        )
+    if version != PLAN_VERSION:
+        raise other_version(what, version, PLAN_VERSION, storage=store.shown)
     return document
 
 

@@ -73,6 +73,15 @@ def _task_of_origin(study: Study, name: str, network: str, parent: str) -> Itera
 
 def unpaired(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
     """Yields what is wrong with the repetitions of a stage and of those that it starts from."""
+    parents = map(study.stages.get, stage.origins.values())
+    if stage.chaining == "best" and all(parent is not None and parent.weights for parent in parents):
+        yield Finding(
+            ("stages", name, "chaining"),
+            f"stage {name!r} has `chaining: best` and starts from no trained stage, so there is no best one; "
+            "give `starts_from` a stage that is trained, or say `chaining: paired`",
+            severity="warning",
+            related=(("stages", name, STARTS_FROM),),
+        )
     for parent in dict.fromkeys(stage.origins.values()):
         given = study.stages.get(parent)
         if given is None or given.weights is not None or stage.chaining == "best":

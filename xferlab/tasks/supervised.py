@@ -69,3 +69,13 @@ class Supervised(Loop):
     """Augmentation; null trains on the images as they are."""
     augmentation: Augmentations | None = None
     """What else varies between epochs."""
+
+    @property
+    def reduction(self) -> tuple[float, int] | None:
+        """(factor, patience) of the learning-rate reduction; None keeps the rate."""
+        return (self.plateau.factor, self.plateau.patience) if self.plateau else None
+
+    @property
+    def turns(self) -> tuple[float, float] | None:
+        """(degrees, probability) of the rotation; None for none."""
+        return (self.rotation.degrees, self.rotation.probability) if self.rotation else None

@@ -176,7 +176,7 @@ def run_config(
         **{name: value for name, value in spec.coordinates.items() if isinstance(value, int)},
         **({"out_of_fold": spec.fold} if spec.fold else {}),
         "section": spec.section,
-        "evaluated_on": [evaluation.name for evaluation in spec.evaluations],
+        "evaluated_on": [evaluation.read_name for evaluation in spec.evaluations],
         "withheld": [
             name for name, section in measured_sets(spec).items() if not is_shareable(spec.data, section)
         ],

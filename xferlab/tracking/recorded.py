@@ -61,7 +61,9 @@ class RecordedRuns:
             return None
         spec = self._spec(entry)
         records = dict(zip(spec.evaluations, filter(None, evaluations), strict=True))
-        tables = {evaluation.name: read_cases(store, measured) for evaluation, measured in records.items()}
+        tables = {
+            evaluation.read_name: read_cases(store, measured) for evaluation, measured in records.items()
+        }
         history = read_history(store, trial_id)
         headline = self._results.headline(spec)
         summary = trial_summary(record, history, tables, headline=headline)

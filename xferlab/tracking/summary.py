@@ -54,7 +54,8 @@ def trial_summary(
     Args:
         record: Its record.
         epochs: All of its epochs, in order.
-        cases: Rows of its evaluations (`CASES_SCHEMA`) by `section.part`.
+        cases: Rows of its evaluations (`CASES_SCHEMA`) by `EvaluationSpec.read_name`: `section.part`, or
+            `section@arm.part` for data that an arm has under that name.
         headline: What is said of its task's metrics.
 
     Returns:

@@ -18,28 +18,25 @@ import sys
 import threading
 import time
 from base64 import b64decode
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
 import PIL.Image
 import wandb
 from filelock import FileLock
-from numpy.typing import NDArray
 
 from xferlab.errors import StorageError
 from xferlab.tracking.mirrored_run import CONTENT, MirroredRun, continues
 from xferlab.tracking.pipe import GAVE_UP
+from xferlab.tracking.wandb_objects import image_of, private_settings, weights_artifact
 
 LOCK_S = 60.0
 ARRIVAL_S = 10.0
 """Time that W&B has to show that a run has ended."""
-FLUSH_S = 2.0
 _LONGEST_TITLE = 63
-_STRUCTURE, _IGNORED = "structure", 127
 
 
 def main(linger_s: float) -> None:
@@ -202,7 +199,7 @@ class RunWriter:
             config=order["config"],
             resume=None if self._offline else "allow",
             allow_val_change=True,
-            settings=_settings(order["mode"]),
+            settings=private_settings(order["mode"]),
         )
 
     def epoch(self, result: dict[str, Any]) -> None:
@@ -226,7 +223,7 @@ class RunWriter:
         rows = [row for row in rows if "image" in row["arrays"]]
         number = min(len(rows), self._images)
         # Neighbouring rows are alike (stored ones are sorted by pathology): equal strides show most of them.
-        images = [_image(rows[i * len(rows) // number]) for i in range(number)]
+        images = [image_of(rows[i * len(rows) // number]) for i in range(number)]
         self._images -= number
         if images:
             self._sets.append(title)
@@ -238,7 +235,7 @@ class RunWriter:
 
     def pictures(self, name: str, columns: list[str], rows: list[dict[str, Any]]) -> None:
         """Logs a table whose last column holds images of cases with their masks."""
-        data = [[*row["labels"], _image(row["picture"])] for row in rows]
+        data = [[*row["labels"], image_of(row["picture"])] for row in rows]
         self._log({name: wandb.Table(columns=[*columns, "picture"], data=data)})
 
     def weights(self, made: str, taken: list[str]) -> None:
@@ -248,8 +245,8 @@ class RunWriter:
         """
         for digest in taken:
             # `use_artifact` refuses to work offline; what it calls for an artifact of our own does work.
-            self._run._log_artifact(_artifact(digest), is_user_created=True, use_after_commit=True)
-        self._run.log_artifact(_artifact(made))
+            self._run._log_artifact(weights_artifact(digest), is_user_created=True, use_after_commit=True)
+        self._run.log_artifact(weights_artifact(made))
 
     def figure(self, name: str, title: str, png: str) -> None:
         """Logs a figure, a PNG in base64."""
@@ -299,14 +296,6 @@ class RunWriter:
             )
 
 
-def _artifact(digest: str) -> wandb.Artifact:
-    """Returns the artifact of some weights: equal name and content wherever they are made or taken."""
-    artifact = wandb.Artifact(f"weights-{digest[:16]}", type="model", metadata={"sha256": digest})
-    with artifact.new_file("weights.json") as file:
-        json.dump({"sha256": digest}, file)
-    return artifact
-
-
 def _ids(first: str) -> Iterator[str]:
     yield first
     yield from (f"{first}-{number}" for number in itertools.count(2))
@@ -315,58 +304,6 @@ def _ids(first: str) -> Iterator[str]:
 def _is_synced(folder: Path) -> bool:
     """Returns whether `wandb sync` has uploaded an offline folder."""
     return any(folder.glob("*.wandb.synced"))
-
-
-def _settings(mode: str) -> wandb.Settings:
-    """Settings under which nothing of the machine is sent beyond the run's configuration."""
-    return wandb.Settings(
-        mode=mode,
-        console="off",
-        silent=True,
-        symlink=False,
-        disable_code=True,
-        disable_git=True,
-        disable_job_creation=True,
-        save_code=False,
-        program="xferlab",
-        host="undisclosed",
-        username="undisclosed",
-        email="",
-        x_disable_machine_info=True,
-        x_disable_meta=True,
-        x_disable_stats=True,
-        x_save_requirements=False,
-        x_transaction_log_flush_interval=FLUSH_S,
-    )
-
-
-def _image(row: Mapping[str, Any]) -> wandb.Image:
-    """Returns the `image` of a case; its arrays of the same shape are masks, each to be shown or hidden.
-
-    A mask marks what is at least 128; a target leaves out what is 127. Each of several structures, as
-    `target_heart` tells them, has a class of its own, and so a colour.
-    """
-    arrays = {
-        name: np.frombuffer(b64decode(data), np.uint8).reshape(shape)
-        for name, (shape, data) in row["arrays"].items()
-    }
-    image = arrays.pop("image")
-    shown = {name: array for name, array in arrays.items() if array.shape == image.shape}
-    classes = list(dict.fromkeys(map(_marked, shown)))
-    masks = {name: _mask(name, array, classes) for name, array in shown.items()}
-    return wandb.Image(image, mode="L", caption=row["caption"] or None, masks=masks)
-
-
-def _marked(name: str) -> str:
-    """Returns what an array marks: `heart` of `target_heart`."""
-    return name.partition("_")[2] or _STRUCTURE
-
-
-def _mask(name: str, array: NDArray[np.uint8], classes: Sequence[str]) -> dict[str, Any]:
-    number, ignored = classes.index(_marked(name)) + 1, len(classes) + 1
-    is_target = name.partition("_")[0] == "target"
-    mask = (array >= 128) * number + (array == _IGNORED) * (ignored if is_target else 0)
-    return {"mask_data": mask.astype(np.uint8), "class_labels": {number: _marked(name), ignored: "ignored"}}
 
 
 if __name__ == "__main__":

@@ -206,7 +206,7 @@ class _Run:
         return fitted
 
     def _evaluate(self, weights: str) -> dict[str, pa.Table]:
-        """Measures what has no valid record yet of these weights; returns all rows by `section.part`."""
+        """Measures what has no valid record yet of these weights; returns all rows by its `read_name`."""
         store, trial_id = self.context.store, self.spec.trial_id
         started = time.monotonic()
         tables, go_on = {}, partial(_go_on, self.hooks, self.spec, "was evaluated")
@@ -215,7 +215,7 @@ class _Run:
             if record is None or not reader.is_whole(store, record, weights):
                 measure = partial(evaluate, self.spec, evaluation, self.learner, self.context)
                 record = measure(weights=weights, after_case=go_on)
-            tables[evaluation.name] = reader.read_cases(store, record)
+            tables[evaluation.read_name] = reader.read_cases(store, record)
         if lacks_features(store, self.spec, weights):
             extract(self.spec, self.learner, self.context, weights=weights, after_case=go_on)
         self.attempt.evaluated(time.monotonic() - started)

@@ -43,7 +43,7 @@ class ClassificationLearner(SupervisedLearner[ImageExamples, Batch]):
 
     def __init__(self, identity: Identity, device: torch.device, *, share: Learner[Any, Any] | None = None):
         """Builds the network of an identity, or shares another learner's."""
-        training, plateau = identity.training, identity.training.plateau
+        training = identity.training
         network = Classifier.of(identity, device) if share is None else share.networks["network"]
         super().__init__(
             network,
@@ -51,7 +51,7 @@ class ClassificationLearner(SupervisedLearner[ImageExamples, Batch]):
             seed=identity.seed,
             batch_size=training.batch_size,
             lr=training.lr,
-            plateau=(plateau.factor, plateau.patience) if plateau else None,
+            plateau=training.reduction,
             better=identity.score.better,
             precision=identity.execution.precision,
             compile_network=identity.execution.compile,

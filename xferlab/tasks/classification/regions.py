@@ -50,7 +50,7 @@ class Region:
     def of(identity: Identity) -> Region:
         """Returns that of an identity."""
         model, training = identity.model, identity.training
-        rotation, augmentation = training.rotation, training.augmentation
+        augmentation = training.augmentation
         normalisation = None
         if model.standardise == "imagenet":
             expected = published(f"imagenet/{model.name}").normalisation
@@ -60,7 +60,7 @@ class Region:
             keep=identity.masks["keep"] if identity.masks else None,
             intensity=model.intensity,
             normalisation=normalisation,
-            rotation=(rotation.degrees, rotation.probability) if rotation else None,
+            rotation=training.turns,
             augmentation=Augmentation(**dict(augmentation)) if augmentation else None,
         )
 

@@ -41,7 +41,7 @@ class SegmentationLearner(SupervisedLearner[Any, Any]):
 
     def __init__(self, identity: Identity, device: torch.device, *, share: Learner[Any, Any] | None = None):
         """Builds the network of an identity, or shares another learner's."""
-        training, plateau = identity.training, identity.training.plateau
+        training = identity.training
         network = network_of(identity, device) if share is None else next(iter(share.networks.values()))
         super().__init__(
             network,
@@ -49,7 +49,7 @@ class SegmentationLearner(SupervisedLearner[Any, Any]):
             seed=identity.seed,
             batch_size=training.batch_size,
             lr=training.lr,
-            plateau=(plateau.factor, plateau.patience) if plateau else None,
+            plateau=training.reduction,
             precision=identity.execution.precision,
             compile_network=identity.execution.compile,
         )
@@ -212,11 +212,11 @@ def _preprocessing(options: Mapping[str, Any], *, origin: str) -> tuple[int, Any
 
 def view_of(identity: Identity) -> ResizedSegmentation | NativeSegmentation | TiledSegmentation:
     """Returns how cases become batches and are measured, for the size at which the network takes them."""
-    training, rotation = identity.training, identity.training.rotation
+    training = identity.training
     base = ResizedSegmentation(
         in_channels=identity.model.in_channels,
         intensity=training.intensity,
-        rotation=(rotation.degrees, rotation.probability) if rotation else None,
+        rotation=training.turns,
         loss_name=training.loss,
         smoothing=training.smoothing,
         augmentation=Augmentation(**dict(training.augmentation)) if training.augmentation else None,
