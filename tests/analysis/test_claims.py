@@ -239,6 +239,8 @@ def test_a_table_shows_what_each_arm_reaches_by_pathology(known: tuple[Contents,
     assert [row.label for row in group.rows] == list(ARMS)
     assert group.rows[0].cells[0].endswith("(30)")
     assert {row.cells[-2:] for row in group.rows} == {("6 of 6", "48")}
+    backwards = replace(found.claims, contrasts=found.claims.contrasts[::-1])
+    assert [place.arm for place in reached_by(contents, backwards)] == list(ARMS)
 
 
 def test_claims_that_came_after_results_are_told(tmp_path: Path) -> None:
