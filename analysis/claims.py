@@ -194,14 +194,14 @@ class Verdicts:
 
     def sentence(self, verdict: Verdict) -> str:
         """Returns a contrast with its difference, interval, verdict, repetitions and patients."""
-        return f"{self._found(verdict)}{verdict.words}"
+        return f"{self._measured(verdict)}{verdict.words}"
 
     def point(self, verdict: Verdict) -> tuple[str, str]:
         """Returns the verdict in a word or two, and the rest of `sentence`, for a reader in a hurry."""
         word, _, reason = verdict.said.rstrip(".").partition(": ")
         because = [f"{reason[:1].upper()}{reason[1:]}."] if reason else []
         because += [f"Cut off: {verdict.cut_off}."] if verdict.num_cut_off else []
-        return f"{word}.", f"{self._found(verdict)}{' '.join(because)}".strip()
+        return f"{word}.", f"{self._measured(verdict)}{' '.join(because)}".strip()
 
     def reader_notes(self) -> Iterator[str]:
         """Yields what a reader of `point` must know of its words."""
@@ -211,13 +211,13 @@ class Verdicts:
                 "what they start from; such a difference may be one of budget, not of method."
             )
 
-    def _found(self, verdict: Verdict) -> str:
+    def _measured(self, verdict: Verdict) -> str:
         unit = self.metric.unit
         if math.isnan(verdict.difference):
             return f"{verdict.title}: "
-        told = number(verdict.difference, unit, signed=True) + (f" {unit}" if unit else "")
+        difference = number(verdict.difference, unit, signed=True) + (f" {unit}" if unit else "")
         shown = "(no interval)" if math.isnan(verdict.low) else verdict.interval(unit)
-        return f"{verdict.title}: {told} {shown}, {verdict.counts()}. "
+        return f"{verdict.title}: {difference} {shown}, {verdict.counts()}. "
 
 
 def verdicts_of(contents: Contents) -> Verdicts | None:
@@ -251,8 +251,8 @@ def declared_when(results: StudyResults, claims: Claims) -> str:
     when = f" on {planned['at'].replace('T', ' ').removesuffix('+00:00')} UTC" if planned else ""
     if not others:
         return f"declared{when}"
-    known = max(look["complete"] for look in others)
-    return f"declared{when}, after {known} trials of a plan that claimed something else were complete"
+    complete = max(look["complete"] for look in others)
+    return f"declared{when}, after {complete} trials of a plan that claimed something else were complete"
 
 
 def _is_same(stored: Mapping[str, Any] | None, claims: Claims | None) -> bool:
@@ -281,8 +281,8 @@ def _sides(claims: Claims, pair: tuple[Place, Place]) -> tuple[Side, Side]:
 
 def _row(contrast: Contrast, metric: str) -> Mapping[str, Any]:
     rows = contrast.rows
-    found = rows[(rows["metric"] == metric) & (rows["pathology"] == ALL)]
-    return {str(name): value for name, value in found.iloc[0].items()} if len(found) else {}
+    whole = rows[(rows["metric"] == metric) & (rows["pathology"] == ALL)]
+    return {str(name): value for name, value in whole.iloc[0].items()} if len(whole) else {}
 
 
 def _reason(contents: Contents, contrast: Contrast, row: Mapping[str, Any]) -> str:
@@ -320,20 +320,22 @@ def foreseen(contents: Contents, claims: Claims, planned: Mapping[Place, int]) -
         smallest = _supportable(contrast, row, len(claims.contrasts), planned=number) if row else math.nan
         if math.isnan(smallest):
             why = str(row["no_p"]) if row else _unpaired(contents, _sides(claims, pair))
-            told = f"since {REASONS[why]}" if why in _LOST else "until some repetitions of both are complete"
-            yield f"{claims.title(pair)}: unknown, {told}"
+            why_not = (
+                f"since {REASONS[why]}" if why in _LOST else "until some repetitions of both are complete"
+            )
+            yield f"{claims.title(pair)}: unknown, {why_not}"
         else:
-            known = f"by {row['num_repetitions']} complete ones"
-            yield f"{claims.title(pair)}: {smallest:.2g} with {number} repetitions ({known})"
+            basis = f"by {row['num_repetitions']} complete ones"
+            yield f"{claims.title(pair)}: {smallest:.2g} with {number} repetitions ({basis})"
 
 
 def _supportable(
     contrast: Contrast, row: Mapping[str, Any], num_contrasts: int, *, planned: int | None = None
 ) -> float:
     design = contrast.comparison.design
-    known = Measured(*(float(row[name]) for name in (*Measured._fields[:-1], "counted_patients")))
+    measured = Measured(*(float(row[name]) for name in (*Measured._fields[:-1], "counted_patients")))
     return supportable(
-        known, repetitions=(planned or design.planned) // design.seeds, contrasts=num_contrasts
+        measured, repetitions=(planned or design.planned) // design.seeds, contrasts=num_contrasts
     )
 
 

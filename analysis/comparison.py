@@ -242,7 +242,7 @@ def _row(values: Floats, present: Flags, cases: _Cases, rules: _Rules) -> dict[s
     else:
         estimate = corrected_t(by_split(second - first, splits), overlap=rules.test_to_train)
     counted = counted_patients(patients)
-    return _told(_Values(first, second, splits, patients, counted, num_lost, estimate, reason), rules)
+    return _row_of(_Values(first, second, splits, patients, counted, num_lost, estimate, reason), rules)
 
 
 def _kept(undefined: Flags, present: Flags, rules: _Rules) -> tuple[Flags, Flags, int]:
@@ -259,26 +259,26 @@ def _lost(num_lost: int, num_kept: int, rules: _Rules) -> str:
     return rules.reason or ("images lost" if num_lost > MAX_LOST * (num_lost + num_kept) else "")
 
 
-def _told(found: _Values, rules: _Rules) -> dict[str, Any]:
-    """Returns the row of what is found, with the reason where there is no p."""
-    num, estimate, difference = len(found.first), found.estimate, found.second - found.first
-    few = (len(np.unique(found.splits)) < MIN_REPETITIONS, found.fewest < MIN_COUNTED_PATIENTS)
+def _row_of(measured: _Values, rules: _Rules) -> dict[str, Any]:
+    """Returns the row of what a metric gives, with the reason where there is no p."""
+    num, estimate, difference = len(measured.first), measured.estimate, measured.second - measured.first
+    few = (len(np.unique(measured.splits)) < MIN_REPETITIONS, measured.fewest < MIN_COUNTED_PATIENTS)
     conditions = (rules.design.donors_differ, *few, np.isnan(estimate.p))
     why = next((key for key, holds in zip(NO_P, conditions, strict=True) if holds), "")
-    reason = found.reason or why
+    reason = measured.reason or why
     estimate = estimate._replace(p=np.nan) if reason else estimate
     return {
-        "first_mean": found.first.mean() if num else np.nan,
-        "second_mean": found.second.mean() if num else np.nan,
+        "first_mean": measured.first.mean() if num else np.nan,
+        "second_mean": measured.second.mean() if num else np.nan,
         "difference": difference.mean() if num else np.nan,
         **estimate._asdict(),
         "no_p": reason,
         "num_repetitions": num,
-        "num_images": len(found.patients),
-        "num_patients": len(np.unique(found.patients)),
-        "counted_patients": counted_patients(found.patients),
-        "num_lost": found.num_lost,
-        "overlap": rules.overlap(difference, found.splits),
+        "num_images": len(measured.patients),
+        "num_patients": len(np.unique(measured.patients)),
+        "counted_patients": counted_patients(measured.patients),
+        "num_lost": measured.num_lost,
+        "overlap": rules.overlap(difference, measured.splits),
     }
 
 
@@ -289,19 +289,19 @@ def _set_rows(
     values: Floats, present: Flags, cases: _Cases, rules: _Rules, indices: Mapping[str, int]
 ) -> Iterator[dict[str, Any]]:
     """Yields the rows of metrics of sets, from values (sides, metrics, repetitions, images)."""
-    known: dict[bytes, PairedSets] = {}
+    paired_sets: dict[bytes, PairedSets] = {}
     for measure in measures_of(rules.sets, frozenset(indices)):
-        places = [indices[name] for name in measure.parts]
-        undefined = np.any(np.isnan(values[:, places]), axis=(0, 1))
-        complete = np.logical_and.reduce(present[places])
+        parts = [indices[name] for name in measure.parts]
+        undefined = np.any(np.isnan(values[:, parts]), axis=(0, 1))
+        complete = np.logical_and.reduce(present[parts])
         kept, paired, num_lost = _kept(undefined, complete, rules)
         key = (complete & kept).tobytes()
-        if key not in known:
+        if key not in paired_sets:
             chosen = values[:, :, paired][..., kept]
             sides = [{name: side[index] for name, index in indices.items()} for side in chosen]
-            known[key] = PairedSets(sides, complete[paired][:, kept], cases.patients[kept])
-        found = _of_sets(known[key], measure, cases.splits[paired], rules, num_lost)
-        yield {"metric": measure.metric.name, **_told(found, rules)}
+            paired_sets[key] = PairedSets(sides, complete[paired][:, kept], cases.patients[kept])
+        measured = _of_sets(paired_sets[key], measure, cases.splits[paired], rules, num_lost)
+        yield {"metric": measure.metric.name, **_row_of(measured, rules)}
 
 
 def _of_sets(pairs: PairedSets, measure: SetMeasure, splits: Codes, rules: _Rules, num_lost: int) -> _Values:

@@ -130,12 +130,12 @@ def places(contents: Contents) -> list[tuple[tuple[str, ...], EvaluationSet]]:
     These are what the study is judged on and, of arms without that, the hold-outs of the last stage, else its
     test part.
     """
-    results, found = contents.results, list[tuple[tuple[str, ...], EvaluationSet]]()
+    results, groups = contents.results, list[tuple[tuple[str, ...], EvaluationSet]]()
     for arm in results.arms:
         for evaluated in _shown_on(contents, arm):
-            (arms,) = (group for group in results.arms_by_evaluations(evaluated) if arm in group)
-            found += [(arms, evaluated)] if (arms, evaluated) not in found else []
-    return found
+            (arms,) = (names for names in results.arms_by_evaluations(evaluated) if arm in names)
+            groups += [(arms, evaluated)] if (arms, evaluated) not in groups else []
+    return groups
 
 
 def _shown_on(contents: Contents, arm: str) -> list[EvaluationSet]:
@@ -163,7 +163,7 @@ def _cards(
     for row, why in _shown(cases, bad, stored):
         case = cases.iloc[row]
         repetition, picture = stored.nearest(case)
-        told = _told(contents, rows, (str(case.name), repetition)) if picture else ""
+        classes = _classes(rows, str(case.name), repetition) if picture else ""
         value = number(case["values"][repetition], metric.unit) if picture else ""
         yield Card(
             arm=arm_names(contents.results, arms),
@@ -175,28 +175,23 @@ def _cards(
             value=number(case["mean"], metric.unit),
             repetitions=len(case["values"]),
             shown=f"repetition {repetition}, {value}" if picture else "",
-            told=told,
+            told=classes,
             picture=picture,
         )
 
 
-def _told(contents: Contents, rows: pd.DataFrame, place: tuple[str, int]) -> str:
-    """Returns the classes of a case in a repetition with the probability of each, the largest first."""
-    classes = {
-        metric.of: metric.made_of
-        for metric in contents.results.metrics.apart
-        if metric.computed_by == "roc_auc"
-    }
-    if not classes:
-        return ""
-    rows = rows[(rows["case"] == place[0]) & (rows["repetition"] == place[1])]
+def _classes(rows: pd.DataFrame, case: str, repetition: int) -> str:
+    """Returns the classes of a case in a repetition with the probability of each, the largest first.
+
+    A task that tells classes stores them as `metrics.classes` says; of others it is empty.
+    """
+    rows = rows[(rows["case"] == case) & (rows["repetition"] == repetition)]
     values = dict(zip(rows["metric"].astype(str), rows["value"], strict=True))
-    known = {name: parts for name, parts in classes.items() if values.keys() >= set(parts)}
-    true = [name for name, (truth, _) in known.items() if values[truth]]
-    given = sorted(((values[probability], name) for name, (_, probability) in known.items()), reverse=True)
-    return (
-        f"is {', '.join(true) or 'none'}; probabilities: {', '.join(f'{name} {p:.2f}' for p, name in given)}"
-    )
+    names = [name.removeprefix("IS_") for name in values if name.startswith("IS_")]
+    given = sorted(((values[f"P_{name}"], name) for name in names if f"P_{name}" in values), reverse=True)
+    true = [name for name in names if values[f"IS_{name}"]]
+    probabilities = ", ".join(f"{name} {value:.2f}" for value, name in given)
+    return f"is {', '.join(true) or 'none'}; probabilities: {probabilities}" if given else ""
 
 
 def _values(rows: pd.DataFrame, metric: Metric) -> pd.DataFrame:

@@ -20,7 +20,7 @@ from xferlab.analysis.results import EvaluationSet, StudyResults
 from xferlab.analysis.selection import seen_by_parents
 from xferlab.analysis.tables.arms import arms_tables, compared_arms
 from xferlab.analysis.tables.checklists import checklists_tables
-from xferlab.analysis.tables.claims import best_sentence, claims_table, reached_table
+from xferlab.analysis.tables.claims import best_sentence, claims_table, reached_by, reached_table
 from xferlab.analysis.tables.confusion import confusion_tables
 from xferlab.analysis.tables.differences import (
     adaptation_tables,
@@ -34,7 +34,7 @@ from xferlab.analysis.tables.masks import masks_table
 from xferlab.analysis.tables.metrics import metrics_tables
 from xferlab.analysis.tables.missing import missing_lines, missing_table
 from xferlab.analysis.tables.model import Table
-from xferlab.analysis.tables.overview import cohorts_table, progress_table, times_tables, training_table
+from xferlab.analysis.tables.overview import cohorts_table, times_tables, training_table
 from xferlab.analysis.tables.provenance import provenance_tables
 from xferlab.analysis.tables.rendering import write_table
 from xferlab.analysis.tables.sites import sites_tables
@@ -163,8 +163,8 @@ class _Writer:
         return markdown
 
     def sections(self) -> Iterator[Section]:
-        if found := verdicts_of(self.contents):
-            yield self.result(found)
+        if verdicts := verdicts_of(self.contents):
+            yield self.result(verdicts)
         yield _overview(self.results, self.tables)
         if not len(self.results.cases) and not len(self.results.histories):
             return
@@ -189,30 +189,33 @@ class _Writer:
                 self.say(f"{title}: {len(blocks)} table{'' if len(blocks) == 1 else 's'}")
                 yield Section(title, blocks)
 
-    def result(self, found: Verdicts) -> Section:
+    def result(self, verdicts: Verdicts) -> Section:
         """Returns the first screen: a sentence a contrast, all arms at a glance, and a short table."""
         from xferlab.analysis.figures.comparisons import arms_picture
 
-        better = f" ({found.metric.better} is better)" if found.metric.better else ""
-        judged = f"By {found.metric.label}{better} on {found.claims.on}"
+        reached = reached_by(self.contents, verdicts.claims)
+        better = f" ({verdicts.metric.better} is better)" if verdicts.metric.better else ""
+        judged = f"By {verdicts.metric.label}{better} on {verdicts.claims.on}"
         blocks: list[Block] = [
-            f"{judged}, {declared_when(self.results, found.claims)}:"
-            if found.claims.declared
+            f"{judged}, {declared_when(self.results, verdicts.claims)}:"
+            if verdicts.claims.declared
             else f"{judged}. {_UNDECLARED}",
-            tuple(Point(*found.point(verdict)) for verdict in found.verdicts),
+            tuple(Point(*verdicts.point(verdict)) for verdict in verdicts.verdicts),
             (
-                *best_sentence(self.contents, found),
-                *found.reader_notes(),
+                *best_sentence(self.contents, verdicts, reached),
+                *verdicts.reader_notes(),
                 *missing_lines(self.results),
             ),
         ]
         blocks = [block for block in blocks if block]
-        evaluated = found.verdicts[0].contrast.comparison.evaluated
-        for arms in compared_arms(self.contents, judged=found.metric.name):
-            if arms.evaluated == evaluated and arms.metrics[0].name == found.metric.name:
+        evaluated = verdicts.verdicts[0].contrast.comparison.evaluated
+        for arms in compared_arms(self.contents, judged=verdicts.metric.name):
+            if arms.evaluated == evaluated and arms.metrics[0].name == verdicts.metric.name:
                 self.shown_first += [arms.evaluated] if arms.is_of_main else []
                 blocks += self.saved(filter(None, [arms_picture(arms)]))
-        tables = filter(None, (reached_table(self.contents, found), claims_table(self.contents, found)))
+        tables = filter(
+            None, [reached_table(self.contents, verdicts, reached), claims_table(self.contents, verdicts)]
+        )
         return Section("Result", (*blocks, *self.tables(map(self.contents.numbered, tables))), brief=True)
 
     def cases(self) -> Iterator[Gallery]:
@@ -327,7 +330,6 @@ def _overview(results: StudyResults, write: Callable[[Iterable[Table]], Iterator
         cohorts_table(results),
         training_table(results),
         masks_table(results),
-        progress_table(results),
         missing_table(results),
     )
     divided = division(plan)

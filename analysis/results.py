@@ -18,6 +18,8 @@ from xferlab.records.schema import EvaluationRecord
 from xferlab.records.store import Store
 
 T = TypeVar("T")
+TRAINED_ON = {"train_patients": "patients", "num_train": "images", "num_validation": "validation"}
+"""Columns of a study's trials, with what they count."""
 
 
 @dataclass(frozen=True)
@@ -189,6 +191,22 @@ class StudyResults:
         """The plan's entry of each trial."""
         return {trial["trial_id"]: trial for trial in self.plan["trials"]}
 
+    @cached_property
+    def training_counts(self) -> pd.DataFrame:
+        """What repetitions train on: a row by stage and arm, in the study's order.
+
+        Columns: repetitions (planned), complete, and mean, min and max over the planned ones of patients,
+        images (both trained on) and validation (images), such as `patients_mean`.
+        """
+        trials = self.trials.assign(complete=self.trials["state"] == "complete")
+        groups = trials.rename(columns=TRAINED_ON).groupby(["stage", "arm"])
+        counts = groups[list(TRAINED_ON.values())].agg(["mean", "min", "max"]).astype("float64")
+        counts.columns = ["_".join(names) for names in counts.columns]
+        counts.insert(0, "repetitions", groups.size())
+        counts.insert(1, "complete", groups["complete"].sum())
+        order = pd.MultiIndex.from_product([self.stages, self.arms], names=["stage", "arm"])
+        return counts.loc[[place for place in order if place in counts.index]]
+
     def learnt(self) -> list[tuple[str, tuple[str, ...]]]:
         """Returns task and targets of the stages and trials."""
         tasks = self.plan["tasks"]
@@ -225,12 +243,6 @@ class StudyResults:
             (arm, *vars(evaluated).values()): len(ids)
             for (arm, evaluated), ids in self._evaluation_ids.items()
         }
-
-    def counts(self) -> pd.DataFrame:
-        """Returns arm, stage, num_planned and num_done, in the study's order."""
-        done = self.trials.assign(done=self.trials["state"] == "complete")
-        grouped = done.groupby(["arm", "stage"], sort=False)["done"]
-        return grouped.agg(num_planned="size", num_done="sum").reset_index()
 
     def grouped_arms(self, key: Callable[[str], Hashable]) -> tuple[tuple[str, ...], ...]:
         """Returns the arms, those of an equal key together; arms whose key is empty are left out."""

@@ -83,14 +83,14 @@ class TwoStudies:
     def common(self) -> dict[EvaluationSet, list[str]]:
         """The arms that both studies have measured, by what they are measured on."""
         frame = self.contents.aggregated
-        known = set(frame[["arm", "stage", "section", "part"]].itertuples(index=False, name=None))
-        found: dict[EvaluationSet, list[str]] = {}
+        measured = set(frame[["arm", "stage", "section", "part"]].itertuples(index=False, name=None))
+        arms_by_set: dict[EvaluationSet, list[str]] = {}
         for arm, evaluated in self._measured[0]:
             key = tuple(vars(evaluated).values())
-            if {(arm, *key), (of_other(arm), *key)} <= known and not evaluated.object:
-                found.setdefault(evaluated, []).append(arm)
+            if {(arm, *key), (of_other(arm), *key)} <= measured and not evaluated.object:
+                arms_by_set.setdefault(evaluated, []).append(arm)
         return dict(
-            sorted(found.items(), key=lambda item: (not item[0].is_hold_out, *vars(item[0]).values()))
+            sorted(arms_by_set.items(), key=lambda item: (not item[0].is_hold_out, *vars(item[0]).values()))
         )
 
     @cached_property
@@ -142,7 +142,7 @@ class TwoStudies:
             if tests.keys() & others.keys():
                 same = all(tests[name] == others[name] for name in tests.keys() & others.keys())
             else:
-                same = _trained_on(self.here, here) == _trained_on(self.there, there)
+                same = "selection" in here and here["selection"] == there.get("selection")
             if not same:
                 return False
         return True
@@ -157,14 +157,14 @@ class TwoStudies:
 
 
 def _measured(plan: Mapping[str, Any]) -> dict[tuple[str, EvaluationSet], dict[int, _Measured]]:
-    found: dict[tuple[str, EvaluationSet], dict[int, _Measured]] = {}
+    evaluations: dict[tuple[str, EvaluationSet], dict[int, _Measured]] = {}
     for trial in plan["trials"]:
         for evaluation in trial["evaluations"]:
             evaluated = EvaluationSet(trial["stage"], evaluation["section"], part_of(evaluation))
             measured = _Measured(evaluation["evaluation_id"], evaluation["selection"])
             for arm in evaluation["arms"]:
-                found.setdefault((arm, evaluated), {})[trial["repetition"]] = measured
-    return found
+                evaluations.setdefault((arm, evaluated), {})[trial["repetition"]] = measured
+    return evaluations
 
 
 def _by_repetition(plan: Mapping[str, Any], arm: str, stage: str) -> dict[int, Mapping[str, Any]]:
@@ -176,11 +176,6 @@ def _tests(trial: Mapping[str, Any]) -> dict[str, str]:
     """Returns the digest of the images that test a trial, by their section."""
     tests = (each for each in trial["evaluations"] if part_of(each) == "test")
     return {each["section"]: each["selection"] for each in tests}
-
-
-def _trained_on(results: StudyResults, trial: Mapping[str, Any]) -> str | None:
-    record = reader.read_trial(results.store, trial["trial_id"])
-    return str(record.identity.get("selection")) if record else None
 
 
 def _settings(results: StudyResults, arms: list[str]) -> dict[str, Any]:

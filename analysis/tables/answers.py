@@ -12,7 +12,7 @@ from xferlab.analysis.contents import HEADLINE, Contents
 from xferlab.analysis.division import division, leaves_sites_out
 from xferlab.analysis.selection import lineage
 from xferlab.analysis.tables.model import number
-from xferlab.analysis.tables.overview import label_share, spread, training_counts
+from xferlab.analysis.tables.overview import label_share, spread
 from xferlab.analysis.tables.provenance import software
 from xferlab.cohort import single_sections
 from xferlab.plan.sharing import sections_of
@@ -25,7 +25,7 @@ _NAMED = 6
 
 
 @dataclass(frozen=True)
-class Known:
+class Facts:
     """What answers are made of.
 
     Attributes:
@@ -63,35 +63,35 @@ class Known:
         for stage, record in self.records.items():
             if said := text(record):
                 stages.setdefault(said, []).append(stage)
-        told = [f"{', '.join(names)}: {said}" for said, names in stages.items()]
-        return f"{self.contents.results.baseline}: {'; '.join(told)}." if told else ""
+        texts = [f"{', '.join(names)}: {said}" for said, names in stages.items()]
+        return f"{self.contents.results.baseline}: {'; '.join(texts)}." if texts else ""
 
 
-def _sources(known: Known) -> str:
-    told = [
+def _sources(facts: Facts) -> str:
+    texts = [
         f"{name}: {data.get('source')}"
         + (f", made to look like {data['simulate']}" if data.get("simulate") else "")
-        for name, data in known.plan["data"].items()
+        for name, data in facts.plan["data"].items()
     ]
-    return f"Sections of the data by their sources: {'; '.join(told)}."
+    return f"Sections of the data by their sources: {'; '.join(texts)}."
 
 
-def _included(known: Known) -> str:
-    told = [
+def _included(facts: Facts) -> str:
+    texts = [
         f"{name} {data.get('cases')} images of {data.get('patients')} patients"
-        for name, data in known.plan["data"].items()
+        for name, data in facts.plan["data"].items()
     ]
-    return f"Included: {'; '.join(told)}. How many were excluded before is not recorded."
+    return f"Included: {'; '.join(texts)}. How many were excluded before is not recorded."
 
 
-def _trained(known: Known) -> str:
-    counts = training_counts(known.contents.results)
-    told = [f"{arm}, {stage}: {spread(counts.loc[(stage, arm)], 'patients')}" for stage, arm in counts.index]
-    more = "; and more" if len(told) > _NAMED else ""
-    return f"Patients that train: {'; '.join(told[:_NAMED])}{more}: table of what each arm is trained on."
+def _trained(facts: Facts) -> str:
+    counts = facts.contents.results.training_counts
+    texts = [f"{arm}, {stage}: {spread(counts.loc[(stage, arm)], 'patients')}" for stage, arm in counts.index]
+    more = "; and more" if len(texts) > _NAMED else ""
+    return f"Patients that train: {'; '.join(texts[:_NAMED])}{more}: table of what each arm is trained on."
 
 
-def _preprocessing(known: Known) -> str:
+def _preprocessing(facts: Facts) -> str:
     def of(record: TrialRecord) -> str:
         model, training = (record.identity.get(part) or {} for part in ("model", "training"))
         given = {
@@ -99,12 +99,12 @@ def _preprocessing(known: Known) -> str:
         }
         return ", ".join(f"{name} {value}" for name, value in given.items() if value)
 
-    cut = [name for name, data in known.plan["data"].items() if data.get("crop_black_band")]
-    return known.of_stages(of) + (f" Black bands are cut off: {', '.join(cut)}." if cut else "")
+    cut = [name for name, data in facts.plan["data"].items() if data.get("crop_black_band")]
+    return facts.of_stages(of) + (f" Black bands are cut off: {', '.join(cut)}." if cut else "")
 
 
-def _subsets(known: Known) -> str:
-    results, counts = known.contents.results, training_counts(known.contents.results)
+def _subsets(facts: Facts) -> str:
+    results, counts = facts.contents.results, facts.contents.results.training_counts
     shares = [
         f"{arm}, {stage}: {share}"
         for stage, arm in counts.index
@@ -114,51 +114,51 @@ def _subsets(known: Known) -> str:
     return f"{asked}: {'; '.join(shares)}." if shares else ""
 
 
-def _pseudonyms(known: Known) -> str:
-    named = [name for name, shared in sections_of(known.plan).items() if shared]
-    told = "Records name patients and images by keyed pseudonyms"
-    return told + (f", but for sections that may be shared: {', '.join(named)}." if named else ".")
+def _pseudonyms(facts: Facts) -> str:
+    named = [name for name, shared in sections_of(facts.plan).items() if shared]
+    text = "Records name patients and images by keyed pseudonyms"
+    return text + (f", but for sections that may be shared: {', '.join(named)}." if named else ".")
 
 
-def _divided(known: Known) -> str:
+def _divided(facts: Facts) -> str:
     held = [
         f"{100 * data['hold_out']:g} % of {name}"
-        for name, data in known.plan["data"].items()
+        for name, data in facts.plan["data"].items()
         if data.get("hold_out")
     ]
-    return division(known.plan) + (f" Held out of all training: {', '.join(held)}." if held else "")
+    return division(facts.plan) + (f" Held out of all training: {', '.join(held)}." if held else "")
 
 
-def _disjoint(known: Known) -> str:
-    column = (known.plan.get("split") or {}).get("group_by")
+def _disjoint(facts: Facts) -> str:
+    column = (facts.plan.get("split") or {}).get("group_by")
     return f"Patients (column {column!r}), after joining ids that share an exposure." if column else "Images."
 
 
-def _sample_size(known: Known) -> str:
-    if known.verdicts is None:
+def _sample_size(facts: Facts) -> str:
+    if facts.verdicts is None:
         return ""
-    unit = known.verdicts.metric.unit
-    told = [
+    unit = facts.verdicts.metric.unit
+    texts = [
         f"{verdict.title} {number(verdict.supportable, unit)}"
-        for verdict in known.verdicts.verdicts
+        for verdict in facts.verdicts.verdicts
         if verdict.supportable == verdict.supportable
     ]
     hindsight = (
         f"{OPEN}; not stated in advance. By hindsight, supported in 80 % of such studies: a difference of"
     )
-    return f"{hindsight} {'; '.join(told)}." if told else ""
+    return f"{hindsight} {'; '.join(texts)}." if texts else ""
 
 
-def _model(known: Known) -> str:
+def _model(facts: Facts) -> str:
     def of(record: TrialRecord) -> str:
-        told = _fields(record.identity.get("model") or {})
-        return f"{told}; {record.num_parameters:,} trained parameters" if told else ""
+        network = _fields(record.identity.get("model") or {})
+        return f"{network}; {record.num_parameters:,} trained parameters" if network else ""
 
-    return known.of_stages(of)
+    return facts.of_stages(of)
 
 
-def _training(known: Known) -> str:
-    return known.of_stages(lambda record: _fields(record.identity.get("training") or {}))
+def _training(facts: Facts) -> str:
+    return facts.of_stages(lambda record: _fields(record.identity.get("training") or {}))
 
 
 def _fields(section: Mapping[str, Any]) -> str:
@@ -171,8 +171,8 @@ def _fields(section: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {text}" for name, text in texts.items())
 
 
-def _imbalance(known: Known) -> str:
-    return known.of_stages(
+def _imbalance(facts: Facts) -> str:
+    return facts.of_stages(
         lambda record: (
             f"class weights {weights}"
             if (weights := (record.identity.get("training") or {}).get("class_weights"))
@@ -181,26 +181,26 @@ def _imbalance(known: Known) -> str:
     )
 
 
-def _starts(known: Known) -> str:
-    told = {}
-    for arm in known.contents.results.arms:
+def _starts(facts: Facts) -> str:
+    chains = {}
+    for arm in facts.contents.results.arms:
         trained = [
-            stage for stage in known.contents.results.stages if known.contents.results.trial_ids(arm, stage)
+            stage for stage in facts.contents.results.stages if facts.contents.results.trial_ids(arm, stage)
         ]
         if trained:
-            told[arm] = " from ".join([*lineage(known.plan, arm, trained[-1]), "its first weights"])
-    chains = "; ".join(f"{arm}: {chain}" for arm, chain in told.items())
-    return f"{chains}. First weights are random or given, as the study file says." if told else ""
+            chains[arm] = " from ".join([*lineage(facts.plan, arm, trained[-1]), "its first weights"])
+    text = "; ".join(f"{arm}: {chain}" for arm, chain in chains.items())
+    return f"{text}. First weights are random or given, as the study file says." if chains else ""
 
 
-def _software(known: Known) -> str:
-    versions_of = software(known.contents.results)
+def _software(facts: Facts) -> str:
+    versions_of = software(facts.contents.results)
     packages = {f"{name} {version}" for name, versions in versions_of.items() for version in versions}
     return f"{', '.join(sorted(packages))}." if packages else ""
 
 
-def _selection(known: Known) -> str:
-    return known.of_stages(
+def _selection(facts: Facts) -> str:
+    return facts.of_stages(
         lambda record: (
             "the last epoch, without a look at validation cases"
             if record.best_score is None
@@ -209,9 +209,9 @@ def _selection(known: Known) -> str:
     )
 
 
-def _metrics(known: Known) -> str:
-    names = known.contents.aggregated["metric"].unique()
-    shown = known.contents.of_family(names, HEADLINE)
+def _metrics(facts: Facts) -> str:
+    names = facts.contents.aggregated["metric"].unique()
+    shown = facts.contents.of_family(names, HEADLINE)
     return (
         f"{', '.join(metric.label for metric in shown)}; all are defined in section Definitions."
         if shown
@@ -219,25 +219,25 @@ def _metrics(known: Known) -> str:
     )
 
 
-def _claims(known: Known) -> str:
-    if known.verdicts is None:
+def _claims(facts: Facts) -> str:
+    if facts.verdicts is None:
         return ""
-    found = known.verdicts
-    told = ", ".join(verdict.title for verdict in found.verdicts)
+    verdicts = facts.verdicts
+    titles = ", ".join(verdict.title for verdict in verdicts.verdicts)
     when = (
-        declared_when(known.contents.results, found.claims)
-        if found.claims.declared
+        declared_when(facts.contents.results, verdicts.claims)
+        if verdicts.claims.declared
         else "not declared: exploratory"
     )
-    return f"{told}, by {found.metric.label} on {found.claims.on} ({when})."
+    return f"{titles}, by {verdicts.metric.label} on {verdicts.claims.on} ({when})."
 
 
-def _statistics(known: Known) -> str:
-    if known.verdicts is None:
+def _statistics(facts: Facts) -> str:
+    if facts.verdicts is None:
         return ""
     adjusted = (
-        f"; Holm's method over {len(known.verdicts.verdicts)} contrasts"
-        if known.verdicts.claims.declared
+        f"; Holm's method over {len(facts.verdicts.verdicts)} contrasts"
+        if facts.verdicts.claims.declared
         else ""
     )
     return (
@@ -245,52 +245,52 @@ def _statistics(known: Known) -> str:
     )
 
 
-def _robustness(known: Known) -> str:
-    results = known.contents.results
+def _robustness(facts: Facts) -> str:
+    results = facts.contents.results
     objects = sorted({each.evaluated.object for each in results.evaluations()} - {""})
-    told = [*([f"foreign objects: {', '.join(objects)}"] if objects else [])]
-    told += [f"subgroups by {', '.join(known.plan['subgroups'])}"] if known.plan.get("subgroups") else []
-    return f"Measured with {'; '.join(told)}." if told else ""
+    texts = [*([f"foreign objects: {', '.join(objects)}"] if objects else [])]
+    texts += [f"subgroups by {', '.join(facts.plan['subgroups'])}"] if facts.plan.get("subgroups") else []
+    return f"Measured with {'; '.join(texts)}." if texts else ""
 
 
-def _sites(known: Known) -> str:
-    return "Sites are left out one by one: section Site by site." if leaves_sites_out(known.plan) else ""
+def _sites(facts: Facts) -> str:
+    return "Sites are left out one by one: section Site by site." if leaves_sites_out(facts.plan) else ""
 
 
-def _internal(known: Known) -> str:
-    sets = _measured_on(known, learnt=True)
+def _internal(facts: Facts) -> str:
+    sets = _measured_on(facts, learnt=True)
     return f"Measured on {sets}, of sections that a stage trains on." if sets else ""
 
 
-def _external(known: Known) -> str:
-    sets = _measured_on(known, learnt=False)
+def _external(facts: Facts) -> str:
+    sets = _measured_on(facts, learnt=False)
     return f"Sections that no stage trains on: {sets}." if sets else ""
 
 
-def _measured_on(known: Known, *, learnt: bool) -> str:
+def _measured_on(facts: Facts, *, learnt: bool) -> str:
     """Returns the names of the sets of sections that some stage trains on, or that none does."""
-    sections = {part for trial in known.plan["trials"] for part in single_sections(str(trial["data"]))}
-    sets = known.contents.plain_sets
-    found = (each for each in sets if learnt == bool(sections.intersection(single_sections(each.section))))
-    return ", ".join(dict.fromkeys(each.name for each in found))
+    sections = {part for trial in facts.plan["trials"] for part in single_sections(str(trial["data"]))}
+    sets = facts.contents.plain_sets
+    measured = (each for each in sets if learnt == bool(sections.intersection(single_sections(each.section))))
+    return ", ".join(dict.fromkeys(each.name for each in measured))
 
 
-def _performance(known: Known) -> str:
-    told = "tables of each stage: means, deviations, intervals of differences."
-    return f"Section Result, {told}" if known.plan.get("claims") else told.capitalize()
+def _performance(facts: Facts) -> str:
+    text = "tables of each stage: means, deviations, intervals of differences."
+    return f"Section Result, {text}" if facts.plan.get("claims") else text.capitalize()
 
 
-def _failures(known: Known) -> str:
-    told = "Section Cases shows the worst images of each arm; why they fail is for the authors to say."
-    return told if known.has_cases else ""
+def _failures(facts: Facts) -> str:
+    text = "Section Cases shows the worst images of each arm; why they fail is for the authors to say."
+    return text if facts.has_cases else ""
 
 
-def _protocol(known: Known) -> str:
-    planned = known.plan.get("planned")
+def _protocol(facts: Facts) -> str:
+    planned = facts.plan.get("planned")
     return f"Plan of {planned['at']}, digest {planned['digest']}: section Provenance." if planned else ""
 
 
-ANSWERS: Mapping[str, str | Callable[[Known], str]] = {
+ANSWERS: Mapping[str, str | Callable[[Facts], str]] = {
     "claims": _claims,
     "cohorts": "By pathology: table Cohorts. Age, sex and the like: tables of subgroups, if there are any.",
     "disjoint": _disjoint,
@@ -326,7 +326,7 @@ ANSWERS: Mapping[str, str | Callable[[Known], str]] = {
 """Answers by the names that checklists use."""
 
 
-def answer(name: str, known: Known) -> str:
+def answer(name: str, facts: Facts) -> str:
     """Returns what the records say; empty where they say nothing."""
-    found = ANSWERS[name]
-    return found if isinstance(found, str) else found(known)
+    text = ANSWERS[name]
+    return text if isinstance(text, str) else text(facts)

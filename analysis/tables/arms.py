@@ -24,7 +24,7 @@ from xferlab.analysis.tables.notes import (
     mean_and_deviations,
     size_note,
 )
-from xferlab.analysis.tables.overview import few_labels, spread, training_counts
+from xferlab.analysis.tables.overview import few_labels, spread
 from xferlab.analysis.tuning import tuned_arms, tuned_notes
 from xferlab.metrics.metric import Metric
 
@@ -187,7 +187,7 @@ def _records(arms: AllArms, group: tuple[str, ...]) -> Iterator[Record]:
         yield {**labels, "trained": ABSENT, "pathology": ALL, **absent}
         return
     of_group = arms.rows[arms.rows["arm"] == group[0]]
-    trained = training_counts(arms.results).to_dict("index")[arms.evaluated.stage, group[0]]
+    trained = arms.results.training_counts.to_dict("index")[arms.evaluated.stage, group[0]]
     labels["trained"] = f"{spread(trained, 'patients')} ({spread(trained, 'images')})"
     differences = (
         arms.differences[arms.differences["arm"] == group[0]].set_index("pathology").to_dict("index")
@@ -243,7 +243,7 @@ def _data(arms: AllArms) -> pd.DataFrame:
         keys = ["arm", "pathology", "metric"]
         paired = differences.rename(columns={"num_repetitions": "num_paired_repetitions"})
         rows = rows.merge(paired[[*keys, "num_paired_repetitions", *values]], on=keys, how="left")
-    trained = training_counts(arms.results).loc[arms.evaluated.stage].filter(regex="patients|images")
+    trained = arms.results.training_counts.loc[arms.evaluated.stage].filter(regex="patients|images")
     rows = rows.join(trained.add_prefix("train_"), on="arm")
     return pd.concat([rows, *_unmeasured_data(arms)], ignore_index=True)
 

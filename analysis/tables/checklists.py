@@ -10,7 +10,7 @@ import pandas as pd
 import yaml
 
 from xferlab.analysis.contents import Contents
-from xferlab.analysis.tables.answers import OPEN, Known, answer
+from xferlab.analysis.tables.answers import OPEN, Facts, answer
 from xferlab.analysis.tables.model import Layout, Record, Table
 
 FOLDER = Path(__file__).parents[1] / "checklists"
@@ -18,14 +18,14 @@ _LAYOUT = Layout((("Section", "section"),), ("Item", "item"), (("Asked for", "as
 
 
 def checklists_tables(contents: Contents, *, has_cases: bool = True) -> Iterator[Table]:
-    """Yields a table for each guideline in the folder `checklists`; see `Known`."""
-    known = Known(contents, has_cases)
+    """Yields a table for each guideline in the folder `checklists`; see `Facts`."""
+    facts = Facts(contents, has_cases)
     for path in sorted(FOLDER.glob("*.yaml")):
-        yield _table(path.stem, yaml.safe_load(path.read_text("utf-8")), known)
+        yield _table(path.stem, yaml.safe_load(path.read_text("utf-8")), facts)
 
 
-def _table(name: str, checklist: Mapping[str, Any], known: Known) -> Table:
-    records = list(_records(checklist, known))
+def _table(name: str, checklist: Mapping[str, Any], facts: Facts) -> Table:
+    records = list(_records(checklist, facts))
     filled = sum(not record["answer"].startswith(OPEN) for record in records)
     return _LAYOUT.fill(
         Table(
@@ -44,10 +44,10 @@ def _table(name: str, checklist: Mapping[str, Any], known: Known) -> Table:
     )
 
 
-def _records(checklist: Mapping[str, Any], known: Known) -> Iterator[Record]:
+def _records(checklist: Mapping[str, Any], facts: Facts) -> Iterator[Record]:
     for section, items in checklist["sections"].items():
         for item, words in items.items():
             asked, *names = words
-            answers = (answer(name, known) for name in names)
+            answers = (answer(name, facts) for name in names)
             text = " ".join(filter(None, answers)) or OPEN
             yield {"section": section, "item": item, "asked": asked, "answer": text}

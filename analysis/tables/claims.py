@@ -14,9 +14,11 @@ from xferlab.analysis.results import EvaluationSet
 from xferlab.analysis.selection import ALL, ordered_pathologies
 from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, number, p_value
 from xferlab.analysis.tables.notes import data_notes, inference_caption, mean_and_deviation
-from xferlab.analysis.tables.overview import spread, training_counts
+from xferlab.analysis.tables.overview import spread
 from xferlab.metrics.claims import Claims, Place
 
+Reached = Mapping[Place, pd.DataFrame]
+"""The aggregated rows of the claimed metric by arm and stage, each by pathology."""
 _REPETITIONS, _TRAINED = "Repetitions", "Training patients"
 _NAMED = 3
 _STRICT = "Strict: training samples are taken to overlap as much as without any noise of seeds."
@@ -29,9 +31,9 @@ _COLUMNS = (
 )
 
 
-def claims_table(contents: Contents, found: Verdicts) -> Table:
+def claims_table(contents: Contents, verdicts: Verdicts) -> Table:
     """Returns a line for each contrast."""
-    unit, declared = found.metric.unit, found.claims.declared
+    unit, declared = verdicts.metric.unit, verdicts.claims.declared
     records = [
         {
             "contrast": verdict.title,
@@ -41,7 +43,7 @@ def claims_table(contents: Contents, found: Verdicts) -> Table:
             "verdict": f"{verdict.kind}{f' ({verdict.reason})' if verdict.reason else ''}",
             "counts": verdict.counts(),
         }
-        for verdict in found.verdicts
+        for verdict in verdicts.verdicts
     ]
     adjusted = (
         f"p is adjusted by Holm's method over the {len(records)} declared contrasts, and each interval has "
@@ -49,16 +51,16 @@ def claims_table(contents: Contents, found: Verdicts) -> Table:
         if declared
         else "Nothing was declared: neither p nor intervals are adjusted for how many there are."
     )
-    contrasts = [verdict.contrast for verdict in found.verdicts if verdict.row]
-    comparisons = [verdict.contrast.comparison for verdict in found.verdicts]
+    contrasts = [verdict.contrast for verdict in verdicts.verdicts if verdict.row]
+    comparisons = [verdict.contrast.comparison for verdict in verdicts.verdicts]
     stages = dict.fromkeys(side.stage for each in comparisons for side in (each.first, each.second))
     return Layout((), ("Contrast", "contrast"), _COLUMNS).fill(
         Table(
             name="claims",
-            title=f"{found.metric.label} on {found.claims.on}",
+            title=f"{verdicts.metric.label} on {verdicts.claims.on}",
             caption=(
                 adjusted,
-                *([_STRICT] if found.claims.strict else []),
+                *([_STRICT] if verdicts.claims.strict else []),
                 *(inference_caption(contrasts, declared=declared) if contrasts else ()),
             ),
             notes=data_notes(contents.results, stages, [comparisons[0].evaluated.section]),
@@ -76,7 +78,7 @@ def claims_table(contents: Contents, found: Verdicts) -> Table:
                         "num_repetitions": verdict.row.get("num_repetitions", 0),
                         "num_planned": verdict.contrast.comparison.design.planned,
                     }
-                    for verdict in found.verdicts
+                    for verdict in verdicts.verdicts
                 ]
             ),
             subject={"kind": "claims"},
@@ -85,18 +87,18 @@ def claims_table(contents: Contents, found: Verdicts) -> Table:
     )
 
 
-def reached_table(contents: Contents, found: Verdicts) -> Table | None:
-    """Returns what each side of the contrasts reaches, a column for each pathology; None of nothing."""
-    claims, unit, known = found.claims, found.metric.unit, _reached(contents, found)
-    if not known:
+def reached_table(contents: Contents, verdicts: Verdicts, reached: Reached) -> Table | None:
+    """Returns what each arm reaches, a column for each pathology; None of nothing."""
+    claims, unit = verdicts.claims, verdicts.metric.unit
+    if not reached:
         return None
     # A metric of several classes is undefined within one pathology.
-    defined = (frame.index[frame["mean"].notna()] for frame in known.values())
+    defined = (frame.index[frame["mean"].notna()] for frame in reached.values())
     pathologies = ordered_pathologies(name for names in defined for name in names)
 
     def records() -> Iterator[Record]:
-        trained = training_counts(contents.results).to_dict("index")
-        for place, frame in known.items():
+        trained = contents.results.training_counts.to_dict("index")
+        for place, frame in reached.items():
             cells = {name: _cell(frame, name, unit) for name in pathologies}
             counts, evaluated = trained[place.stage, place.arm], EvaluationSet.of(place.stage, claims.on)
             planned = len(contents.results.evaluation_ids(place.arm, evaluated))
@@ -111,40 +113,41 @@ def reached_table(contents: Contents, found: Verdicts) -> Table | None:
     return Layout((), ("Arm", "arm"), columns).fill(
         Table(
             name="reached",
-            title=f"what each arm reaches in {found.metric.label} on {claims.on}",
+            title=f"what each arm reaches in {verdicts.metric.label} on {claims.on}",
             caption=("Mean over repetitions ± sample SD over repetitions (images).",),
             notes=(),
-            data=pd.concat(known.values(), ignore_index=True),
+            data=pd.concat(reached.values(), ignore_index=True),
             subject={"kind": "reached"},
         ),
         records(),
     )
 
 
-def best_sentence(contents: Contents, found: Verdicts) -> Iterator[str]:
+def best_sentence(contents: Contents, verdicts: Verdicts, reached: Reached) -> Iterator[str]:
     """Yields which arm has the best mean, the next, and the baseline, if one side of the metric is better.
 
     Arms are ranked that have nearly all repetitions, on the same images as the first of them.
     """
-    claims, better = found.claims, found.metric.better
-    frames = _reached(contents, found)
-    means = {place: float(frame["mean"].get(ALL, math.nan)) for place, frame in frames.items()}
-    known = {place: mean for place, mean in means.items() if not math.isnan(mean)}
-    alike = _alike(contents, claims, {place: frames[place] for place in known})
+    claims, better = verdicts.claims, verdicts.metric.better
+    means = {place: float(frame["mean"].get(ALL, math.nan)) for place, frame in reached.items()}
+    means = {place: mean for place, mean in means.items() if not math.isnan(mean)}
+    alike = _alike(contents, claims, {place: reached[place] for place in means})
     if better is None or len(alike) < 2:
         return
-    texts = {place: number(mean, found.metric.unit) for place, mean in known.items()}
-    first, second, *others = sorted(alike, key=known.__getitem__, reverse=better == "higher")
-    told = f"Best mean: {claims.words(first)} {texts[first]}, before {claims.words(second)} {texts[second]}"
+    texts = {place: number(mean, verdicts.metric.unit) for place, mean in means.items()}
+    first, second, *others = sorted(alike, key=means.__getitem__, reverse=better == "higher")
+    sentence = (
+        f"Best mean: {claims.words(first)} {texts[first]}, before {claims.words(second)} {texts[second]}"
+    )
     for place in (place for place in others if place.arm == contents.results.baseline):
-        told += f"; the baseline has {texts[place]}" + (
+        sentence += f"; the baseline has {texts[place]}" + (
             f" ({place.stage})" if claims.words(place) != place.arm else ""
         )
-    if apart := [claims.words(place) for place in known if place not in alike]:
+    if apart := [claims.words(place) for place in means if place not in alike]:
         few = f"fewer than {100 * MIN_PAIRED:g} % of the repetitions"
         more = f" and {len(apart) - _NAMED} more" if len(apart) > _NAMED else ""
-        told += f". Not ranked, since on other images or with {few}: {', '.join(apart[:_NAMED])}{more}"
-    yield f"{told}. Means alone say nothing of chance."
+        sentence += f". Not ranked, since on other images or with {few}: {', '.join(apart[:_NAMED])}{more}"
+    yield f"{sentence}. Means alone say nothing of chance."
 
 
 def _alike(contents: Contents, claims: Claims, frames: Mapping[Place, pd.DataFrame]) -> list[Place]:
@@ -171,24 +174,19 @@ def _images(contents: Contents, arm: str, evaluated: EvaluationSet) -> dict[int,
     return {int(str(number)): frozenset(some["case"]) for number, some in rows.groupby("repetition")}
 
 
-def _reached(contents: Contents, found: Verdicts) -> dict[Place, pd.DataFrame]:
-    """Returns the rows of each side of the contrasts and of all other arms there, the baseline first."""
-    claims, results = found.claims, contents.results
-    aggregated = pd.concat([contents.aggregated, contents.of_targets])
-    rows = aggregated[(aggregated["metric"] == claims.metric)]
-    pairs = reversed([place for pair in reversed(claims.contrasts) for place in pair])
-    judged = claims.contrasts[0][0].stage
-    places = dict.fromkeys([*pairs, *(Place(arm, judged) for arm in results.arms)])
-    frames = {
-        place: _of(rows, place.arm, EvaluationSet.of(place.stage, claims.on))
-        for place in sorted(places, key=lambda place: place.arm != results.baseline)
+def reached_by(contents: Contents, claims: Claims) -> Reached:
+    """Returns the rows of each side of the contrasts and of all other arms there, in the order of arms."""
+    results, judged = contents.results, claims.contrasts[0][0].stage
+    frames = (contents.aggregated, contents.of_targets)
+    rows = pd.concat([frame[frame["metric"] == claims.metric] for frame in frames])
+    compared = {place for pair in claims.contrasts for place in pair}
+    reached = {
+        place: EvaluationSet.of(stage, claims.on).rows(rows[rows["arm"] == arm])
+        for arm in results.arms
+        for stage in results.stages
+        if (place := Place(arm, stage)) in compared or stage == judged
     }
-    return {place: frame for place, frame in frames.items() if len(frame)}
-
-
-def _of(rows: pd.DataFrame, arm: str, evaluated: EvaluationSet) -> pd.DataFrame:
-    found = evaluated.rows(rows[rows["arm"] == arm])
-    return found.set_index("pathology", drop=False)
+    return {place: frame.set_index("pathology", drop=False) for place, frame in reached.items() if len(frame)}
 
 
 def _cell(frame: pd.DataFrame, pathology: str, unit: str) -> str:

@@ -1,4 +1,4 @@
-"""What the numbers rest on: cohorts, training patients, complete repetitions, and the times that it took."""
+"""What the numbers rest on: cohorts, what is trained on in how many repetitions, and the time it took."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from xferlab.analysis.contents import Contents
-from xferlab.analysis.results import StudyResults, is_gated
+from xferlab.analysis.results import TRAINED_ON, StudyResults, is_gated
 from xferlab.analysis.selection import ALL, ordered_pathologies
 from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, number
 from xferlab.analysis.tables.notes import arm_names, cut_off, data_notes
@@ -19,7 +19,6 @@ from xferlab.analysis.tables.notes import arm_names, cut_off, data_notes
 FEW = 0.6
 """Share of the baseline's training images below which an arm is marked."""
 
-_COUNTS = {"train_patients": "patients", "num_train": "images", "num_validation": "validation"}
 _COHORTS = Layout(
     (("Section", "section"), ("Source", "source"), ("Hold-out", "share")),
     ("Pathology", "pathology"),
@@ -36,9 +35,6 @@ _TRAINING = Layout(
         ("Labels", "labels"),
         ("Cut off", "cut_off"),
     ),
-)
-_PROGRESS = Layout(
-    (("Arms", "arms"),), ("Stage", "stage"), (("Complete", "num_done"), ("Planned", "num_planned"))
 )
 _QUANTITIES = {
     "train_epoch": "Training epoch (ms)",
@@ -87,44 +83,30 @@ def _by_pathology(data: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, A
     yield from ((pathology, counts[pathology]) for pathology in ordered_pathologies(counts))
 
 
-def training_counts(results: StudyResults) -> pd.DataFrame:
-    """Returns what repetitions train on: a row by stage and arm, in the study's order.
-
-    Columns: repetitions (planned), and mean, min and max over them of patients, images (both trained on) and
-    validation (images), such as `patients_mean`.
-    """
-    groups = results.trials.rename(columns=_COUNTS).groupby(["stage", "arm"])[list(_COUNTS.values())]
-    counts = groups.agg(["mean", "min", "max"]).astype("float64")
-    counts.columns = ["_".join(names) for names in counts.columns]
-    counts.insert(0, "repetitions", groups.size())
-    order = pd.MultiIndex.from_product([results.stages, results.arms], names=["stage", "arm"])
-    return counts.loc[[place for place in order if place in counts.index]]
-
-
 def spread(counts: Any, what: str) -> str:
-    """Returns the mean of a row of `training_counts` with its range, one number where all are equal."""
+    """Returns the mean of a row of training counts with its range, one number where all are equal."""
     mean, low, high = (counts[f"{what}_{statistic}"] for statistic in ("mean", "min", "max"))
     return f"{mean:.0f}" if low == high else f"{mean:.1f} [{low:.0f}–{high:.0f}]"
 
 
 def few_labels(results: StudyResults, stage: str) -> dict[str, float]:
     """Returns the arms that train a stage on much fewer images than the baseline does, with the share."""
-    images = training_counts(results)["images_mean"].loc[stage]
+    images = results.training_counts["images_mean"].loc[stage]
     shares = images / images.get(results.baseline, math.nan)
     return {str(arm): float(share) for arm, share in shares[shares < FEW].items()}
 
 
 def training_table(results: StudyResults) -> Table:
     """Returns training patients and images of each stage and arm; arms of equal numbers share a line."""
-    counts, gated = training_counts(results), any(map(is_gated, results.plan["trials"]))
+    counts, gated = results.training_counts, any(map(is_gated, results.plan["trials"]))
     fractions = {place: text for place in counts.index if (text := label_share(results, counts, place))}
     texts = defaultdict[str, dict[str, tuple[str, ...]]](dict)
     for stage, arm in counts.index:
         row = counts.loc[(stage, arm)]
-        spreads = (spread(row, what) for what in _COUNTS.values())
+        spreads = (spread(row, what) for what in TRAINED_ON.values())
         more = (fractions.get((stage, arm), ABSENT), _cut_off(results, stage, arm))
-        texts[stage][arm] = (str(int(row["repetitions"])), *spreads, *more)
-    names = ("repetitions", *_COUNTS.values(), "labels", "cut_off")
+        texts[stage][arm] = (f"{row['complete']:.0f} of {row['repetitions']:.0f}", *spreads, *more)
+    names = ("repetitions", *TRAINED_ON.values(), "labels", "cut_off")
     records = [
         {"stage": stage, "arms": arm_names(results, arms)}
         | dict(zip(names, texts[stage][arms[0]], strict=True))
@@ -137,7 +119,9 @@ def training_table(results: StudyResults) -> Table:
             name="training",
             title="What each arm is trained on",
             caption=(
-                "Of each repetition: mean and, where repetitions differ, [least–most].",
+                "Repetitions: complete of planned; one counts when its training and all its evaluations are "
+                "stored and verify.",
+                "Patients and images of each repetition: mean and, where repetitions differ, [least–most].",
                 *(_SHARES if fractions else ()),
                 "Cut off: complete trainings that max_epochs ended while they still improved.",
                 *(["Of a stage with a gate: patients before it, images that it lets pass."] if gated else []),
@@ -171,32 +155,6 @@ def _cut_off(results: StudyResults, stage: str, arm: str) -> str:
     runs = results.runs[(results.runs["stage"] == stage) & (results.runs["arm"] == arm)]
     cut = int((runs["stopped_by"] == "max_epochs").sum())
     return f"{cut} of {len(runs)}" if len(runs) else ABSENT
-
-
-def progress_table(results: StudyResults) -> Table:
-    """Returns how many repetitions are complete of how many planned, by arm and stage."""
-    counts = results.counts()
-    none = {"stage": "no trained stage", "num_done": 0, "num_planned": 0}
-
-    def lines(arm: str) -> tuple[tuple[Any, ...], ...]:
-        stages = counts.loc[counts["arm"] == arm, list(none)]
-        return tuple(stages.itertuples(index=False, name=None)) or (tuple(none.values()),)
-
-    records = (
-        {"arms": arm_names(results, arms), **dict(zip(none, line, strict=True))}
-        for arms in results.grouped_arms(lines)
-        for line in lines(arms[0])
-    )
-    return _PROGRESS.fill(
-        Table(
-            name="progress",
-            title="Complete repetitions",
-            caption=("A trial counts when its training and all its evaluations are stored and verify.",),
-            notes=(),
-            data=results.trials.drop(columns=list(_COUNTS)),
-        ),
-        records,
-    )
 
 
 def times(results: StudyResults) -> pd.DataFrame:

@@ -15,30 +15,32 @@ from markupsafe import Markup
 
 from xferlab.analysis.tables.model import ABSENT, Group, Table
 
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "#": r"\#",
-    "%": r"\%",
-    "_": r"\_",
-    "^": r"\textasciicircum{}",
-    "~": r"\textasciitilde{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    '"': r"\textquotedbl{}",
-    "|": r"\textbar{}",
-    "[": "{[}",
-    "]": "{]}",
-    "±": r"$\pm$",
-    "−": "$-$",
-    "–": "--",
-    "×": r"$\times$",
-    "≥": r"$\geq$",
-    "≤": r"$\leq$",
-}
+_LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "{": r"\{",
+        "}": r"\}",
+        "$": r"\$",
+        "&": r"\&",
+        "#": r"\#",
+        "%": r"\%",
+        "_": r"\_",
+        "^": r"\textasciicircum{}",
+        "~": r"\textasciitilde{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        '"': r"\textquotedbl{}",
+        "|": r"\textbar{}",
+        "[": "{[}",
+        "]": "{]}",
+        "±": r"$\pm$",
+        "−": "$-$",
+        "–": "--",
+        "×": r"$\times$",
+        "≥": r"$\geq$",
+        "≤": r"$\leq$",
+    }
+)
 _FORMULA = ("=", "+", "-", "@")
 """What a spreadsheet takes a cell for a formula by."""
 _UNSEEN = ("Cc", "Cf", "Cs", "Co", "Cn")
@@ -85,21 +87,21 @@ def _with_codes(text: str) -> str:
     return "".join(f"<U+{ord(c):04X}>" if c in unseen else c for c in text)
 
 
+# Only what would be mark-up is escaped, so that numbers and intervals stay readable as plain text.
+_MARKUP = re.compile(
+    r"&(?=[A-Za-z#])|<(?=[A-Za-z/!?])|[\\`*|~]|\](?=[(\[:])|^[#>+=-]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])"
+)
+_ENTITIES = {"&": "&amp;", "<": "&lt;"}
+
+
 def markdown_text(text: object) -> str:
     """Returns text that Markdown shows as it is, on one line."""
-    flat = visible(text)
-    # Only what would be mark-up is escaped, so that numbers and intervals stay readable as plain text.
-    flat = re.sub(r"&(?=[A-Za-z#])", "&amp;", flat)
-    flat = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", flat)
-    flat = re.sub(r"([\\`*|~])", r"\\\1", flat)
-    flat = re.sub(r"\](?=[(\[:])", r"\\]", flat)
-    flat = re.sub(r"^([#>+=-])", r"\\\1", flat)
-    return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", flat)
+    return _MARKUP.sub(lambda found: _ENTITIES.get(found[0], f"\\{found[0]}"), visible(text))
 
 
 def latex_text(text: object) -> str:
     """Returns text that LaTeX typesets as it is, on one line."""
-    return "".join(_LATEX.get(character, character) for character in visible(text))
+    return visible(text).translate(_LATEX)
 
 
 def html_text(text: object) -> str:

@@ -29,7 +29,7 @@ from xferlab.analysis.contents import Contents
 from xferlab.analysis.estimates import at_level, corrected_t, holm, holm_levels
 from xferlab.analysis.tables.answers import OPEN
 from xferlab.analysis.tables.checklists import checklists_tables
-from xferlab.analysis.tables.claims import best_sentence, claims_table, reached_table
+from xferlab.analysis.tables.claims import best_sentence, claims_table, reached_by, reached_table
 from xferlab.metrics.claims import Claims, Place
 from xferlab.metrics.measuring import METRICS
 from xferlab.metrics.metric import Metric
@@ -169,21 +169,25 @@ def test_complete_sides_without_a_difference_are_not_called_incomplete(
     assert line.startswith(f"better − baseline: unknown, since {words}")
 
 
+def ranking(contents: Contents, found: Verdicts) -> list[str]:
+    return [*best_sentence(contents, found, reached_by(contents, found.claims))]
+
+
 def test_arms_are_ranked_where_means_are_of_the_same(
     tmp_path: Path, known: tuple[Contents, Verdicts]
 ) -> None:
-    (sentence,) = best_sentence(*known)
+    (sentence,) = ranking(*known)
     assert "Not ranked" not in sentence
-    (sentence,) = best_sentence(*verdicts(tmp_path / "apart", study=Apart))
+    (sentence,) = ranking(*verdicts(tmp_path / "apart", study=Apart))
     assert sentence.endswith("of the repetitions: better. Means alone say nothing of chance.")
     assert "better 0.8" not in sentence
     missing = {f"{arm}/portable/r{number:02d}" for arm in ("better", "late") for number in range(1, 6)}
-    (sentence,) = best_sentence(*verdicts(tmp_path / "few", missing=missing))
+    (sentence,) = ranking(*verdicts(tmp_path / "few", missing=missing))
     assert "; the baseline" not in sentence  # which is the second
     assert sentence.endswith("of the repetitions: better, late. Means alone say nothing of chance.")
     two = replace(CLAIMS, contrasts=PAIRS[:1])
     changes = {"claims": two, "arms": ("baseline", "better"), "missing": {"better/portable/r02"}}
-    assert [*best_sentence(*verdicts(tmp_path / "one", **changes))] == []
+    assert ranking(*verdicts(tmp_path / "one", **changes)) == []
 
 
 def test_what_is_known_by_hindsight_leaves_the_sample_size_open(known: tuple[Contents, Verdicts]) -> None:
@@ -227,13 +231,15 @@ def test_drawn_images_allow_no_claim(tmp_path: Path) -> None:
 
 def test_a_table_shows_what_each_arm_reaches_by_pathology(known: tuple[Contents, Verdicts]) -> None:
     contents, found = known
-    table = reached_table(contents, found)
+    table = reached_table(contents, found, reached_by(contents, found.claims))
     assert table is not None
     assert table.columns == ("all", "covid19", "normal", "pathological", "Repetitions", "Training patients")
     (group,) = table.groups
     assert [row.label for row in group.rows] == list(ARMS)
     assert group.rows[0].cells[0].endswith("(30)")
     assert {row.cells[-2:] for row in group.rows} == {("6 of 6", "48")}
+    backwards = replace(found.claims, contrasts=found.claims.contrasts[::-1])
+    assert [place.arm for place in reached_by(contents, backwards)] == list(ARMS)
 
 
 def test_claims_that_came_after_results_are_told(tmp_path: Path) -> None:

@@ -52,9 +52,9 @@ def test_a_shared_trial_appears_once_per_arm_with_the_same_values(results) -> No
 
 
 def test_planned_and_done_are_counted_and_the_missing_one_has_a_reason(results) -> None:
-    counts = results.counts().set_index(["arm", "stage"])
-    assert tuple(counts.loc[("baseline", "portable")]) == (4, 3)
-    assert tuple(counts.loc[("frozen", "portable")]) == (4, 4)
+    counts = results.training_counts[["repetitions", "complete"]]
+    assert tuple(counts.loc[("portable", "baseline")]) == (4, 3)
+    assert tuple(counts.loc[("portable", "frozen")]) == (4, 4)
     assert results.cases.attrs["planned"] == results.planned_evaluations()
     (missing,) = results.trials[results.trials["state"] != "complete"].to_dict("records")
     assert (missing["state"], missing["repetition"]) == ("failed", 4)
@@ -108,7 +108,7 @@ def test_a_study_without_any_complete_trial_loads_empty(tmp_path) -> None:
     missing = {name for trial in names for name in trial["names"]}
     results = contents_of(tmp_path / "empty", repetitions=1, images=3, missing=missing).results
     assert len(results.cases) == len(results.histories) == len(results.runs) == 0
-    assert (results.counts()["num_done"] == 0).all()
+    assert (results.training_counts["complete"] == 0).all()
     assert len(analysis.aggregate(results.cases)) == 0
 
 

@@ -164,7 +164,7 @@ def test_what_cannot_be_read_or_written_is_reported_and_all_else_is_written(smal
     assert f"figures/{figure}.png" not in text
     assert len(figures) > 3
     assert all(f"figures/{name}" in text for name in figures)
-    assert {"tables/progress.csv", "index.html"} <= files(out)
+    assert {"tables/training.csv", "index.html"} <= files(out)
 
 
 def test_metrics_are_defined_with_unit_and_source(results: StudyResults) -> None:

@@ -193,7 +193,7 @@ class Divided(Version):
         kept = [each for each in trial["evaluations"] if not parent or each["part"] in self.parts]
         for each in kept:
             each["evaluation_id"] = short_id([each["evaluation_id"], str(self.folder)])
-        return {**trial, "evaluations": kept}
+        return {**trial, **self.identity(trial), "evaluations": kept}
 
 
 def divided(folder: Path, **changes: Any) -> StudyResults:

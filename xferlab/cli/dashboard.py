@@ -53,7 +53,7 @@ def run(options: DashboardOptions) -> int:
 
 def _dashboard(session: Session, name: str | None) -> Dashboard:
     plan = read_plan(session.store, session.study)
-    results = study_results(session)
+    results = study_results(session, pixels=False)
     tracking = {**DEFAULT_TRACKING, **(plan["tracking"] or {})}
     runs = RecordedRuns(session.store, plan, results, images=tracking["images"])
     trials = [run for entry in runs.first_complete() if (run := runs.trial(entry))]

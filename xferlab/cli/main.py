@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import os
 import signal
@@ -20,6 +21,8 @@ REQUEUE = os.EX_TEMPFAIL
 """Ended early from outside (SIGTERM, a lost cluster or storage): the same command continues (75)."""
 WORKING = ("run", "tune", "report", "mirror", "dashboard", "predict")
 """Verbs that do more than print: they do not wait for a reader that has stopped."""
+TRAINING = ("run", "tune", "predict")
+"""Verbs that may hold large tensors, so that they look for garbage as often as Python does."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -55,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         130 interrupted, 75 ended from outside (SIGTERM, SIGHUP, SIGUSR1, a lost cluster or storage): the same
         command continues.
     """
-    streams, environment = Streams(), dict(os.environ)
+    streams, environment, thresholds = Streams(), dict(os.environ), gc.get_threshold()
     streams.install()
     try:
         code, works = _run(sys.argv[1:] if arguments is None else arguments, streams)
@@ -68,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arrived = streams.finish()
         if arguments is not None:  # else they stay: what libraries print at exit must not change the code
             streams.remove()
+            gc.set_threshold(*thresholds)
             for name in os.environ.keys() - environment.keys():
                 del os.environ[name]
             os.environ.update(environment)
@@ -91,6 +95,9 @@ def _exit_code(verb: str, options: Options, *, begin: Callable[[], None]) -> int
     machine = importlib.import_module("xferlab.schedule.machine")
     try:
         machine.prepare()
+        if verb not in TRAINING:
+            # Each look for garbage among all that is imported takes a twentieth of a second.
+            gc.set_threshold(20_000, 50, 100)
         begin()
         return int(importlib.import_module(f"xferlab.cli.{verb}").run(options))
     except ProblemsError as error:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 
+from xferlab.analysis.loading import load_study
+from xferlab.analysis.report import write_report
+from xferlab.analysis.results import StudyResults
 from xferlab.cli.last_plan import compare
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import ReportOptions
@@ -18,9 +20,6 @@ from xferlab.errors import RecordError, UsageError, suggest
 from xferlab.records.layout import STUDIES, StudyFiles
 from xferlab.records.store import Store
 from xferlab.study.load import load
-
-if TYPE_CHECKING:  # pandas takes a while to import
-    from xferlab.analysis.results import StudyResults
 
 
 def run(options: ReportOptions) -> int:
@@ -34,8 +33,6 @@ def run(options: ReportOptions) -> int:
     session = now.session
     problems: list[str] = []
     with Console(stderr=True).status("reading records", spinner="line") as progress:  # nothing in a pipe
-        from xferlab.analysis import write_report
-
         other = other_results(options.compare, session) if options.compare else None
         path = write_report(
             session.store.location,
@@ -64,8 +61,6 @@ def other_results(given: str, session: Session) -> StudyResults:
         UsageError: There is no such file or storage, it holds no such study, or it is the report's own one.
         XferlabError: The file, the plan or the storage cannot be read.
     """
-    from xferlab.analysis.loading import load_study
-
     store, name = _other_study(given, session)
     if (store.location, name) == (session.store.location, session.study):
         raise UsageError(

@@ -18,12 +18,15 @@ if TYPE_CHECKING:  # matplotlib and pandas take a second to import
     from xferlab.analysis.results import StudyResults
 
 
-def study_results(session: Session, alert: tuple[str, str] | None = None) -> StudyContent:
+def study_results(
+    session: Session, alert: tuple[str, str] | None = None, *, pixels: bool = True
+) -> StudyContent:
     """Returns the results of a study: the numbers, the verdicts and the figures of its report.
 
     Args:
         session: The study.
         alert: Title and text of a message that W&B sends.
+        pixels: False leaves figures without content, where only their names are asked for.
 
     Raises:
         StorageError: The storage cannot be read.
@@ -41,7 +44,7 @@ def study_results(session: Session, alert: tuple[str, str] | None = None) -> Stu
         summary={**_counts(results), **(_claimed(contents, found) if found else {})},
         tables=tables | ({"contrasts": _contrasts(contents, found)} if found else {}),
         epochs=tuple(_curves(results)),
-        figures=dict(_figures(contents)),
+        figures=dict(_figures(contents, pixels=pixels)),
         alert=alert,
     )
 
@@ -116,7 +119,7 @@ def _band(history: pd.DataFrame, column: str) -> Iterator[tuple[int, float, floa
         yield int(epoch), float(mean), float(sd), int(num)
 
 
-def _figures(contents: Contents) -> Iterator[tuple[str, tuple[str, bytes]]]:
+def _figures(contents: Contents, *, pixels: bool) -> Iterator[tuple[str, tuple[str, bytes]]]:
     """Yields the report's figures of results, which show no patient: arms, before and after, classes."""
     from xferlab.analysis.figures.before_after import before_after_pictures
     from xferlab.analysis.figures.classes import class_pictures
@@ -124,4 +127,4 @@ def _figures(contents: Contents) -> Iterator[tuple[str, tuple[str, bytes]]]:
     from xferlab.analysis.figures.files import png_of
 
     for picture in chain(arms_pictures(contents), before_after_pictures(contents), class_pictures(contents)):
-        yield picture.name, (picture.title, png_of(picture))
+        yield picture.name, (picture.title, png_of(picture) if pixels else b"")

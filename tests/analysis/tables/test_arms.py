@@ -99,8 +99,8 @@ def test_what_arms_were_trained_on_is_counted(contents: Contents) -> None:
     table = training_table(contents.results)
     (stage,) = (group for group in table.groups if group.labels == ("portable",))
     assert [(row.label, *row.cells) for row in stage.rows] == [
-        ("baseline, frozen, other", "5", "53.0 [51–55]", "60", "20", "5 of 5"),
-        ("few", "5", "4", "8.0 [6–10]", "20", "5 of 5"),
+        ("baseline, frozen, other", "5 of 5", "53.0 [51–55]", "60", "20", "5 of 5"),
+        ("few", "5 of 5", "4", "8.0 [6–10]", "20", "5 of 5"),
     ]
     few = table.data[(table.data["arm"] == "few") & (table.data["stage"] == "portable")].iloc[0]
     assert (few["images_mean"], few["images_min"], few["images_max"]) == (8, 6, 10)

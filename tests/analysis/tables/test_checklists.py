@@ -11,7 +11,7 @@ import yaml
 
 from tests.analysis.conftest import contents_of
 from xferlab.analysis.contents import Contents
-from xferlab.analysis.tables.answers import ANSWERS, OPEN, Known, answer
+from xferlab.analysis.tables.answers import ANSWERS, OPEN, Facts, answer
 from xferlab.analysis.tables.checklists import FOLDER, checklists_tables
 from xferlab.analysis.tables.rendering import to_markdown
 from xferlab.metrics.claims import Claims, Place
@@ -94,13 +94,13 @@ def test_answers_name_what_is_there(tmp_path: Path) -> None:
         "arms": {**results.plan["arms"], "frozen": {"stages": few}},
         "trials": trials,
     }
-    ranked = Known(Contents(replace(results, plan=plan)))
+    ranked = Facts(Contents(replace(results, plan=plan)))
     assert answer("performance", ranked).startswith("Tables of each stage")
     assert answer("failures", ranked).startswith("Section Cases")
     assert answer("internal", ranked).startswith("Measured on mri.test, portable.test, portable.hold_out, of")
     assert answer("external", ranked) == "Sections that no stage trains on: general.test."
     assert "frozen, portable: 10 % (100 % of the images, 12 patients in all)." in answer("subsets", ranked)
-    assert answer("failures", Known(ranked.contents, has_cases=False)) == ""
+    assert answer("failures", Facts(ranked.contents, has_cases=False)) == ""
 
 
 @pytest.mark.component
