@@ -10,6 +10,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from xferlab.leakage.alignment import agreements
 from xferlab.leakage.candidates import MIN_VOTES, Index, best_ways, stretched
@@ -69,7 +70,8 @@ def find_pairs(
     # Images of several patients are compared with those of each of them.
     whose = [groups[rows[0]] if len({*groups[rows]}) == 1 else -1 - n for n, rows in enumerate(copies)]
     new = np.array([fresh[rows].any() for rows in copies])
-    found = _similar([images[rows[0]] for rows in copies], np.array(whose), new)
+    with threadpool_limits(1, "blas"):  # one of our own threads works on each core
+        found = _similar([images[rows[0]] for rows in copies], np.array(whose), new)
     found += [
         Pair(number, number, 1.0, 1.0)
         for number, rows in enumerate(copies)
