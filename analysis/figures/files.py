@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from collections.abc import Callable
 from contextlib import closing
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.text import Text
 from matplotlib.textpath import TextToPath
-from numpy.typing import NDArray
+from PIL import Image
 
 from xferlab.analysis.figures.style import Picture, drawing
 from xferlab.analysis.tables.rendering import visible
@@ -28,9 +27,7 @@ from xferlab.analysis.tables.rendering import visible
 DPI = 300
 _POINTS = 72
 _COMPRESSION = 3
-"""Of PNG: half the time of the usual 6 for files that are a sixth larger."""
-_ABOVE = 2
-"""PNG's filter that stores each line as its difference to the one above."""
+"""Of PNG: a quarter less time than the usual 6 for files that are a sixth larger."""
 _UNSAID = ("auto", "antialiased")
 """Interpolations by which an image is no smoother than its resolution needs."""
 
@@ -82,7 +79,7 @@ def save(picture: Picture, folder: Path) -> tuple[Path, Path, Path]:
     png, svg, pdf = (folder / f"{picture.name}.{ending}" for ending in ("png", "svg", "pdf"))
     with drawing():
         artists = _with_visible_text(figure)
-        png.write_bytes(_drawn(figure))
+        _write_pixels(figure, png)
         for image in (artist for artist in artists if isinstance(artist, AxesImage)):
             if image.get_interpolation() in _UNSAID:
                 image.set_interpolation("none")
@@ -92,9 +89,11 @@ def save(picture: Picture, folder: Path) -> tuple[Path, Path, Path]:
 
 def png_of(picture: Picture) -> bytes:
     """Returns the PNG that `save` writes, without the other files."""
+    sink = BytesIO()
     with drawing():
         _with_visible_text(picture.figure)
-        return _drawn(picture.figure)
+        _write_pixels(picture.figure, sink)
+    return sink.getvalue()
 
 
 def _with_visible_text(figure: Figure) -> list[Artist]:
@@ -124,38 +123,18 @@ def _is_number(text: str) -> bool:
     return not any(character.isalpha() for character in text)
 
 
-def _drawn(figure: Figure) -> bytes:
-    """Returns a figure as PNG; its layout is fixed from then on."""
+def _write_pixels(figure: Figure, sink: Path | BytesIO) -> None:
+    """Writes a figure as PNG; its layout is fixed from then on."""
     figure.set_dpi(DPI)
     canvas = FigureCanvasAgg(figure)
     # Drawing would find the layout once more for each file.
-    if engine := figure.get_layout_engine():
+    if (engine := figure.get_layout_engine()) is not None:
         engine.execute(figure)
     figure.set_layout_engine("none")
     canvas.draw()
-    pixels = np.asarray(canvas.buffer_rgba())
-    return _png(np.dstack([pixels[..., colour] for colour in range(3)]))  # in memory one after the other
-
-
-def _png(pixels: NDArray[np.uint8]) -> bytes:
-    """Returns pixels (H, W, 3) as a PNG in half the time of Pillow, which tries five filters on each line."""
-    height, width = pixels.shape[:2]
-    lines = np.full((height, 1 + 3 * width), _ABOVE, np.uint8)
-    values = pixels.reshape(height, -1)
-    lines[0, 1:] = values[0]
-    np.subtract(values[1:], values[:-1], out=lines[1:, 1:])
-    per_metre = round(DPI / 0.0254)
-    chunks = {
-        b"IHDR": struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0),  # 8 bits, RGB
-        b"pHYs": struct.pack(">IIB", per_metre, per_metre, 1),
-        b"IDAT": zlib.compress(lines.data, _COMPRESSION),
-        b"IEND": b"",
-    }
-    parts = (
-        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-        for name, body in chunks.items()
+    Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").save(
+        sink, format="PNG", dpi=(DPI, DPI), compress_level=_COMPRESSION
     )
-    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
 def _write_drawings(figure: Figure, svg: Path, pdf: Path) -> None:

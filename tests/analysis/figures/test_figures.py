@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
 
 import matplotlib as mpl
@@ -16,7 +15,7 @@ from tests.analysis.conftest import contents_of
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.figures.before_after import before_after_pictures
 from xferlab.analysis.figures.comparisons import arms_pictures
-from xferlab.analysis.figures.files import DPI, _png, png_of, save
+from xferlab.analysis.figures.files import DPI, png_of, save
 from xferlab.analysis.figures.losses import loss_pictures
 from xferlab.analysis.figures.style import Picture
 from xferlab.analysis.report import pictures as all_pictures
@@ -92,15 +91,6 @@ def test_files_have_print_resolution_and_are_equal_from_run_to_run(
         assert image.width == round(3.5 * DPI)
     assert png_of(loss(contents, "general")) == runs[0][0].read_bytes()
     assert dict(mpl.rcParams) == before
-
-
-@pytest.mark.parametrize("shape", [(1, 1, 3), (7, 5, 3), (64, 129, 3)])
-def test_a_png_holds_each_pixel(shape: tuple[int, ...]) -> None:
-    pixels = np.random.default_rng(3).integers(0, 256, shape, dtype=np.uint8)
-    with Image.open(BytesIO(_png(pixels))) as image:
-        image.verify()  # the checksums
-    with Image.open(BytesIO(_png(pixels))) as image:
-        np.testing.assert_array_equal(np.asarray(image), pixels)
 
 
 def test_before_after_limits_are_shared_by_all_pathologies(contents: Contents) -> None:
