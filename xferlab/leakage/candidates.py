@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xferlab.leakage.features import NUM_WAVES, TURNS, Features, Floats, Turn, Whole, features, whitening
+from xferlab.leakage.features import MEAN, NUM_WAVES, SPREAD, TURNS, Features, Floats, Turn, Whole, features
 from xferlab.leakage.thumbnails import SIDE_PX, Grey
 from xferlab.parallel import for_each
 
@@ -260,7 +260,7 @@ def _frequent(numbers: Whole) -> NDArray[np.intp]:
 def _perhaps_frequent(numbers: Whole) -> NDArray[np.intp]:
     """The places of those numbers, and of some others: sooner told, and most stand there once or twice."""
     slots = (numbers.view(np.uint64) * _MIXES >> _SHIFT).view(np.int64)  # by their product with a constant
-    return np.flatnonzero(np.bincount(slots)[slots] >= MIN_VOTES) if len(slots) else slots
+    return np.flatnonzero(np.bincount(slots)[slots] >= MIN_VOTES)
 
 
 def _tally(cells: Whole, votes: _Votes, shifts: Floats) -> tuple[Whole, Whole, Floats]:
@@ -312,9 +312,8 @@ def _planes(turn: Turn) -> tuple[Floats, Floats]:
     bases = [np.linalg.qr(random.normal(size=(NUM_WAVES, NUM_WAVES)))[0] for _ in range(2 * _TABLES)]
     tables = [np.hstack(bases[first : first + 2])[:, :_BITS] for first in range(0, 2 * _TABLES, 2)]
     normals = np.hstack([np.pad(table, ((0, 0), (32 - _BITS, 0))) for table in tables])
-    origin, scale = whitening()
-    normals /= scale[:, None]
-    return np.asarray(turn.matrix() @ normals, np.float32), np.asarray(origin @ normals, np.float32)
+    normals /= SPREAD[:, None]
+    return np.asarray(turn.matrix() @ normals, np.float32), np.asarray(MEAN @ normals, np.float32)
 
 
 def _codes(waves: Floats, turn: Turn) -> list[Codes]:

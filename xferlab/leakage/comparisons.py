@@ -24,9 +24,8 @@ VERSION = 5
 """Raised when other pairs are found, or thumbnails or their files change; part of the name of the folder.
 
 Thumbnails of version 1 may be of other bytes than their case's digest says; version 2 had many in a file;
-those of version 3 are smaller and have borders; version 4 aligned more pairs that
-look alike. A folder of an older version is not read and may be deleted: all images are decoded and compared
-once more.
+those of version 3 are smaller and have borders; version 4 aligned more pairs that look alike. A folder of an
+older version is not read and may be deleted: all images are decoded and compared once more.
 """
 
 _TORN = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)

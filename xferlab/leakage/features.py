@@ -44,12 +44,12 @@ _ROWS, _COLUMNS = np.array(
     [(down, across) for down in range(_WAVES) for across in range(_WAVES) if 0 < down + across <= _WAVES]
 ).T
 NUM_WAVES = len(_ROWS)
-# Means and standard deviations of radiographs and MRI slices, alike for an image and its turns.
 _MEANS = {(0, 2): -1.0, (2, 2): 1.0, (0, 4): 0.6, (2, 4): -0.6}
-_MEAN = np.array(
+MEAN = np.array(
     [_MEANS.get((min(wave), max(wave)), 0.0) for wave in zip(_ROWS, _COLUMNS, strict=True)], np.float32
 )
-_SPREAD = np.array([0, 2.24, 1.7, 1.25, 1.1, 0.77, 0.74], np.float32)[_ROWS + _COLUMNS]
+SPREAD = np.array([0, 2.24, 1.7, 1.25, 1.1, 0.77, 0.74], np.float32)[_ROWS + _COLUMNS]
+"""Mean and standard deviation of the waves of radiographs and MRI slices, alike for an image and its turns."""
 
 
 class Features(NamedTuple):
@@ -119,11 +119,6 @@ def response(thumbnail: Grey, size: Sequence[int], *, band: Band = MIDDLE) -> Fl
     shown = _blurred(ranks, size, band.fine_px) - _blurred(ranks, size, band.coarse_px)
     strength = _blurred(shown * shown, size, band.even_px)
     return np.asarray(shown / np.sqrt(strength + np.float32(_EPSILON**2)), np.float32)
-
-
-def whitening() -> tuple[Floats, Floats]:
-    """Returns what waves have about for a mean and for a standard deviation, `(NUM_WAVES,)` both."""
-    return _MEAN, _SPREAD
 
 
 def _blurred(image: Floats, size: Sequence[int], sigma_px: float) -> Floats:

@@ -11,7 +11,7 @@ import numpy as np
 import wandb
 from numpy.typing import NDArray
 
-FLUSH_S = 2.0
+_FLUSH_S = 2.0
 _STRUCTURE, _IGNORED = "structure", 127
 
 
@@ -42,7 +42,7 @@ def private_settings(mode: str) -> wandb.Settings:
         x_disable_meta=True,
         x_disable_stats=True,
         x_save_requirements=False,
-        x_transaction_log_flush_interval=FLUSH_S,
+        x_transaction_log_flush_interval=_FLUSH_S,
     )
 
 
