@@ -49,7 +49,7 @@ MEAN = np.array(
     [_MEANS.get((min(wave), max(wave)), 0.0) for wave in zip(_ROWS, _COLUMNS, strict=True)], np.float32
 )
 SPREAD = np.array([0, 2.24, 1.7, 1.25, 1.1, 0.77, 0.74], np.float32)[_ROWS + _COLUMNS]
-"""Mean and standard deviation of the waves of radiographs and MRI slices, alike for an image and its turns."""
+"""Mean and standard deviation of the waves of radiographs and MRI slices, alike for an image and its turn."""
 
 
 class Features(NamedTuple):
