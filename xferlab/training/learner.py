@@ -107,7 +107,11 @@ class Learner(Protocol[E_contra, B]):
         """
 
     def batches(self, examples: E_contra, epoch: int) -> Sequence[Rows]:
-        """Returns the rows of each training batch of an epoch, a pure function of seed and epoch."""
+        """Returns the rows of each training batch of an epoch, a pure function of seed and epoch.
+
+        Where draws are with replacement, row + t * N stands for a case that comes for the (t + 1)-th time, of
+        N cases: `load` may then draw anew.
+        """
 
     @abstractmethod
     def load(self, examples: E_contra, rows: Rows, draw: AugmentationSeed | None) -> B:

@@ -82,6 +82,10 @@ class SupervisedLearner(Learner[E_contra, B]):
             batch: From `load`.
         """
 
+    def judged(self, examples: E_contra, rows: Rows) -> B:
+        """Returns validation cases as a batch, on which `validate` measures the loss: what `load` gives."""
+        return self.load(examples, rows, None)
+
     @property
     def networks(self) -> Mapping[str, nn.Module]:
         """The network, under the name `network`."""
@@ -146,7 +150,7 @@ class SupervisedLearner(Learner[E_contra, B]):
         total = 0.0
         with torch.inference_mode(), float32():
             for rows in fixed(len(examples), self.batch_size):
-                total += float(self.loss(forward, self.load(examples, rows, None))) * len(rows)
+                total += float(self.loss(forward, self.judged(examples, rows))) * len(rows)
         if not np.isfinite(total):
             where = f"in epoch {self._epoch}"
             raise NonFiniteLossError(

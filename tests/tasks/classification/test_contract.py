@@ -29,6 +29,26 @@ class TestExclusive(LearnerContract):
         return examples(masks=True)
 
 
+class TestPatches(LearnerContract):
+    targets = CLASSES
+
+    @property
+    def identity(self) -> TrialIdentity:
+        patches = {"size_px": 32, "number": 5, "validation": 2}
+        return identity(
+            masks=INSIDE,
+            model={"image_size": 48, "patches": patches, "head": DROPOUT},
+            rotation={"degrees": 5.0, "probability": 1.0},
+            augmentation={"noise": 0.1, "flip": 0.5},
+            sampling="balanced",
+            class_weights=None,
+            score="mean_f1",
+        )
+
+    def examples(self) -> ImageExamples:
+        return examples(masks=True, side=48)
+
+
 class TestIndependent(LearnerContract):
     targets = CLASSES
 

@@ -21,6 +21,15 @@ _HEAT = Metric(
     ),
     undefined="NaN without masks, and where nothing speaks for the class.",
 )
+COVERED = "COVERED"
+_COVERED = Metric(
+    name=COVERED,
+    label="Covered by patches",
+    better=None,
+    source="-",
+    definition="Share of the pixels of what masks leave that some patch covers.",
+    undefined="NaN without patches, and where masks leave nothing.",
+)
 
 
 class Identity(TrialIdentity):
@@ -56,13 +65,13 @@ class Identity(TrialIdentity):
 
 def metrics(classes: tuple[str, ...]) -> tuple[Metric, ...]:
     """Returns what is reported of classes."""
-    return (*metrics_of_classes(classes, thresholds=(YOUDEN, SENSITIVE)), _HEAT)
+    return (*metrics_of_classes(classes, thresholds=(YOUDEN, SENSITIVE)), _HEAT, _COVERED)
 
 
 TASK = Task(
     name="classification",
     version=1,
-    metrics_version=1,
+    metrics_version=2,
     metrics=metrics,
     headline="ACCURACY",
     ranked_by=LOG_LOSS.name,

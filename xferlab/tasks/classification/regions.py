@@ -33,6 +33,7 @@ class Region:
     Attributes:
         in_channels: Channels of the network; a grey image is repeated over them.
         keep: `inside` or `outside` of masks; `whole` takes no notice of them; None where there are none.
+        structures: The structures whose masks count; None for all that are taken.
         intensity: A key of `INTENSITIES`.
         normalisation: What published weights expect; None leaves 0..1.
         rotation: (degrees, probability), or None for none.
@@ -41,6 +42,7 @@ class Region:
 
     in_channels: int
     keep: str | None = None
+    structures: tuple[str, ...] | None = None
     intensity: str = "minmax"
     normalisation: Normalisation | None = None
     rotation: tuple[float, float] | None = None
@@ -58,33 +60,50 @@ class Region:
         return Region(
             in_channels=model.in_channels,
             keep=identity.masks["keep"] if identity.masks else None,
+            structures=tuple((identity.masks or {}).get("region", ())) or None,
             intensity=model.intensity,
             normalisation=normalisation,
             rotation=training.turns,
             augmentation=Augmentation(**dict(augmentation)) if augmentation else None,
         )
 
-    def inputs(self, examples: ImageExamples, rows: Rows, draw: AugmentationSeed | None) -> torch.Tensor:
-        """Returns images (N, C, H, W) float32, augmented if there is something to draw from.
+    def inputs(self, raw: torch.Tensor, left: torch.Tensor | None) -> torch.Tensor:
+        """Returns what the network sees of images or parts of them, (N, C, H, W) float32.
+
+        Args:
+            raw: (N, C, H, W), grey levels.
+            left: (N, 1, H, W), what is left of each, 0 or 1; None for all of it.
 
         Raises:
             TrainingError: The images are not grey and have another number of channels than the network.
         """
-        raw, _ = examples.take(rows)
         self._check_channels(raw.shape[1])
-        keys = examples.keys[rows]
-        masks = self._masks(examples, rows)
-        if draw is not None and self.augmentation is not None:
-            raw = degrade(raw, keys, self.augmentation, draw)
         images = raw.float()
-        if draw is not None:
-            options = self.augmentation or Augmentation()
-            targets = images[:, :1] if masks is None else masks
-            images, targets = move(images, targets, keys, draw, rotation=self.rotation, options=options)
-            masks = None if masks is None else targets
-        if masks is not None:
-            images = images * masks
-        return self._framed(normalise(images, self.intensity))
+        return self._framed(normalise(images if left is None else images * left, self.intensity))
+
+    def augmented(
+        self,
+        raw: torch.Tensor,
+        left: torch.Tensor | None,
+        keys: npt.NDArray[np.uint64],
+        draw: AugmentationSeed,
+    ) -> torch.Tensor:
+        """Returns what `inputs` does, augmented.
+
+        Args:
+            raw: (N, C, H, W) uint8.
+            left: As of `inputs`.
+            keys: 64 bits of each, (N,).
+            draw: What augmentation is drawn from.
+
+        Raises:
+            TrainingError: As of `inputs`.
+        """
+        options = self.augmentation or Augmentation()
+        images = degrade(raw, keys, options, draw).float()
+        targets = images[:, :1] if left is None else left
+        images, targets = move(images, targets, keys, draw, rotation=self.rotation, options=options)
+        return self.inputs(images, None if left is None else targets)
 
     def _framed(self, images: torch.Tensor) -> torch.Tensor:
         if self.normalisation is not None:
@@ -93,24 +112,50 @@ class Region:
             images = images.expand(-1, self.in_channels, -1, -1)
         return images.contiguous(memory_format=torch.channels_last)
 
-    def _masks(self, examples: ImageExamples, rows: Rows) -> torch.Tensor | None:
-        """What is left of each image, (N, 1, H, W), 0 or 1; None for all of it."""
-        if self.keep in (None, "whole"):
+    @property
+    def is_whole(self) -> bool:
+        """Whether the network sees all of each image."""
+        return self.keep in (None, "whole")
+
+    def left(self, examples: ImageExamples, rows: Rows) -> torch.Tensor | None:
+        """Returns what is left of each image, (N, 1, H, W), 0 or 1; None for all of it."""
+        if self.is_whole:
             return None
-        inside = (examples.take_masks(rows) > 0).any(dim=1, keepdim=True)
+        planes = examples.take_masks(rows)[:, self._places(examples)]
+        inside = (planes > 0).any(dim=1, keepdim=True)
         return (inside if self.keep == "inside" else ~inside).float()
+
+    def masks(self, examples: ImageExamples) -> npt.NDArray[np.bool_] | None:
+        """Returns what is left of all cases, (N, h, w), at the size of the masks; None for all of it.
+
+        Masks of several sizes are stretched to the images.
+        """
+        if self.is_whole or examples.masks is None:
+            return None
+        planes, places = [examples.masks.of(row) for row in range(len(examples))], self._places(examples)
+        if len({plane.shape for plane in planes}) > 1:
+            planes = [examples.masks_of(row) for row in range(len(examples))]
+        inside = np.stack([(plane[places] > 0).any(axis=0) for plane in planes])
+        return inside if self.keep == "inside" else ~inside
+
+    def _places(self, examples: ImageExamples) -> list[int]:
+        """Which of the masks that a stage takes count."""
+        assert examples.masks is not None, "asked for masks of a stage that takes none"
+        names = examples.masks.structures
+        return [names.index(name) for name in self.structures or names]
 
     def mask(self, examples: ImageExamples, row: int) -> npt.NDArray[np.bool_] | None:
         """Returns where the structures of a case are, (H, W); None where the stage takes no masks."""
         if self.keep is None:
             return None
-        return cast("npt.NDArray[np.bool_]", (examples.masks_of(row) > 0).any(axis=0))
+        planes = examples.masks_of(row)[self._places(examples)]
+        return cast("npt.NDArray[np.bool_]", (planes > 0).any(axis=0))
 
     def seen(self, examples: ImageExamples, row: int) -> Pixels:
         """Returns what the network sees of a case, as grey levels (H, W)."""
         image: Pixels = examples.case(row)[0][0]
         inside = self.mask(examples, row)
-        if inside is None or self.keep == "whole":
+        if inside is None or self.is_whole:
             return image
         return image * (inside if self.keep == "inside" else ~inside)
 

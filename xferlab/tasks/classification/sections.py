@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from xferlab.section import Float, Int, Section
+from xferlab.section import Float, Int, Name, Section
 from xferlab.tasks import roles
 from xferlab.tasks.config import Training as TaskTraining
 from xferlab.tasks.supervised import Supervised
@@ -26,6 +26,20 @@ class HeadLayers(Section):
     """Before each fully connected layer, from the first one on."""
 
 
+class Patches(Section):
+    """Squares of an image that the network takes in place of it (oh2020)."""
+
+    size_px: Annotated[Int, Field(ge=SMALLEST_SIDE, le=4096)] = 224
+    """Side of a patch; it goes into the network at this size."""
+    number: Int = Field(100, ge=1, le=10_000)
+    """Patches of an image that vote where it is predicted; in training it is one an image and epoch."""
+    validation: Int = Field(4, ge=1, le=10_000)
+    """Patches of a validation image by which epochs are judged: always the same, the first of those above."""
+    centre: Literal["pixel", "row_and_column"] = "pixel"
+    """`pixel`: a pixel of what masks leave, all equally likely. `row_and_column`: each is drawn by itself, as
+    the code of oh2020 does, so that a centre may lie between the lungs."""
+
+
 class Model(Section):
     """The network of a stage."""
 
@@ -37,6 +51,8 @@ class Model(Section):
     """Grey images are repeated over these channels."""
     image_size: Annotated[Int, Field(ge=SMALLEST_SIDE, le=4096)] = 224
     """Side in pixels; images are stretched to the square."""
+    patches: Patches | None = None
+    """What the network takes of this square in place of all of it; null for whole images."""
     head: HeadLayers | Literal["published"] = HeadLayers()
     """What makes logits of the features; `published` is the architecture's own head."""
     outputs: Literal["exclusive", "independent"] = "exclusive"
@@ -54,6 +70,8 @@ class Masks(roles.Masks):
 
     keep: Literal["inside", "outside", "whole"] = "inside"
     """What of an image is left; the rest is set to 0. `whole` leaves all, and measures where heat lies."""
+    region: Annotated[list[Name], Field(min_length=1), AfterValidator(roles.each_once)] | None = None
+    """Those of the structures that `keep` is about, where more are taken; null for all of them."""
 
 
 class Freezing(Section):
@@ -83,6 +101,9 @@ class Learning(Supervised):
     """Initial learning rate."""
     loss: Literal["cross_entropy"] = "cross_entropy"
     """Of the softmax, or the mean over the classes of that of each sigmoid."""
+    sampling: Literal["balanced"] | None = None
+    """`balanced`: an epoch draws as many images as there are, with replacement, so that each class is seen as
+    often as the others. null: each image once."""
     class_weights: Literal["balanced"] | None = "balanced"
     """`balanced`: a class of n_c of n training images, among K, counts n / (K n_c); where classes are
     independent, its images count as much as all others together."""
