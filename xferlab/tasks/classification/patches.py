@@ -60,7 +60,9 @@ class Boxes:
         along = [_between(span, self.size_px) for span in (self.rows, self.columns)]
         (top, bottom, down), (left, right, across) = along
         down, across = down[:, None, :, None], across[:, None, None, :]
-        corners = [[self._taken(images, row, column) for column in (left, right)] for row in (top, bottom)]
+        corners = [
+            [self._taken(images, row, column).float() for column in (left, right)] for row in (top, bottom)
+        ]
         upper, lower = (first + (second - first) * across for first, second in corners)
         return (upper + (lower - upper) * down).round().to(torch.uint8)
 
@@ -76,11 +78,12 @@ class Boxes:
         return self._taken(masks[:, None], row, column)
 
     def _taken(self, images: Tensor, row: Tensor, column: Tensor) -> Tensor:
-        channel = torch.arange(images.shape[1], device=images.device)[None, :, None, None]
-        values = images[
-            self.case[:, None, None, None], channel, row[:, None, :, None], column[:, None, None, :]
-        ]
-        return values.float() if values.dtype == torch.uint8 else values
+        """Pixels of images (N, C, H, W) at rows and columns (M, size_px) of each square."""
+        _, channels, height, width = images.shape
+        plane = self.case[:, None] * channels + torch.arange(channels, device=images.device)
+        line = plane[:, :, None] * height + row[:, None, :]
+        index = line[:, :, :, None] * width + column[:, None, None, :]
+        return images.flatten().index_select(0, index.flatten()).reshape(index.shape)
 
 
 def _positions(span: Tensor, number: int) -> Tensor:
