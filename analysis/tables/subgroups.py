@@ -28,6 +28,8 @@ def subgroups_tables(contents: Contents) -> Iterator[Table]:
         frame = pd.concat([_by_value(contents, cases, values) for cases in (contents.cases, contents.apart)])
         for evaluated in contents.plain_sets:
             rows = evaluated.rows(frame)
+            if contents.results.marks(evaluated.stage, evaluated.section):
+                rows = rows[rows.groupby("of")["mean"].transform("count") > 0]
             if set(rows.loc[~rows["is_all"], "value"]) - {UNKNOWN}:
                 yield _table(contents, evaluated, column, rows)
 
@@ -97,7 +99,7 @@ def _records(
                 if len(rows):
                     labels = {
                         "value": "all images" if is_all else value,
-                        "of": target,
+                        "of": contents.results.metrics.label_of(target),
                         "arms": arm_names(contents.results, arms),
                     }
                     yield {**labels, **_counts(rows), **{m.name: _text(rows, m) for m in metrics}}
