@@ -28,8 +28,9 @@ def subgroups_tables(contents: Contents) -> Iterator[Table]:
         frame = pd.concat([_by_value(contents, cases, values) for cases in (contents.cases, contents.apart)])
         for evaluated in contents.plain_sets:
             rows = evaluated.rows(frame)
-            if contents.results.marks(evaluated.stage, evaluated.section):
-                rows = rows[rows.groupby("of")["mean"].transform("count") > 0]
+            if marks := contents.results.marks(evaluated.stage, evaluated.section):
+                is_shown = rows.groupby("of")["mean"].transform("count") > 0
+                rows = rows[is_shown if len(marks) > 1 else rows["of"] == ALL]
             if set(rows.loc[~rows["is_all"], "value"]) - {UNKNOWN}:
                 yield _table(contents, evaluated, column, rows)
 

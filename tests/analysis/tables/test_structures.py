@@ -72,6 +72,7 @@ def test_stages_and_arms_that_learn_other_structures_are_not_compared(tmp_path: 
     assert contents.against_baseline(hold_out) == []
 
 
+LUNG = "lung (mean of left and right)"
 ONE = "lungs (left and right as one)"
 MARKS = f"portable marks {ONE} alone: there, values are of this."
 
@@ -85,7 +86,7 @@ def marking(tmp_path_factory: pytest.TempPathFactory) -> Contents:
 def test_both_sides_have_lines_after_the_structures_and_before_their_mean(marking: Contents) -> None:
     tables = {table.title: table for table in structures_tables(marking)}
     table = tables["stage general on general.test, structure by structure"]
-    lines = ["heart", "left_lung", "right_lung", "lung (mean of left and right)", ONE, "mean of all"]
+    lines = ["heart", "left_lung", "right_lung", LUNG, ONE, "mean of all"]
     assert [group.labels[0] for group in table.groups] == lines
     assert table.caption[-2:] == (
         "Last lines: mean of all structures of an image, averaged likewise.",
@@ -110,10 +111,13 @@ def test_a_set_has_lines_for_what_it_marks_and_says_what_that_is(marking: Conten
         assert (MARKS in other.notes) == other.title.startswith("stage portable")
 
 
-def test_groups_have_lines_for_what_a_set_marks(marking: Contents) -> None:
+def test_groups_have_lines_for_both_sides_too_and_one_where_a_set_marks_one_thing(marking: Contents) -> None:
     cases = marking.cases["case"].astype(str).unique()
     groups = {"sex": {"f": cases[::2].tolist(), "m": cases[1::2].tolist()}}
     marking.results.plan["subgroups"] = groups  # type: ignore[index]
     tables = {table.title: table for table in subgroups_tables(marking)}
     table = tables["stage portable on portable.hold_out, by sex"]
-    assert {group.labels[-1] for group in table.groups} == {"all", ONE}
+    assert [group.labels[0] for group in table.groups] == ["f", "m", "all images"]
+    assert MARKS in table.notes
+    table = tables["stage general on general.test, by sex"]
+    assert [group.labels[-1] for group in table.groups][:7] == ["all", *Marking.structures, LUNG, ONE, "all"]
