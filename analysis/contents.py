@@ -88,7 +88,7 @@ class Contents:
     def heading_of_targets(self, metric: Metric) -> str:
         """Returns the heading of a metric where lines are of single targets: AUC, and not AUC (macro)."""
         single = next((each for each in self.results.metrics.apart if each.whole == metric.name), metric)
-        label = single.label.removesuffix(f", {single.of}")
+        label = single.label.removesuffix(f", {single.of_label}")
         return self.heading(replace(metric, label=label))
 
     def definitions(self) -> Iterator[str]:

@@ -107,6 +107,10 @@ class Metrics:
         bare = Metric(name=name, label=name, better=None, source=told, definition=told, undefined=told)
         return self._known.get(name, bare)
 
+    def label_of(self, target: str) -> str:
+        """Returns what readers call a target, such as a structure."""
+        return next((metric.of_label for metric in self._known.values() if metric.of == target), target)
+
     def ordered(self, names: Iterable[str]) -> tuple[Metric, ...]:
         """Returns metrics in the plan's order, unknown ones last; none that metrics of sets are made of."""
         given = set(names).difference(*(metric.made_of for metric in self.of_sets))
@@ -220,6 +224,14 @@ class StudyResults:
                 targets = tuple(trial.get("targets", ()))
                 return targets if len(targets) > 1 else ()
         return ()
+
+    def marks(self, stage: str, section: str) -> tuple[str, ...]:
+        """Returns what a set marks of what a stage learns, or of what is made of that; empty for all."""
+        evaluations = (
+            each for trial in self.plan["trials"] if trial["stage"] == stage for each in trial["evaluations"]
+        )
+        marks = (each.get("marks", ()) for each in evaluations if each["section"] == section)
+        return tuple(dict.fromkeys(name for names in marks for name in names))
 
     def sections(self, name: str) -> list[Mapping[str, Any]]:
         """Returns the plan's entry of each section of a set (`a+b`), or of a section."""

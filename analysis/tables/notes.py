@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import product
 
 import pandas as pd
 
@@ -37,12 +38,14 @@ def data_notes(
     are missing, how many trainings of its stages were cut off, the notes of its sections and of the study,
     and how much of the data is simulated.
     """
+    sections = tuple(sections)
     named = dict.fromkeys(name for section in sections for name in (section, *single_sections(section)))
     notes = [note for section in named for note in _section_notes(results, section)]
     study, stages = results.plan.get("note"), set(stages)
     return (
         *(division_note(results.plan) if stages else ()),
         *(_means(results, stages) if of_metrics else ()),
+        *(marks_notes(results, stages, sections) if of_metrics else ()),
         *_incomplete(results, stages),
         *cut_off(results, stages),
         *notes,
@@ -74,6 +77,16 @@ def _means(results: StudyResults, stages: Iterable[str]) -> Iterator[str]:
             arms = [arm for arm, others in learnt.items() if others == targets]
             where = "" if len(set(learnt.values())) == 1 else f", arm {arm_names(results, arms)}"
             yield f"Stage {stage}{where}: values are means over those defined of {', '.join(targets)}."
+
+
+def marks_notes(results: StudyResults, stages: Iterable[str], sections: Iterable[str]) -> tuple[str, ...]:
+    """Returns a sentence for each section or set that marks less than a stage learns."""
+    notes = []
+    for stage, section in product(sorted(stages), sections):
+        if names := [results.metrics.label_of(name) for name in results.marks(stage, section)]:
+            what = "values are means over those defined of these" if len(names) > 1 else "values are of this"
+            notes.append(f"{section} marks {', '.join(names)} alone: there, {what}.")
+    return tuple(dict.fromkeys(notes))
 
 
 def _section_notes(results: StudyResults, section: str) -> Iterator[str]:

@@ -25,6 +25,7 @@ class _Kind(NamedTuple):
         several: Stem of the names of the tables.
         all: Label of the lines over all of them.
         caption: What the numbers are.
+        whole: What the lines over all of them are.
         of_sets: Whether their metrics are those of sets of cases.
     """
 
@@ -32,6 +33,7 @@ class _Kind(NamedTuple):
     several: str
     all: str
     caption: tuple[str, ...]
+    whole: str
     of_sets: bool
 
 
@@ -42,8 +44,8 @@ _STRUCTURES = _Kind(
     (
         "Mean over repetitions of a repetition's mean over images ± the sample SD of these means.",
         "Images: those of a repetition in which the structure's mask is known.",
-        f"Last lines: {_MEAN} structures of an image, averaged likewise.",
     ),
+    f"Last lines: {_MEAN} structures of an image, averaged likewise.",
     of_sets=False,
 )
 _CLASSES = _Kind(
@@ -54,9 +56,9 @@ _CLASSES = _Kind(
         "Each class against the rest. Mean over repetitions of the value of a repetition's images ± the "
         "sample SD of these values.",
         "Images: those of a repetition, of the class and others.",
-        "Last lines: over all classes, as in the other tables.",
         "Undefined: share of the repetitions' images whose repetition has no value; the means leave it out.",
     ),
+    "Last lines: over all classes, as in the other tables.",
     of_sets=True,
 )
 
@@ -80,6 +82,9 @@ def _tables(contents: Contents, kind: _Kind, families: Sequence[str]) -> Iterato
         rows = _named(contents, evaluated.rows(frame))
         together = evaluated.rows(contents.aggregated).assign(of=kind.all)
         together = together[together["metric"].isin(rows["metric"])]
+        if marks := contents.results.marks(evaluated.stage, evaluated.section):
+            rows = rows[rows.groupby("of")["mean"].transform("count") > 0]
+            together = together if len(marks) > 1 else together.head(0)
         for family in families if len(rows) else ():
             yield from _table(contents, evaluated, pd.concat([rows, together]), (kind, family))
 
@@ -108,7 +113,7 @@ def _table(
         Table(
             name=f"{kind.several}_{evaluated.stage}_on_{file_name(evaluated.stem)}{suffix}",
             title=f"stage {evaluated.stage} on {evaluated.name}, {words}",
-            caption=kind.caption,
+            caption=tuple(_caption(contents, kind, frame)),
             notes=(
                 *data_notes(contents.results, [evaluated.stage], [evaluated.section]),
                 *contents.paper_words(_published(contents, evaluated, metrics)),
@@ -130,8 +135,17 @@ def _records(
             if len(rows):
                 texts = {metric.name: _text(rows, metric) for metric in metrics}
                 counts = _counts(rows.iloc[0])
-                yield {"of": target, "arms": arm_names(contents.results, arms), **counts, **texts}
+                of = contents.results.metrics.label_of(str(target))
+                yield {"of": of, "arms": arm_names(contents.results, arms), **counts, **texts}
         yield from _published_lines(contents, evaluated, str(target), metrics)
+
+
+def _caption(contents: Contents, kind: _Kind, frame: pd.DataFrame) -> Iterator[str]:
+    yield from kind.caption
+    if kind.all in set(frame["of"]):
+        yield kind.whole
+        if any(contents.results.metrics.label_of(name) != name for name in frame["of"].unique()):
+            yield "Lines of left and right together are no part of that mean."
 
 
 def _published(contents: Contents, evaluated: EvaluationSet, metrics: Sequence[Metric]) -> pd.DataFrame:
@@ -149,7 +163,7 @@ def _published_lines(
         values = line.values["mean"]
         texts = {m.name: line.marked(m.name, number(values.get(m.name), m.unit)) for m in metrics}
         yield {
-            "of": target,
+            "of": contents.results.metrics.label_of(target),
             "arms": line.label,
             "repetitions": line.table.repetitions,
             "images": ABSENT,

@@ -7,7 +7,7 @@ The value of a metric on image i (from 0) in repetition r (from 1) is
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import pytest
 from xferlab.analysis import StudyResults, load_study
 from xferlab.analysis.contents import Contents
 from xferlab.metrics.claims import Claims
-from xferlab.metrics.measuring import METRICS
+from xferlab.metrics.measuring import METRICS, metrics_of
 from xferlab.metrics.metric import Metric
 from xferlab.plan.identity import short_id
 from xferlab.plan.spec import PLAN_VERSION
@@ -305,6 +305,38 @@ def halves(arrays: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, 
         shown[f"target_{name}"] = (arrays["target"] * kept).astype(np.uint8)
         shown[f"mask_{name}"] = ((arrays["probability"] > 127) * kept * 255).astype(np.uint8)
     return shown
+
+
+@dataclass
+class Marking(StudyBuilder):
+    """Three structures, of which the section of the last stage marks two sides as one, and nothing else."""
+
+    structures: tuple[str, ...] = ("heart", "left_lung", "right_lung")
+    metrics: tuple[Metric, ...] = metrics_of(("heart", "left_lung", "right_lung"))
+
+    def value(self, *, arm: str, stage: str, repetition: int, image: int, metric: str) -> float:
+        """Returns NaN for what the section does not mark."""
+        whole = metric.removesuffix("_lungs")
+        known = super().value(arm=arm, stage=stage, repetition=repetition, image=image, metric=whole)
+        unmarked = metric.endswith(("_heart", "_left_lung", "_right_lung", "_lung"))
+        return float("nan") if stage == "portable" and unmarked else known
+
+    def _trial(self, arms: list[str], stage: str, repetition: int, parent: str) -> dict[str, Any]:
+        trial = super()._trial(arms, stage, repetition, parent)
+        for evaluation in trial["evaluations"] if stage == "portable" else ():
+            evaluation["marks"] = ["lungs"]
+        return trial
+
+    def _outputs(self, trial: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[CaseOutputs]:
+        stored = super()._outputs(trial, evaluation)
+        return [
+            replace(case, arrays=_as_one(case.arrays)) for case in stored if "marks" in evaluation
+        ] or stored
+
+
+def _as_one(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    kept = {name: array for name, array in arrays.items() if not name.startswith("target")}
+    return {**kept, "target_lungs": arrays["target_right_lung"]}
 
 
 class Parsed(HTMLParser):

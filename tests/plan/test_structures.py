@@ -142,7 +142,7 @@ def test_a_task_that_reads_no_masks_is_renewed_by_none(
         ),
         (
             "chest: {data: own, structures: [chest]}",
-            "chest: {data: own, structures: [chest, heart], evaluate_on: [other.test]}",
+            "chest: {data: own, structures: [chest], evaluate_on: [other.test]}",
             "stage 'chest' reads the structure 'chest'; section 'other' has lung, left_lung,",
         ),
         (

@@ -111,7 +111,7 @@ def _trial(plan: Plan, trial: TrialSpec, names: list[str], mask_sources: MaskSou
         "num_validation": sizes["validation"],
         "train_patients": len(plan.train_patients[trial.selection]),
         "evaluations": [
-            without_nothing({**asdict(evaluation), "arms": list(evaluation.arms)}, "predicted")
+            without_nothing({**asdict(evaluation), "arms": list(evaluation.arms)}, "predicted", "marks")
             for evaluation in trial.evaluations
         ],
         # Only where they are asked for.

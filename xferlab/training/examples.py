@@ -52,11 +52,15 @@ class CaseSet:
         labels: (N,) int64, the number of each case's class; empty where labels are not learnt.
         classes: Names of the classes, in the order of the labels.
         masks: What another stage predicts of the cases, where this one takes masks; else None.
+        learnt: Names of what the trial learns, in the order of its outputs, where these are several
+            structures. A set that is only evaluated may mark some of them, or what the task makes of them
+            (`Task.composed`): its targets are those of `structures`. Empty: all of `structures` are learnt.
     """
 
     labels: npt.NDArray[np.int64] = np.empty(0, np.int64)
     classes: tuple[str, ...] = ()
     masks: PredictedMasks | None = None
+    learnt: tuple[str, ...] = ()
 
     def case(self, row: int) -> tuple[Pixels, Pixels]:
         """Returns the image (C, H, W) and targets (S, H, W) of one case, uint8."""
@@ -84,6 +88,10 @@ class CaseSet:
     def label(self, labels: Sequence[int], classes: Sequence[str]) -> None:
         """Gives the cases their labels."""
         self.labels, self.classes = np.array(labels, np.int64), tuple(classes)
+
+    def learn(self, structures: Sequence[str]) -> None:
+        """Says what the trial learns, where it is several structures."""
+        self.learnt = tuple(structures)
 
 
 class NativeExamples(CaseSet):
@@ -167,6 +175,12 @@ class ImageExamples(CaseSet):
     def __len__(self) -> int:
         """Number of cases."""
         return len(self._rows)
+
+    def learn(self, structures: Sequence[str]) -> None:
+        """Says what the trial learns, of the cases at their own size, too."""
+        super().learn(structures)
+        if self.original is not None:
+            self.original.learn(structures)
 
     def take(self, rows: Rows) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns images (n, C, H, W) and targets (n, S, H, W), uint8, on the device."""

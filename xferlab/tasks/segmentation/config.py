@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from xferlab.metrics.measuring import METRICS_VERSION, metrics_of
+from xferlab.metrics.pairs import unions_of
 from xferlab.tasks.config import OBJECTS, ORIGINAL, CaseProblem, Size, TrialIdentity
 from xferlab.tasks.segmentation.checks import check, check_single
 from xferlab.tasks.segmentation.sections import (
@@ -152,6 +153,7 @@ TASK = Task(
     identity=Identity,
     learner="xferlab.tasks.segmentation.learner:SegmentationLearner",
     targets="structures",
+    composed=unions_of,
     adapt=Adapt,
     new_head=lambda adapt: adapt.head == "new" or adapt.translator is not None,
     network=network,

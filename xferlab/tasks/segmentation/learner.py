@@ -17,9 +17,10 @@ from xferlab.networks.translator import Translator, translator_in
 from xferlab.networks.unet import FIRST_CONVOLUTION, NAMES
 from xferlab.tasks.config import Execution
 from xferlab.tasks.segmentation.config import Identity
+from xferlab.tasks.segmentation.measures import metrics_of, outputs_of
 from xferlab.tasks.segmentation.native import NativeSegmentation, shrunk
 from xferlab.tasks.segmentation.presentation import present
-from xferlab.tasks.segmentation.resized import ResizedSegmentation, at_size, metrics_of, outputs_of
+from xferlab.tasks.segmentation.resized import ResizedSegmentation, at_size
 from xferlab.tasks.segmentation.sections import (
     SMALLEST_SIDE,
     Adapt,
@@ -91,13 +92,14 @@ class SegmentationLearner(SupervisedLearner[Any, Any]):
     def measure(self, examples: AnyExamples, row: int, prediction: Array) -> Mapping[str, float]:
         """Returns the metrics of one image, at its original size where the examples have that."""
         cases, row, prediction = _at_original_size(examples, row, prediction)
-        return metrics_of(cases, row, prediction, self._base.masks(prediction))
+        masks, is_exclusive = self._base.masks(prediction), self._base.is_exclusive
+        return metrics_of(cases, row, prediction, masks, is_exclusive=is_exclusive)
 
     def outputs(self, examples: AnyExamples, row: int, prediction: Array) -> Mapping[str, Array]:
         """Returns `image`, `target` (0 background, 255 structure, 127 ignored) and `probability` (times 255).
 
-        Of several structures, each has a `target_heart` and a `mask_heart`. All are uint8 arrays (H, W);
-        those of images at their own size are shrunk to 512 px at most.
+        Of several structures, each has a `mask_heart`, and what is marked a `target_heart`. All are uint8
+        arrays (H, W); those of images at their own size are shrunk to 512 px at most.
         """
         cases, row, prediction = _at_original_size(examples, row, prediction)
         outputs = outputs_of(cases, row, prediction, self._base.masks(prediction))

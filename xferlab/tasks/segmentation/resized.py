@@ -12,12 +12,12 @@ from PIL import Image
 from torch import nn
 
 from xferlab.errors import TrainingError
-from xferlab.metrics.measuring import THRESHOLD, measure, over_structures
+from xferlab.metrics.measuring import THRESHOLD
 from xferlab.tasks.segmentation.losses import against_others, loss_of
 from xferlab.training.augment import Augmentation, move
 from xferlab.training.batches import Rows
 from xferlab.training.degradation import degrade
-from xferlab.training.examples import IGNORED, STRUCTURE, AnyExamples, ImageExamples, Pixels
+from xferlab.training.examples import IGNORED, STRUCTURE, ImageExamples
 from xferlab.training.intensity import normalise
 from xferlab.training.learner import AugmentationSeed
 from xferlab.training.precision import float32
@@ -130,41 +130,6 @@ class ResizedSegmentation:
         background = 1.0 - prediction.sum(axis=0, keepdims=True)
         chosen = np.concatenate([background, prediction]).argmax(axis=0)
         return np.stack([chosen == number for number in range(1, len(prediction) + 1)])
-
-
-def metrics_of(
-    examples: AnyExamples, row: int, prediction: Probabilities, masks: npt.NDArray[np.bool_]
-) -> dict[str, float]:
-    """Returns the metrics of a case whose prediction and masks (S, H, W) have its size."""
-    spacing = examples.spacing_mm[row]
-    known = None if np.isnan(spacing).any() else (float(spacing[0]), float(spacing[1]))
-    planes = zip(examples.structures, prediction, masks, examples.case(row)[1], strict=True)
-    return over_structures(
-        {
-            name: measure(
-                probability, target == STRUCTURE, ignore=target == IGNORED, predicted=mask, spacing_mm=known
-            )
-            for name, probability, mask, target in planes
-        }
-    )
-
-
-def outputs_of(
-    examples: AnyExamples, row: int, prediction: Probabilities, masks: npt.NDArray[np.bool_]
-) -> dict[str, Pixels]:
-    """Returns what is stored of a case to look at, uint8 (H, W).
-
-    They are the first channel and the target, and the probability (times 255) of one structure. Of several,
-    each has a target and a mask (255 where it is predicted) of its own, such as `target_heart`.
-    """
-    image, targets = examples.case(row)
-    if len(prediction) == 1:
-        probability = np.rint(prediction[0] * 255.0).astype(np.uint8)
-        return {"image": image[0], "target": targets[0], "probability": probability}
-    shown = {"image": image[0]}
-    for name, target, mask in zip(examples.structures, targets, masks, strict=True):
-        shown |= {f"target_{name}": target, f"mask_{name}": mask * np.uint8(STRUCTURE)}
-    return shown
 
 
 def _check_channels(channels: int, accepted: int) -> None:
