@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
+from typing import Any
 
 import pandas as pd
 
@@ -97,12 +98,21 @@ def _section_notes(results: StudyResults, section: str) -> Iterator[str]:
         yield f"{section}: black bands at the borders of images are cut off."
     if size := data.get("degrade_to"):
         yield f"{section}: images are reduced to {size} px where they are larger, as a control."
+    if levels := grey_levels(data):
+        yield f"{section}: {levels}."
     simulated = [kind for kind in kinds if kind]
     if simulated:
         names = ", ".join(sorted(set(simulated)))
         yield f"{section}: {len(simulated)} of {len(kinds)} evaluated images are simulated ({names})."
     if is_drawn(data):
         yield f"{section}: all images are computer-made phantoms."
+
+
+def grey_levels(data: Mapping[str, Any]) -> str:
+    """Returns what a section does to the grey levels of its images; empty for nothing."""
+    gamma = f"gamma {data['gamma']:g}" if data.get("gamma") else ""
+    equalised = "the histogram of each image is equalised" if data.get("equalise") else ""
+    return ", then ".join(filter(None, (equalised, gamma)))
 
 
 def _incomplete(results: StudyResults, stages: set[str]) -> tuple[str, ...]:

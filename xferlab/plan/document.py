@@ -125,7 +125,7 @@ def _trial(plan: Plan, trial: TrialSpec, names: list[str], mask_sources: MaskSou
 def _told(config: DataSection) -> dict[str, Any]:
     """What a report says of a section; of what may be done to its images, what is done."""
     told = {"source", "note", "shareable", "simulate", "hold_out"}
-    done = ("crop_black_band", "degrade_to")
+    done = ("crop_black_band", "degrade_to", "equalise", "gamma")
     return without_nothing(config.model_dump(mode="json", include=told | set(done)), *done)
 
 

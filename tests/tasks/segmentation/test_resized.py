@@ -143,7 +143,7 @@ def test_colour_images_for_a_grey_network_are_refused():
 # --- augmentation ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("intensity", ["zscore", "unit", "minmax", "equalise"])
+@pytest.mark.parametrize("intensity", ["zscore", "unit", "minmax", "raw", "equalise"])
 @pytest.mark.parametrize("rotation", [None, (10.0, 0.75)])
 def test_a_case_is_augmented_alike_in_any_batch(intensity, rotation):
     options = {"augmentation": STRONG, "intensity": intensity, "rotation": rotation}

@@ -16,6 +16,7 @@ _OF_PARENT = ("name", "width", "head")
 def check(stage: StageView) -> Iterator[Finding]:
     """Yields what is wrong or odd about a stage's images, its classes, and the weights that it takes over."""
     yield from _channels(stage)
+    yield from _scale(stage)
     yield from _outputs(stage)
     yield from _patches(stage)
     yield from _masks(stage)
@@ -62,6 +63,16 @@ def _channels(stage: StageView) -> Iterator[Finding]:
             )
     if stage.model.standardise == "imagenet" and expected not in (1, 3):
         what = f"stage {stage.name!r} has {expected} channels; published weights expect 3 (or 1, folded)"
+        yield Finding(path, what, related=(("stages", stage.name, "model", "standardise"),))
+
+
+def _scale(stage: StageView) -> Iterator[Finding]:
+    if stage.model.standardise == "imagenet" and stage.model.intensity == "raw":
+        what = (
+            f"stage {stage.name!r} leaves images at 0 to 255, and `standardise: imagenet` expects 0 to 1; "
+            "set model.intensity: unit, or model.standardise: null"
+        )
+        path: Path = ("stages", stage.name, "model", "intensity")
         yield Finding(path, what, related=(("stages", stage.name, "model", "standardise"),))
 
 

@@ -58,8 +58,8 @@ class Model(Section):
     outputs: Literal["exclusive", "independent"] = "exclusive"
     """`exclusive`: an image is of one class (softmax). `independent`: of several or none, as `separator` of
     `classes` says (a sigmoid each)."""
-    intensity: Literal["minmax", "unit"] = "minmax"
-    """`minmax`: each image by its own range; `unit`: divided by 255."""
+    intensity: Literal["minmax", "unit", "raw"] = "minmax"
+    """`minmax`: each image by its own range; `unit`: divided by 255; `raw`: as they are, 0 to 255."""
     standardise: Literal["training", "code", "imagenet"] | None = "training"
     """`training`: less the mean of all pixels of the training images, by their deviation. `code`: as the code
     of arias-garzon2021 does. `imagenet`: as published weights expect it. null: not at all."""

@@ -43,7 +43,8 @@ class ResizedSegmentation:
     Attributes:
         in_channels: Channels of the network; a grey image is repeated over them.
         intensity: Name in `INTENSITIES`: `zscore` (each image and channel by its own mean and deviation),
-            `unit` (divided by 255), `minmax` (each by its own range) or `equalise` (histogram, then gamma).
+            `unit` (divided by 255), `minmax` (each by its own range), `raw` (0 to 255) or `equalise`
+            (histogram, then gamma).
         rotation: (degrees, probability), or None for none.
         loss_name: Name in `LOSSES`.
         smoothing: The constant of the Dice losses and of focal Tversky.

@@ -174,9 +174,9 @@ class Learning(Supervised):
     """Learning-rate reduction; null keeps the rate."""
     rotation: Rotation | None = Field(default_factory=Rotation)
     """Augmentation; null trains on the images as they are."""
-    intensity: Literal["zscore", "unit", "minmax", "equalise"] = "zscore"
+    intensity: Literal["zscore", "unit", "minmax", "raw", "equalise"] = "zscore"
     """`zscore`: each image by its own mean and deviation; `unit`: divided by 255; `minmax`: each by its own
-    range; `equalise`: histogram equalisation, then gamma 0.5 (oh2020)."""
+    range; `raw`: 0 to 255; `equalise`: the resized image's histogram is equalised, then gamma 0.5."""
 
 
 class Training(Learning, TaskTraining):
