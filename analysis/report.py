@@ -30,6 +30,7 @@ from xferlab.analysis.tables.differences import (
 )
 from xferlab.analysis.tables.features import features_tables
 from xferlab.analysis.tables.gates import gates_tables
+from xferlab.analysis.tables.markers import markers_tables
 from xferlab.analysis.tables.masks import masks_table
 from xferlab.analysis.tables.metrics import metrics_tables
 from xferlab.analysis.tables.missing import missing_lines, missing_table
@@ -66,6 +67,7 @@ _TABLES: dict[str, Callable[[Contents], Iterator[Table]]] = {
     "Class by class": classes_tables,
     "Confusion": confusion_tables,
     "Subgroups": subgroups_tables,
+    "Markers": markers_tables,
     "After against before": before_after_tables,
     "What adaptation costs": adaptation_tables,
     "Arms against the baseline": arms_against_baseline_tables,
@@ -269,12 +271,14 @@ def pictures(contents: Contents, *, without: Collection[EvaluationSet] = ()) -> 
     from xferlab.analysis.figures.comparisons import arms_pictures, object_pictures
     from xferlab.analysis.figures.features import features_pictures
     from xferlab.analysis.figures.losses import loss_pictures
+    from xferlab.analysis.figures.markers import markers_pictures
 
     yield from loss_pictures(contents)
     yield from before_after_pictures(contents)
     for name in dict.fromkeys(contents.results.plan["tasks"].values()):
         yield from registry.pictures_of(name, contents)
     yield from class_pictures(contents)
+    yield from markers_pictures(contents)
     yield from arms_pictures(contents, without=without)
     yield from object_pictures(contents)
     yield from features_pictures(contents)

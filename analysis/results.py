@@ -101,6 +101,11 @@ class Metrics:
         """The metrics of one target of which the mean over all targets is a metric, too."""
         return tuple(metric for metric in self._known.values() if metric.of and metric.whole in self._known)
 
+    @property
+    def markers(self) -> tuple[Metric, ...]:
+        """The metrics that classes of images are compared by."""
+        return tuple(metric for metric in self._known.values() if metric.marker)
+
     def named(self, name: str) -> Metric:
         """Returns the declaration of a metric, or a bare one if the plan has none."""
         told = "Not in the plan."

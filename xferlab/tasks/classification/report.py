@@ -1,4 +1,4 @@
-"""The figure of a report that only this task has: where networks look (Grad-CAM), arm by arm."""
+"""The figures of a report that only this task has: where networks look, outlines, and patches."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from xferlab.analysis.results import EvaluationSet
 from xferlab.analysis.selection import detailed_arms
 from xferlab.analysis.tables.model import file_name
 from xferlab.analysis.tables.notes import data_notes, licence_note
+from xferlab.tasks.classification.figures_markers import marker_pictures
 
 _NAME = "classification"
 _MAX_CASES, _MAX_CLASSES = 4, 4
@@ -28,6 +29,9 @@ def pictures(contents: Contents) -> Iterator[Picture]:
             by_arm = {arm: rows for arm, rows in by_arm.items() if len(rows)}
             if by_arm:
                 yield _picture(contents, evaluated, by_arm)
+    for marked in contents.marked_figures:
+        if contents.results.plan["tasks"][marked.stage] == _NAME:
+            yield from marker_pictures(contents, marked)
 
 
 def _stored(contents: Contents, arm: str, evaluated: EvaluationSet) -> pd.DataFrame:
