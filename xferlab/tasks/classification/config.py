@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from xferlab.metrics.classes import LOG_LOSS, SENSITIVE, YOUDEN, metrics_of_classes
+from xferlab.metrics.markers import MARKERS
 from xferlab.metrics.metric import Metric
 from xferlab.metrics.score import Score
 from xferlab.tasks.classification.checks import check, check_single
@@ -65,7 +66,7 @@ class Identity(TrialIdentity):
 
 def metrics(classes: tuple[str, ...]) -> tuple[Metric, ...]:
     """Returns what is reported of classes."""
-    return (*metrics_of_classes(classes, thresholds=(YOUDEN, SENSITIVE)), _HEAT, _COVERED)
+    return (*metrics_of_classes(classes, thresholds=(YOUDEN, SENSITIVE)), _HEAT, _COVERED, *MARKERS)
 
 
 TASK = Task(

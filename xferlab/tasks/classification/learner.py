@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
+from xferlab.metrics.markers import markers, patch_markers
 from xferlab.tasks.classification.config import COVERED, HEAT_INSIDE, TASK, Identity
 from xferlab.tasks.classification.heat import share_inside
 from xferlab.tasks.classification.measures import Measures, thresholds_of
@@ -200,8 +201,14 @@ class ClassificationLearner(SupervisedLearner[ImageExamples, Batch]):
             **self._measures.of_case(case.probability, truth, examples.classes, thresholds, voted=case.voted),
             HEAT_INSIDE: share_inside(case.heat, self._region.mask(examples, row)),
             COVERED: case.covered,
+            **self._markers(examples, row),
+            **patch_markers(case.patches, int(truth.argmax())),
         }
         return {name: values[name] for name in _measured(examples.classes)}
+
+    def _markers(self, examples: ImageExamples, row: int) -> Mapping[str, float]:
+        masks = {} if examples.masks is None else self._region.masks_by_name(examples, row)
+        return markers(examples.case(row)[0][0], masks, self._region.mask(examples, row))
 
     def outputs(self, examples: ImageExamples, row: int, prediction: Array) -> Mapping[str, Array]:
         """Returns what is stored of a case to look at; see `shown.arrays`."""

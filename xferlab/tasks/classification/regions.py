@@ -151,6 +151,11 @@ class Region:
         planes = examples.masks_of(row)[self._places(examples)]
         return cast("npt.NDArray[np.bool_]", (planes > 0).any(axis=0))
 
+    def masks_by_name(self, examples: ImageExamples, row: int) -> dict[str, npt.NDArray[np.bool_]]:
+        """Returns where each structure of a case is, (H, W), that the stage takes a mask of."""
+        assert examples.masks is not None, "asked for masks of a stage that takes none"
+        return dict(zip(examples.masks.structures, examples.masks_of(row) > 0, strict=True))
+
     def seen(self, examples: ImageExamples, row: int) -> Pixels:
         """Returns what the network sees of a case, as grey levels (H, W)."""
         image: Pixels = examples.case(row)[0][0]
