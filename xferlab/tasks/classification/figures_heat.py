@@ -79,7 +79,8 @@ def _draw(rows: pd.DataFrame, classes: Sequence[str], top: float) -> Figure:
     for axes, name in zip(grid[1:, 0], classes, strict=True):
         axes.set_ylabel(f"map of {name}")
     bar = figure.colorbar(shown, ax=grid[1:, :], shrink=0.6, pad=0.01)
-    bar.solids.set_alpha(1.0)
+    if bar.solids is not None:
+        bar.solids.set_alpha(1.0)
     bar.set_label("mean of Grad-CAM x probability")
     return figure
 
