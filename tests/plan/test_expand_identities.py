@@ -169,8 +169,8 @@ def test_a_renamed_patient_that_keeps_its_part_renews_evaluations_alone(plan_of:
 @pytest.mark.parametrize(
     ("shareable", "evaluations"),
     [
-        ("true", ["0ee3f556ee05039d", "21fae0ef41c59334"]),
-        ("false", ["f5c651802a95c91b", "9b525182f4d765c9"]),  # of pseudonyms
+        ("true", ["b318fcd6deed39d2", "4958f316e5c5c30e"]),
+        ("false", ["ab948ddd1f9a9846", "ed7864605e037f3e"]),  # of pseudonyms
     ],
 )
 def test_the_ids_of_a_small_study_stay_as_they_are(

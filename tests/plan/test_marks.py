@@ -91,6 +91,12 @@ def test_what_a_set_marks_is_in_the_identity_of_its_evaluation_and_of_nothing_el
     assert first.evaluations[1].evaluation_id != second.evaluations[1].evaluation_id
 
 
+def test_sections_that_mark_the_same_are_one_set(planned: Planned) -> None:
+    third = "  third: {source: manifest, root: pack, labels: {lungs: [255]}, hold_out: 1.0}\nstages:"
+    (trial,) = planned(("stages:", third), ("other.hold_out]", "other+third.hold_out]")).trials
+    assert [evaluation.marks for evaluation in trial.evaluations] == [(), ("lungs",)]
+
+
 @pytest.mark.parametrize(
     ("edit", "what"),
     [
