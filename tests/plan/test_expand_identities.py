@@ -91,6 +91,16 @@ def test_what_can_change_weights_renews_every_trial(plan_of: PlanOf, more: str) 
     assert set(evaluation_ids(after)).isdisjoint(evaluation_ids(before))
 
 
+def test_of_a_densenet_what_it_does_not_read_and_its_defaults_renew_no_trial(plan_of: PlanOf) -> None:
+    def ids(model: str) -> set[str]:
+        return set(plan_of(f"model: {{name: fc_densenet67, {model}}}").by_id)
+
+    plain = ids("image_size: 256")
+    assert ids("init_features: 16") == ids("growth: 16") == plain
+    assert ids("growth: 8").isdisjoint(plain)
+    assert set(plan_of("model: {name: fc_densenet103}").by_id).isdisjoint(plain)
+
+
 GREY = {"source: phantom_mri": "source: phantom_cxr"}
 
 

@@ -149,6 +149,24 @@ FIELDS = [
         9,
         "model.image_size: 100 is not divisible by 16; the nearest ",
     ),
+    (
+        "{lr: 1e-3}",
+        "{}\nmodel: {name: fc_densenet103, image_size: 48}",
+        9,
+        "model: image_size 48 is not divisible by 32, as fc_densenet103 needs; the nearest sizes are 32 and ",
+    ),
+    (
+        "{lr: 1e-3}",
+        "{}\nmodel: {name: fc_densenet56, image_size: native, tiles: {size: 16}}",
+        9,
+        "model: tiles.size 16 is not divisible by 32, as fc_densenet56 needs; the nearest sizes are 32 and",
+    ),
+    (
+        "{lr: 1e-3}",
+        "{}\nmodel: {growth: 8}",
+        9,
+        "model: growth is for the FC-DenseNets (fc_densenet103, fc_densenet67, fc_densenet56), and name is u",
+    ),
     ("{lr: 1e-3}", "{}\nmodel: {image_size: natve}", 9, "model.image_size is 'natve'; it must be native."),
     (
         "{lr: 1e-3}",

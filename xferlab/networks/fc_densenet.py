@@ -137,17 +137,20 @@ class FCDenseNet(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """Returns what the last decoder level gives, `(N, K, H, W)`: K is 256 in `fc_densenet103`."""
-        skipped, features = list[Tensor](), images
+        skips, features = list[Tensor](), images
         for number in range(1, self._depth + 1):
-            features = self.get_submodule(f"encoder{number}")(features)
-            skipped.append(features)
-        features = self.bottleneck(features)
+            features = self._through(f"encoder{number}", features)
+            skips.append(features)
+        features = self._through("bottleneck", features)
         for number in range(self._depth, 0, -1):
-            features = _cropped(self.get_submodule(f"upconv{number}")(features), skipped[number - 1])
-            features = self.get_submodule(f"decoder{number}")(
-                torch.cat([features, skipped[number - 1]], dim=1)
-            )
+            skip = skips[number - 1]
+            up = _cropped(self._through(f"upconv{number}", features), skip)
+            features = self._through(f"decoder{number}", torch.cat([up, skip], dim=1))
         return features
+
+    def _through(self, part: str, features: Tensor) -> Tensor:
+        output: Tensor = self.get_submodule(part)(features)
+        return output
 
 
 def design_in(state: Mapping[str, Tensor]) -> tuple[str, int] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from xferlab.tasks.segmentation.sections import SMALLEST_SIDE, Adapt, Freezing, Network
+from xferlab.tasks.segmentation.sections import GROWTH, Adapt, Freezing, Network
 from xferlab.tasks.task import Finding, Path, StageView
 
 
@@ -31,10 +31,9 @@ def check_single(stage: StageView, path: Path, why: str, remedy: str) -> Iterato
         remedy: What to do about it; a larger image is another way.
     """
     tiled = stage.model.tiles is not None
-    if (
-        not stage.model.has_batch_norm
-        or (stage.model.tiles.size if tiled else stage.model.image_size) != SMALLEST_SIDE
-    ):
+    smallest = stage.model.size_multiple
+    size = stage.model.tiles.size if tiled else stage.model.image_size
+    if not stage.model.has_batch_norm or size != smallest:
         return
     if stage.adapt is not None and stage.adapt.freeze is not None:
         epoch = stage.adapt.freeze.thaws_after("bottleneck")
@@ -43,9 +42,9 @@ def check_single(stage: StageView, path: Path, why: str, remedy: str) -> Iterato
     side: Path = ("model", "tiles", "size") if tiled else ("model", "image_size")
     yield Finding(
         path,
-        f"stage {stage.name!r} would train on a single image at a time ({why}), and at {SMALLEST_SIDE} px "
+        f"stage {stage.name!r} would train on a single image at a time ({why}), and at {smallest} px "
         f"its bottleneck is one pixel: batch norm needs two values of each channel; {remedy}, or set "
-        f"{'.'.join(map(str, side))} to {2 * SMALLEST_SIDE} or more",
+        f"{'.'.join(map(str, side))} to {2 * smallest} or more",
         related=(side,),
     )
 
@@ -76,19 +75,24 @@ def _channels(stage: StageView) -> Iterator[Finding]:
 
 def _same_network(stage: StageView, before: Network) -> Iterator[Finding]:
     """Yields why a parent's weights do not fit; what given weights are of is seen when they are loaded."""
-    for field in ("name", "init_features") if stage.parent_targets else ():
-        now, parents = getattr(stage.network, field), getattr(before, field)
-        if now != parents:
-            paths: list[Path] = [
-                ("stages", name, "model", field) for name in (stage.name, stage.parent or "")
-            ]
-            yield Finding(
-                ("stages", stage.name, "starts_from"),
-                f"model.{field} of stage {stage.name!r} is {now}, and {parents} in {stage.parent!r}, from "
-                f"which it starts: weights of one do not fit the other; set the same {field} in both, or "
-                "start from another stage",
-                related=(*paths, ("model", field)),
-            )
+    shapes = _shape(stage.network), _shape(before)
+    differing = (field for field in shapes[0] if shapes[0][field] != shapes[1][field])
+    if stage.parent_targets and (field := next(differing, None)):
+        paths: list[Path] = [("stages", name, "model", field) for name in (stage.name, stage.parent or "")]
+        now, parents = (shape[field] for shape in shapes)
+        yield Finding(
+            ("stages", stage.name, "starts_from"),
+            f"model.{field} of stage {stage.name!r} is {now}, and {parents} in {stage.parent!r}, from "
+            f"which it starts: weights of one do not fit the other; set the same {field} in both, or "
+            "start from another stage",
+            related=(*paths, ("model", field)),
+        )
+
+
+def _shape(network: Network) -> dict[str, str | int | None]:
+    """What weights must have in common; the first that differs says what they are of."""
+    growth = network.growth or GROWTH.get(network.name)
+    return {"name": network.name, "init_features": network.init_features, "growth": growth}
 
 
 def _head(stage: StageView, adapt: Adapt, before: Network) -> Iterator[Finding]:
@@ -142,6 +146,14 @@ def _adaptation(stage: StageView, adapt: Adapt, before: Network) -> Iterator[Fin
 def _freezing(stage: StageView, freeze: Freezing) -> Iterator[Finding]:
     path: Path = ("stages", stage.name, "adapt", "freeze")
     thaws = freeze.unfreeze_after
+    levels = (*stage.network.layers, "head")
+    for level in thaws if isinstance(thaws, Mapping) else ():
+        if level not in levels:
+            yield Finding(
+                (*path, "unfreeze_after", level),
+                f"{level!r} is no level of a {stage.network.name} ({', '.join(levels)}); name one of these",
+                related=(("model", "name"), ("stages", stage.name, "model", "name")),
+            )
     trains_at_once = isinstance(thaws, Mapping) and 0 in thaws.values()
     if freeze.part == "donor" and stage.network.translator is None and not trains_at_once:
         yield Finding(

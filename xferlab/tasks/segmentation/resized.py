@@ -49,6 +49,7 @@ class ResizedSegmentation:
         smoothing: The constant of the Dice losses and of focal Tversky.
         augmentation: What varies beside the rotation, or None.
         is_exclusive: Whether a pixel belongs to one structure at most: softmax after a channel of background.
+        size_multiple: What the sides of images are multiples of that the network takes.
     """
 
     in_channels: int
@@ -58,6 +59,7 @@ class ResizedSegmentation:
     smoothing: float = 1.0
     augmentation: Augmentation | None = None
     is_exclusive: bool = False
+    size_multiple: int = 16
 
     def batch(self, examples: ImageExamples, rows: Rows, draw: AugmentationSeed | None) -> ImageBatch:
         """Returns normalised images with their targets, augmented if there is something to draw from.
