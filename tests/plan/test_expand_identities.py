@@ -40,6 +40,10 @@ from xferlab.tasks.segmentation.config import TASK
         ("training: {precision: float32}", {}),
         ("training: {deterministic: false}", {}),  # on the CPU always
         ("training: {lr: 0.001}", {}),  # the default
+        (
+            "training: {weight_decay: 0, score: loss, plateau: {of: score}, milestones: null}",
+            {},
+        ),  # so are these
         ("", {"count: 60, seed: 1": "seed: 1, note: shown, count: 60"}),
         ("", {"{data: mri}": "{data: mri, resources: {cpu: 2}}"}),
         ("arms: {another: {}, baseline: {}}", {}),
@@ -74,6 +78,10 @@ def test_the_order_of_cases_and_of_stages_renews_nothing(plan_of: PlanOf) -> Non
         "training: {patience: 5}",
         "training: {plateau: null}",
         "training: {plateau: {factor: 0.5}}",
+        "training: {plateau: {of: training_loss}}",
+        "training: {plateau: null, milestones: {epochs: [7]}}",
+        "training: {weight_decay: 1.0e-6}",
+        "training: {score: jaccard}",
         "training: {rotation: null}",
         "training: {rotation: {degrees: 5}}",
         "training: {intensity: unit}",

@@ -134,6 +134,19 @@ FIELDS = [
     ("lr: 1e-3", "lr: fast", 8, "training.lr is 'fast'; it must be a number."),
     ("lr: 1e-3", "lr: false", 8, "training.lr: false is not a number"),
     ("lr: 1e-3", "optimizer: sgd", 8, "training.optimizer is 'sgd'; it must be adam."),
+    (
+        "lr: 1e-3",
+        "milestones: {epochs: [70, 80]}",
+        8,
+        "training: plateau and milestones both reduce the learning rate; set plateau to null, or leave ",
+    ),
+    (
+        "lr: 1e-3",
+        "plateau: null, milestones: {epochs: [70, 90, 80]}",
+        8,
+        "training.milestones.epochs: 80 follows 90; give the epochs in order, each once",
+    ),
+    ("lr: 1e-3", "plateau: {of: loss}", 8, "training.plateau.of is 'loss'; it must be one of score, traini"),
     ("lr: 1e-3", "rotation: 10", 8, "training.rotation is 10; it must be a mapping of fields."),
     (
         "lr: 1e-3",

@@ -22,6 +22,7 @@ from xferlab.training.batches import Rows, fixed
 from xferlab.training.examples import ImageExamples, Pixels
 from xferlab.training.learner import Array, AugmentationSeed, Layer, Learner, Presented
 from xferlab.training.precision import float32
+from xferlab.training.step import Optimisation
 from xferlab.training.supervised import Forward, SupervisedLearner
 
 
@@ -50,11 +51,8 @@ class ClassificationLearner(SupervisedLearner[ImageExamples, Batch]):
             device,
             seed=identity.seed,
             batch_size=training.batch_size,
-            lr=training.lr,
-            plateau=training.reduction,
-            better=identity.score.better,
-            precision=identity.execution.precision,
-            compile_network=identity.execution.compile,
+            optimisation=Optimisation(**training.optimisation, better=identity.score.better),
+            execution=identity.execution,
         )
         self._identity, self._region = identity, Region.of(identity)
         self._num_classes = identity.num_classes or 1

@@ -12,6 +12,7 @@ def check(stage: StageView) -> Iterator[Finding]:
     """Yields what is wrong or odd about a stage's images and the weights that it takes over."""
     yield from _channels(stage)
     yield from _structures(stage)
+    yield from _class_weights(stage)
     if stage.training.batch_size == 1:
         path = stage.written("batch_size")
         yield from check_single(stage, path, "batch_size is 1", "set training.batch_size to 2 or more")
@@ -57,6 +58,27 @@ def _structures(stage: StageView) -> Iterator[Finding]:
             "`structures`",
             related=(("stages", stage.name, "data"),),
         )
+
+
+def _class_weights(stage: StageView) -> Iterator[Finding]:
+    """Weights of classes that are not those of the stage's cross entropy."""
+    weights, loss, network = stage.training.class_weights, stage.training.loss, stage.network
+    if weights is None or stage.structures is None:
+        return
+    what = f"stage {stage.name!r} has class_weights, which are "
+    if not network.is_exclusive:
+        what += "for exclusive structures; set model.outputs: exclusive, or leave class_weights out"
+    elif "cross_entropy" not in loss:
+        what += f"for cross entropy, and its loss is {loss}; set training.loss: cross_entropy, or leave "
+        what += "class_weights out"
+    elif len(weights) != network.out_channels:
+        what = f"stage {stage.name!r} has {len(weights)} class_weights, and needs {network.out_channels}: of "
+        what += f"the background and {', '.join(stage.structures)}, in this order"
+    else:
+        return
+    fields = (("model", "outputs"), ("training", "loss"), ("structures",))
+    related = (("stages", stage.name, *field) for field in fields)
+    yield Finding(stage.written("class_weights"), what, related=(*related, *fields[:2]))
 
 
 def _channels(stage: StageView) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from xferlab.metrics.measuring import METRICS_VERSION, metrics_of
+from xferlab.metrics.score import Score
 from xferlab.tasks.config import OBJECTS, ORIGINAL, CaseProblem, Size, TrialIdentity
 from xferlab.tasks.segmentation.checks import check, check_single
 from xferlab.tasks.segmentation.sections import (
@@ -22,11 +23,16 @@ from xferlab.tasks.task import Task
 class Identity(TrialIdentity):
     """The identity of a trial of segmentation."""
 
-    judged_by = ("loss", "smoothing", "batch_size")
+    judged_by = ("loss", "smoothing", "class_weights", "score", "batch_size")
     layers = LAYERS
     model: Network
     training: Learning
     adapt: Adapt | None = None
+
+    @property
+    def score(self) -> Score:
+        """By which value of the validation cases epochs are judged."""
+        return Score(self.training.score, "higher") if self.training.score else Score("loss", "lower")
 
     @property
     def compared_layers(self) -> tuple[str, ...]:

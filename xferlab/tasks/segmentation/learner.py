@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,13 @@ from xferlab.tasks.config import Execution
 from xferlab.tasks.segmentation.config import Identity
 from xferlab.tasks.segmentation.native import NativeSegmentation, shrunk
 from xferlab.tasks.segmentation.presentation import present
-from xferlab.tasks.segmentation.resized import ResizedSegmentation, at_size, metrics_of, outputs_of
+from xferlab.tasks.segmentation.resized import (
+    ResizedSegmentation,
+    at_size,
+    jaccards_of,
+    metrics_of,
+    outputs_of,
+)
 from xferlab.tasks.segmentation.sections import (
     SMALLEST_SIDE,
     Adapt,
@@ -31,10 +39,11 @@ from xferlab.tasks.segmentation.sections import (
 )
 from xferlab.tasks.segmentation.tiled import TiledSegmentation
 from xferlab.training.augment import Augmentation
-from xferlab.training.batches import Rows
+from xferlab.training.batches import Rows, fixed
 from xferlab.training.examples import STRUCTURE, AnyExamples, ImageExamples, NativeExamples, Pixels
 from xferlab.training.intensity import INTENSITIES
 from xferlab.training.learner import Array, AugmentationSeed, Layer, Learner, Presented
+from xferlab.training.step import Optimisation
 from xferlab.training.supervised import Forward, SupervisedLearner
 
 
@@ -50,12 +59,10 @@ class SegmentationLearner(SupervisedLearner[Any, Any]):
             device,
             seed=identity.seed,
             batch_size=training.batch_size,
-            lr=training.lr,
-            plateau=training.reduction,
-            precision=identity.execution.precision,
-            compile_network=identity.execution.compile,
+            optimisation=Optimisation(**training.optimisation, better=identity.score.better),
+            execution=identity.execution,
         )
-        self._adapt = identity.adapt or Adapt()
+        self._adapt, self._has_jaccard = identity.adapt or Adapt(), training.score == "jaccard"
         self.view = view_of(identity)
         self._base = self.view if isinstance(self.view, ResizedSegmentation) else self.view.base
 
@@ -84,6 +91,23 @@ class SegmentationLearner(SupervisedLearner[Any, Any]):
     def loss(self, forward: Forward, batch: Any) -> torch.Tensor:
         """Returns the loss of a batch."""
         return self.view.loss(forward, batch)
+
+    def validate(self, examples: Any) -> Mapping[str, float]:
+        """Returns the loss, and where epochs are judged by it, the mean `jaccard` of images and structures.
+
+        Raises:
+            NonFiniteLossError: The loss is NaN or infinite.
+        """
+        values = super().validate(examples)
+        return {**values, "jaccard": self._jaccard(examples)} if self._has_jaccard else values
+
+    def _jaccard(self, examples: Any) -> float:
+        values = list[float]()
+        for rows in fixed(len(examples), self.batch_size):
+            predictions = self.predict(self.load(examples, rows, None))
+            for row, prediction in zip(rows.tolist(), predictions, strict=True):
+                values += jaccards_of(examples, row, self._base.masks(prediction))
+        return fmean(values) if values else math.nan
 
     def predict(self, batch: Any) -> Sequence[Array]:
         """Returns the probabilities (S, H, W) of each case."""
@@ -230,6 +254,7 @@ def view_of(identity: Identity) -> ResizedSegmentation | NativeSegmentation | Ti
         smoothing=training.smoothing,
         augmentation=Augmentation(**dict(training.augmentation)) if training.augmentation else None,
         is_exclusive=identity.model.is_exclusive,
+        class_weights=training.class_weights,
         size_multiple=identity.model.size_multiple,
     )
     if identity.model.tiles is not None:

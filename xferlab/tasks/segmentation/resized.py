@@ -49,6 +49,7 @@ class ResizedSegmentation:
         smoothing: The constant of the Dice losses and of focal Tversky.
         augmentation: What varies beside the rotation, or None.
         is_exclusive: Whether a pixel belongs to one structure at most: softmax after a channel of background.
+        class_weights: Of the background and each structure, in the cross entropy of exclusive ones, or None.
         size_multiple: What the sides of images are multiples of that the network takes.
     """
 
@@ -59,6 +60,7 @@ class ResizedSegmentation:
     smoothing: float = 1.0
     augmentation: Augmentation | None = None
     is_exclusive: bool = False
+    class_weights: tuple[float, ...] | None = None
     size_multiple: int = 16
 
     def batch(self, examples: ImageExamples, rows: Rows, draw: AugmentationSeed | None) -> ImageBatch:
@@ -112,6 +114,7 @@ class ResizedSegmentation:
             batch.valid,
             self.smoothing,
             is_exclusive=self.is_exclusive,
+            class_weights=self.class_weights,
         )
 
     def predict(self, model: nn.Module, batch: ImageBatch) -> npt.NDArray[np.float32]:
@@ -149,6 +152,23 @@ def metrics_of(
             for name, probability, mask, target in planes
         }
     )
+
+
+def jaccards_of(examples: AnyExamples, row: int, masks: npt.NDArray[np.bool_]) -> list[float]:
+    """Returns the Jaccard index of each structure of a case, but for those without a mask; both empty give 1.
+
+    Args:
+        examples: The cases.
+        row: Which.
+        masks: (S, H, W), of the case's size: where each structure is predicted.
+    """
+    values = []
+    for mask, target in zip(masks, examples.case(row)[1], strict=True):
+        if (counted := target != IGNORED).any():
+            either = np.count_nonzero((mask | (target == STRUCTURE)) & counted)
+            both = np.count_nonzero(mask & (target == STRUCTURE))
+            values.append(both / either if either else 1.0)
+    return values
 
 
 def outputs_of(

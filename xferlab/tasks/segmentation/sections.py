@@ -7,9 +7,8 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, Field, model_validator
 
-from xferlab.section import Float, Int, Section
-from xferlab.tasks.config import Training as TaskTraining
-from xferlab.tasks.supervised import Plateau, Rotation, Supervised
+from xferlab.section import Float, Int, Section, null_if
+from xferlab.tasks.supervised import Plateau, Rotation, Supervised, SupervisedTraining
 
 Level = Literal[
     "encoder1", "encoder2", "encoder3", "encoder4", "encoder5", "bottleneck",
@@ -224,6 +223,12 @@ class Learning(Supervised):
     """`dice` is 1 - (2I + s)/(P + T + s); `dice_as_printed` is equation 1 of vidal2021 to the letter."""
     smoothing: Float = Field(1.0, gt=0, le=1e30)
     """The constant s of the loss (lambda in the paper)."""
+    class_weights: tuple[Annotated[Float, Field(gt=0)], ...] | None = None
+    """Weights of the background and of each structure, in order, in the cross entropy of exclusive outputs;
+    null weighs all alike."""
+    score: Annotated[Literal["loss", "jaccard"] | None, null_if("loss")] = None
+    """By which value of the validation cases the best epoch is chosen: `loss` (default), or `jaccard`, the
+    mean over images and structures."""
     plateau: Plateau | None = Field(default_factory=Plateau)
     """Learning-rate reduction; null keeps the rate."""
     rotation: Rotation | None = Field(default_factory=Rotation)
@@ -233,5 +238,5 @@ class Learning(Supervised):
     range; `equalise`: histogram equalisation, then gamma 0.5 (oh2020)."""
 
 
-class Training(Learning, TaskTraining):
+class Training(Learning, SupervisedTraining):
     """One training; everything here except `checkpoint_every_s` is part of a trial's identity."""
