@@ -138,3 +138,38 @@ def test_what_a_library_or_a_training_refuses_is_refused_with_its_line(
     path = write(f"{more}\n", base=base)
     (problem,) = problems(path)
     assert problem.startswith(f"{path}:{line}: {text}")
+
+
+PARTS = "  parts: {data: cxr, structures: [left_lung, heart], model: {outputs: %s}, training: {%s}}\n"
+
+
+@pytest.mark.parametrize(
+    ("outputs", "training", "what"),
+    [
+        ("exclusive", "class_weights: [0.5, 1, 1], loss: cross_entropy", ""),
+        (
+            "overlapping",
+            "class_weights: [0.5, 1, 1], loss: cross_entropy",
+            "stage 'parts' has class_weights, which are for exclusive structures; set model.outputs: ",
+        ),
+        (
+            "exclusive",
+            "class_weights: [0.5, 1, 1], loss: dice",
+            "stage 'parts' has class_weights, which are for cross entropy, and its loss is dice; set ",
+        ),
+        (
+            "exclusive",
+            "class_weights: [0.5, 1], loss: dice_cross_entropy",
+            "stage 'parts' has 2 class_weights, and needs 3: of the background and left_lung, heart, in this",
+        ),
+    ],
+)
+def test_class_weights_are_those_of_a_cross_entropy_of_exclusive_structures(
+    write: Write, outputs: str, training: str, what: str
+) -> None:
+    path = write(base=BASE.replace("training:", PARTS % (outputs, training) + "training:"))
+    if what:
+        (problem,) = problems(path)
+        assert problem.startswith(f"{path}:8: {what}")
+    else:
+        assert load(path).base.training_of("parts").class_weights == (0.5, 1, 1)

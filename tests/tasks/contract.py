@@ -125,7 +125,7 @@ class LearnerContract:
 
     def test_it_has_the_layers_that_its_identity_names(self) -> None:
         layers = self.learner().layers()
-        assert tuple(layers) == self.identity.layers
+        assert tuple(layers) == self.identity.compared_layers
         for layer in layers.values():
             assert any(value.ndim == 4 for kernel in layer.kernels for value in kernel.parameters())
 

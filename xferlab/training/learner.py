@@ -139,8 +139,13 @@ class Learner(Protocol[E_contra, B]):
     def validate(self, examples: E_contra) -> Mapping[str, float]:
         """Returns float32 values by name, with that of `Identity.score`, over fixed batches in case order."""
 
-    def end_epoch(self, score: float | None) -> Mapping[str, float]:
-        """Moves schedules on; returns what else is to be noted of the epoch, such as `lr`."""
+    def end_epoch(self, score: float | None, losses: Mapping[str, float]) -> Mapping[str, float]:
+        """Moves schedules on; returns what else is to be noted of the epoch, such as `lr`.
+
+        Args:
+            score: Of the epoch; None where it has none, or where it is no number.
+            losses: What `train_step` returned, by name: means over the images of the epoch.
+        """
 
     def finish(self, validation: E_contra) -> None:
         """Learns what the best weights tell of the validation cases, such as thresholds.

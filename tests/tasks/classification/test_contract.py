@@ -21,7 +21,9 @@ class TestExclusive(LearnerContract):
             model={"head": DROPOUT},
             rotation={"degrees": 10.0, "probability": 0.75},
             augmentation={"noise": 0.1, "blur": 1.0, "flip": 0.5, "scale": (0.9, 1.1)},
-            plateau={"factor": 0.5, "patience": 1},
+            plateau={"factor": 0.5, "patience": 1, "of": "training_loss"},
+            weight_decay=0.1,
+            l1=0.001,
             score="mean_f1",
         )
 

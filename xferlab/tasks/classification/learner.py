@@ -25,6 +25,7 @@ from xferlab.tasks.classification.views import view_of
 from xferlab.training.batches import Rows, divide, fixed
 from xferlab.training.examples import ImageExamples, Pixels
 from xferlab.training.learner import Array, AugmentationSeed, Layer, Learner, Presented, State
+from xferlab.training.step import Optimisation
 from xferlab.training.supervised import Forward, SupervisedLearner
 
 
@@ -54,11 +55,8 @@ class ClassificationLearner(SupervisedLearner[ImageExamples, Batch]):
             device,
             seed=identity.seed,
             batch_size=training.batch_size,
-            lr=training.lr,
-            plateau=training.reduction,
-            better=identity.score.better,
-            precision=identity.execution.precision,
-            compile_network=identity.execution.compile,
+            optimisation=Optimisation(**training.optimisation, better=identity.score.better),
+            execution=identity.execution,
         )
         self._identity, self._view, self._region = identity, view_of(identity), Region.of(identity)
         self._num_classes = identity.num_classes or 1
@@ -154,11 +152,11 @@ class ClassificationLearner(SupervisedLearner[ImageExamples, Batch]):
         counts = self._measures.counts(self._probable(torch.cat(seen)), truth)
         return {"loss": loss, **self._measures.of_all(counts, len(truth))}
 
-    def end_epoch(self, score: float | None) -> Mapping[str, float]:
+    def end_epoch(self, score: float | None, losses: Mapping[str, float]) -> Mapping[str, float]:
         """Moves the schedule on; returns the rate, and accuracy and mean F1 of what was trained on."""
         values = self._measures.of_all(self._counts.cpu().numpy(), self._number)
         trained = {f"train_{name}": value for name, value in values.items()}
-        return {**super().end_epoch(score), **trained}
+        return {**super().end_epoch(score, losses), **trained}
 
     def finish(self, validation: ImageExamples) -> None:
         """Chooses the thresholds of each class on the validation cases; the network's buffers keep them."""

@@ -8,8 +8,7 @@ from pydantic import AfterValidator, Field
 
 from xferlab.section import Float, Int, Name, Section
 from xferlab.tasks import roles
-from xferlab.tasks.config import Training as TaskTraining
-from xferlab.tasks.supervised import Supervised
+from xferlab.tasks.supervised import Supervised, SupervisedTraining
 
 SMALLEST_SIDE = 32
 """Of an image in pixels: five halvings leave one pixel of it."""
@@ -113,5 +112,5 @@ class Learning(Supervised):
     """What the threshold `sensitive` of each class reaches on the validation cases."""
 
 
-class Training(Learning, TaskTraining):
+class Training(Learning, SupervisedTraining):
     """One training; everything here except `checkpoint_every_s` is part of a trial's identity."""

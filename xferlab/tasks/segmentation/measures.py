@@ -108,3 +108,20 @@ def _union(targets: Sequence[Pixels]) -> Pixels:
     absent = any((target == IGNORED).all() for target in targets)
     joined: Pixels = np.maximum.reduce(targets)
     return np.full_like(joined, IGNORED) if absent else joined
+
+
+def jaccards_of(examples: AnyExamples, row: int, masks: npt.NDArray[np.bool_]) -> list[float]:
+    """Returns the Jaccard index of each structure of a case, but for those without a mask; both empty give 1.
+
+    Args:
+        examples: The cases.
+        row: Which.
+        masks: (S, H, W), of the case's size: where each structure is predicted.
+    """
+    values = []
+    for mask, target in zip(masks, examples.case(row)[1], strict=True):
+        if (counted := target != IGNORED).any():
+            either = np.count_nonzero((mask | (target == STRUCTURE)) & counted)
+            both = np.count_nonzero(mask & (target == STRUCTURE))
+            values.append(both / either if either else 1.0)
+    return values

@@ -50,6 +50,8 @@ class ResizedSegmentation:
         smoothing: The constant of the Dice losses and of focal Tversky.
         augmentation: What varies beside the rotation, or None.
         is_exclusive: Whether a pixel belongs to one structure at most: softmax after a channel of background.
+        class_weights: Of the background and each structure, in the cross entropy of exclusive ones, or None.
+        size_multiple: What the sides of images are multiples of that the network takes.
     """
 
     in_channels: int
@@ -59,6 +61,8 @@ class ResizedSegmentation:
     smoothing: float = 1.0
     augmentation: Augmentation | None = None
     is_exclusive: bool = False
+    class_weights: tuple[float, ...] | None = None
+    size_multiple: int = 16
 
     def batch(self, examples: ImageExamples, rows: Rows, draw: AugmentationSeed | None) -> ImageBatch:
         """Returns normalised images with their targets, augmented if there is something to draw from.
@@ -111,6 +115,7 @@ class ResizedSegmentation:
             batch.valid,
             self.smoothing,
             is_exclusive=self.is_exclusive,
+            class_weights=self.class_weights,
         )
 
     def predict(self, model: nn.Module, batch: ImageBatch) -> npt.NDArray[np.float32]:
