@@ -227,6 +227,15 @@ def test_files_of_any_depth_are_equalised_as_the_training_equalised_them(
     (digest,) = digests_of(config, tmp_path)
     table = open_table({"s": config}, size=size, digests=[digest], cache_dir=tmp_path / "cache")
     network = trained_on(config, tmp_path, size)
-    picture = read_image(folder.root / "images" / name, own_depth=network.own_depth)
-    assert np.array_equal(network.prepared(picture), table.case(digest)[0])
-    assert not np.array_equal(network.prepared(replace(picture, levels=None)), table.case(digest)[0])
+    (trained, *_), path = table.case(digest), folder.root / "images" / name
+    picture = read_image(path, own_depth=network.own_depth)
+    assert np.array_equal(network.prepared(picture), trained)
+    assert not np.array_equal(network.prepared(replace(picture, levels=None)), trained)
+    if size == "native":
+        return
+    seen: list[torch.Tensor] = []
+    module = network.learner.networks["network"]
+    module.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    predict(network, [Request(path, "a")], Store.open(tmp_path / "out"), threshold=0.5)
+    cases = untargeted([trained], size, device=CPU)
+    assert seen[0].equal(network.learner.load(cases, np.arange(1), None).inputs)
