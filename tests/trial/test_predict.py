@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.data.conftest import Folder, cases_of
-from tests.data.test_dicom import write as write_dicom
+from tests.data.conftest import Folder, digests_of
+from tests.data.test_grey_levels import DEEP, TONES, WINDOW, put_alone
 from xferlab.data.cache import open_table
 from xferlab.data.decode import read_image
 from xferlab.data.pixels import Picture
@@ -189,13 +189,17 @@ def test_a_trial_without_record_is_refused(tmp_path: Path) -> None:
         Predictor.of_trial(Store.open(tmp_path), "0123456789abcdef", CPU)
 
 
+def trained_on(section: Any, tmp_path: Path, size: int | str) -> Predictor:
+    network = replace(predictor(tmp_path), sections=(section,))
+    model = network.identity.model.model_copy(update={"image_size": size})
+    return replace(network, identity=network.identity.model_copy(update={"model": model}))
+
+
 @pytest.mark.parametrize("size", [32, "native"])
 def test_files_are_read_as_the_training_read_them(tmp_path: Path, size: int | str) -> None:
     """A black band is cut off and lies in the outputs without a structure; the rest loses its sharpness."""
     config = {"source": "manifest", "root": str(tmp_path), "crop_black_band": True, "degrade_to": 16}
-    network = replace(predictor(tmp_path), sections=(read_section(config),))
-    model = network.identity.model.model_copy(update={"image_size": size})
-    network = replace(network, identity=network.identity.model_copy(update={"model": model}))
+    network = trained_on(read_section(config), tmp_path, size)
     image = np.maximum(picture(0, height=48, width=64), 9)
     image[32:] = 0
     small = Image.fromarray(image[:32]).resize((16, 8), Image.Resampling.BILINEAR)
@@ -212,26 +216,26 @@ def test_files_are_read_as_the_training_read_them(tmp_path: Path, size: int | st
 
 
 @pytest.mark.parametrize("size", [32, "native"])
-def test_files_of_any_depth_are_equalised_as_the_training_equalised_them(tmp_path: Path, size: Any) -> None:
+@pytest.mark.parametrize(("name", "fields"), [("a.png", {}), ("a.dcm", WINDOW)])
+def test_files_of_any_depth_are_equalised_as_the_training_equalised_them(
+    tmp_path: Path, name: str, fields: dict[str, Any], size: Any
+) -> None:
     """Bit for bit as the image cache has them."""
     folder = Folder(tmp_path / "pack", 1)
-    film = np.random.default_rng(3).integers(900, 3000, (48, 64)).astype(np.uint16)
-    film[0], film[40:] = 60_000, 0
-    folder.rows += [folder.put("deep", film, np.zeros(film.shape, np.uint8))]
-    write_dicom(folder.root / "images/x.dcm", film, PixelPaddingValue=0, WindowCenter=1000, WindowWidth=10)
-    Image.fromarray(np.zeros(film.shape, np.uint8)).save(folder.root / "masks/x.png")
-    folder.rows += [folder.rows[0] | {"image": "images/x.dcm", "mask": "masks/x.png", "patient_id": "x"}]
-    folder.write()
-    config = folder.section(crop_black_band=True, degrade_to=40, equalise=True, gamma=0.5)
-    cases = cases_of(config, tmp_path)
-    digests = [case.digest for case in cases]
-    table = open_table({"s": config}, size=size, digests=digests, cache_dir=tmp_path / "cache")
-    network = replace(predictor(tmp_path), sections=(read_section(config.model_dump()),))
-    model = network.identity.model.model_copy(update={"image_size": size})
-    network = replace(network, identity=network.identity.model_copy(update={"model": model}))
-    for case in cases:
-        picture = read_image(folder.root / case.name, own_depth=network.own_depth)
-        trained = table.case(case.digest)[0]
-        assert np.array_equal(network.prepared(picture), trained)
-        shallow = network.prepared(Picture(picture.pixels))
-        assert np.array_equal(shallow, trained) == (case.name == "images/0.png")
+    put_alone(folder, name, DEEP, DEEP.shape, **fields)
+    config = folder.section(crop_black_band=True, degrade_to=24, **TONES)
+    (digest,) = digests_of(config, tmp_path)
+    table = open_table({"s": config}, size=size, digests=[digest], cache_dir=tmp_path / "cache")
+    network = trained_on(config, tmp_path, size)
+    (trained, *_), path = table.case(digest), folder.root / "images" / name
+    picture = read_image(path, own_depth=network.own_depth)
+    assert np.array_equal(network.prepared(picture), trained)
+    assert not np.array_equal(network.prepared(replace(picture, levels=None)), trained)
+    if size == "native":
+        return
+    seen: list[torch.Tensor] = []
+    module = network.learner.networks["network"]
+    module.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    predict(network, [Request(path, "a")], Store.open(tmp_path / "out"), threshold=0.5)
+    cases = untargeted([trained], size, device=CPU)
+    assert seen[0].equal(network.learner.load(cases, np.arange(1), None).inputs)
