@@ -59,7 +59,8 @@ def cell(row: Mapping[str, str]) -> Cell:
     table = row["source"]
     number, arms = ROMAN[int(table.removeprefix("table"))], ARMS.get(table, {})
     if "marker" in row:
-        place: Cell = ("triage", "baseline", row["class"], WRITTEN[row["marker"]])
+        arm = "without_ap_supine" if table == "table8" else "baseline"
+        place: Cell = ("triage", arm, row["class"], WRITTEN[row["marker"]])
         return (number, *place, float(row["mean"]), float(row["std"]))
     if "percent" in row:
         name = {"viral+covid19": "viral"}.get(row.get("class", ""), row.get("class"))
