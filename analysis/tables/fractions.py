@@ -117,7 +117,7 @@ def _table(known: Fractions) -> Table:
             title=f"stage {evaluated.stage} on {evaluated.name} by the share of its labels",
             caption=_caption(known),
             notes=(
-                *inference_notes(known.differences),
+                *(inference_notes(known.differences) if len(known.differences) else ()),
                 *data_notes(contents.results, [evaluated.stage], [evaluated.section]),
                 *contents.paper_words(named),
             ),
