@@ -60,7 +60,7 @@ class Contents:
         self.of_targets = pd.concat([aggregate(self.apart, planned=planned, sets=()), of_targets])
         name = results.plan.get("compare_to")
         self.paper: Paper | None = read_paper(name) if name else None
-        self._contrasts: dict[tuple[Side, Side, bool], Contrast] = {}
+        self._contrasts: dict[tuple[Side, Side, bool, bool], Contrast] = {}
         self._given: Counter[str] = Counter()
 
     def divided(self, frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -161,15 +161,23 @@ class Contents:
             and self.results.several(arm, evaluated.stage) == self.results.several(baseline, evaluated.stage)
         ]
 
-    def compare(self, first: Side, second: Side, *, strict: bool = False) -> Contrast:
-        """Returns two sides compared, computed once; strict takes training samples to overlap most."""
-        key = first, second, strict
+    def compare(self, first: Side, second: Side, *, strict: bool = False, apart: bool = False) -> Contrast:
+        """Returns two sides compared, computed once.
+
+        Args:
+            first: What is compared with.
+            second: What is compared.
+            strict: Takes training samples to overlap most.
+            apart: Compares in the metrics of single targets, such as structures.
+        """
+        key = first, second, strict, apart
         if key not in self._contrasts:
             design = replace(design_of(self.results, first, second), strict=strict)
             comparison = Comparison(first, second, design)
             refused = refused_by_either(self._measured, first, second)
-            cases = self.cases[~self.cases["case"].isin(refused)] if refused else self.cases
-            rows = compare(cases, comparison, sets=self.sets)
+            cases = self.apart if apart else self.cases
+            cases = cases[~cases["case"].isin(refused)] if refused else cases
+            rows = compare(cases, comparison, sets=() if apart else self.sets)
             # Only where there is a gate.
             rows = rows.assign(num_refused=len(refused)) if refused else rows
             self._contrasts[key] = Contrast(comparison, rows)

@@ -1,6 +1,6 @@
 """Reads a paper's folder: values printed beside a study's own, and the numbers of its tables and figures.
 
-A folder holds `layout.yaml` and three CSV files. A CSV file without values still has its header.
+A folder holds `layout.yaml` and four CSV files. A CSV file without values still has its header.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ class PublishedTable:
 
 
 class PublishedLine(NamedTuple):
-    """What a table of a paper says of one of its arms.
+    """What a table of a paper says of one of its arms, or several that say the same.
 
     Attributes:
-        label: Names of paper, table and arm.
-        table: The table.
+        label: Names of paper, tables and arm.
+        table: The first of the tables.
         values: Rows of the paper's values by metric.
     """
 
@@ -57,6 +57,12 @@ class PublishedLine(NamedTuple):
         """Returns a value's text with a mark if it is ambiguous."""
         is_open = metric in self.values.index and self.values["ambiguous"][metric]
         return f"{text} {AMBIGUOUS}" if is_open else text
+
+    @property
+    def label_of_cells(self) -> str:
+        """The label, and what the deviations of its cells are."""
+        deviation = self.table.deviation
+        return f"{self.label} (± {deviation})" if deviation else self.label
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,10 +76,15 @@ class Paper:
         metrics: Metrics of its tables.
         tables: Its tables by number.
         figures: What each of its figures shows, by number.
+        notes: Sentences on the paper as a whole, such as on tables that no study can have.
+        signed_rank: Metrics, over all targets, whose values it compares image by image; see
+            `tables.signed_rank`.
         values: Columns table, stage, section, part, arm, pathology, metric, mean, sd, ambiguous. The arm is
             that of a study, or empty; `ambiguous` is not empty where the paper leaves open what a value is.
         times: Columns place, stage, quantity, mean_ms, sd_ms.
         cohorts: Columns section, pathology, images.
+        significance: How it marks the comparison of two arms or pathologies, `first` and `second`: columns
+            table, stage, section, part, metric, first, second, mark, ambiguous.
     """
 
     name: str
@@ -85,6 +96,9 @@ class Paper:
     values: pd.DataFrame = field(repr=False)
     times: pd.DataFrame = field(repr=False)
     cohorts: pd.DataFrame = field(repr=False)
+    significance: pd.DataFrame = field(repr=False)
+    notes: tuple[str, ...] = ()
+    signed_rank: tuple[str, ...] = ()
 
     def number(self, kind: str, subject: Mapping[str, str]) -> str | None:
         """Returns the number of the paper's `table` or `figure` on a subject; None if it has no such."""
@@ -96,7 +110,8 @@ class Paper:
     def words(self, numbers: Iterable[str]) -> tuple[str, ...]:
         """Returns the titles of tables, and what a reader of their values must know."""
         counts = self.cohorts.groupby("section", sort=False)["images"].sum()
-        sizes = " and ".join(f"{count:,} {section}" for section, count in counts.items())
+        *first, last = (f"{count:,} {section}" for section, count in counts.items())
+        sizes = " and ".join(filter(None, (", ".join(first), last)))
         given = {number: self.tables[number] for number in numbers}
         return (
             *(f"{self.name}, Table {number}: {table.title}." for number, table in given.items()),
@@ -106,10 +121,18 @@ class Paper:
         )
 
     def lines(self, rows: pd.DataFrame) -> Iterator[PublishedLine]:
-        """Yields rows of one evaluation set and pathology, those of each table and arm together."""
+        """Yields rows of one evaluation set and pathology, those of each table and arm together.
+
+        Tables that say the same of an arm share a line.
+        """
+        said = dict[tuple[str, ...], tuple[list[str], pd.DataFrame]]()
         for (number, arm), of_line in rows.groupby(["table", "arm"], sort=False):
-            table, label = self.tables[str(number)], f"{self.name}, Table {number}"
-            yield PublishedLine(f"{label}, {arm}" if arm else label, table, of_line.set_index("metric"))
+            table, values = self.tables[str(number)], of_line.set_index("metric")
+            words = (str(arm), table.repetitions, table.deviation, values.drop(columns="table").to_csv())
+            said.setdefault(words, ([], values))[0].append(str(number))
+        for (arm, *_), (numbers, values) in said.items():
+            label = f"{self.name}, Table{'s' * (len(numbers) > 1)} {', '.join(numbers)}"
+            yield PublishedLine(f"{label}, {arm}" if arm else label, self.tables[numbers[0]], values)
 
 
 _OPTIONAL = ("arm", "ambiguous")
@@ -134,8 +157,8 @@ def read_paper(name: str) -> Paper:
         )
     layout: dict[str, Any] = yaml.safe_load((FOLDER / name / "layout.yaml").read_text("utf-8"))
     frames = {
-        stem: pd.read_csv(FOLDER / name / f"{stem}.csv", dtype={"table": str})
-        for stem in ("tables", "times", "cohorts")
+        stem: pd.read_csv(FOLDER / name / f"{stem}.csv", dtype=dict.fromkeys(("table", *_OPTIONAL), str))
+        for stem in ("tables", "times", "cohorts", "significance")
     }
     return Paper(
         name=name,
@@ -150,4 +173,7 @@ def read_paper(name: str) -> Paper:
         values=frames["tables"].assign(**{name: _text(frames["tables"], name) for name in _OPTIONAL}),
         times=frames["times"],
         cohorts=frames["cohorts"],
+        significance=frames["significance"].assign(ambiguous=_text(frames["significance"], "ambiguous")),
+        notes=tuple(layout.get("notes", ())),
+        signed_rank=tuple(layout.get("tests", {}).get("signed_rank", ())),
     )

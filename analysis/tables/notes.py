@@ -12,6 +12,7 @@ from xferlab.analysis.aggregation import MIN_PATIENTS
 from xferlab.analysis.comparison import NO_CLAIM, NO_P, Comparison, Contrast
 from xferlab.analysis.division import division_note
 from xferlab.analysis.estimates import CONFIDENCE, FEW_TRAINING_PATIENTS
+from xferlab.analysis.published.paper import PublishedLine
 from xferlab.analysis.results import EvaluationSet, StudyResults, is_drawn
 from xferlab.analysis.tables.model import ABSENT, Record, interval, number, p_value
 from xferlab.cohort import single_sections
@@ -182,6 +183,14 @@ def mean_and_deviations(row: Record, unit: str) -> str:
     # A metric of sets of images has none.
     shown = "" if over_images == ABSENT else f" (± {over_images})"
     return f"{mean} ± {over_repetitions}{shown}"
+
+
+def published_cell(line: PublishedLine, metric: Metric) -> str:
+    """Returns a paper's value with its deviation, `0.9550 (± 0.0150)`, as text; a dash where it has none."""
+    deviation = line.values["sd"].get(metric.name) if line.table.deviation else None
+    shown = "" if deviation is None or pd.isna(deviation) else f" (± {number(deviation, metric.unit)})"
+    value = number(line.values["mean"].get(metric.name), metric.unit)
+    return line.marked(metric.name, f"{value}{shown}")
 
 
 def undefined(row: pd.Series, metric: Metric) -> str:

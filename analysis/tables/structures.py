@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from xferlab.analysis.aggregation import MIN_PATIENTS
 from xferlab.analysis.contents import FAMILIES, FURTHER, HEADLINE, Contents
 from xferlab.analysis.results import EvaluationSet
 from xferlab.analysis.selection import ALL
 from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, file_name, number
-from xferlab.analysis.tables.notes import arm_names, data_notes, mean_and_deviation, undefined
+from xferlab.analysis.tables.notes import arm_names, data_notes, mean_and_deviation, published_cell, undefined
 from xferlab.metrics.metric import Metric
 
 _MEAN = "mean of all"
@@ -42,7 +43,8 @@ _STRUCTURES = _Kind(
     "structures",
     _MEAN,
     (
-        "Mean over repetitions of a repetition's mean over images ± the sample SD of these means.",
+        "Mean over repetitions of a repetition's mean over images ± the sample SD of these means (± SD over "
+        "images).",
         "Images: those of a repetition in which the structure's mask is known.",
     ),
     f"Last lines: {_MEAN} structures of an image, averaged likewise.",
@@ -160,14 +162,12 @@ def _published_lines(
 ) -> Iterator[Record]:
     rows = _published(contents, evaluated, metrics)
     for line in contents.paper.lines(rows[rows["of"] == target]) if contents.paper else ():
-        values = line.values["mean"]
-        texts = {m.name: line.marked(m.name, number(values.get(m.name), m.unit)) for m in metrics}
         yield {
             "of": contents.results.metrics.label_of(target),
-            "arms": line.label,
+            "arms": line.label_of_cells,
             "repetitions": line.table.repetitions,
             "images": ABSENT,
-            **texts,
+            **{metric.name: published_cell(line, metric) for metric in metrics},
         }
 
 
@@ -180,4 +180,6 @@ def _text(rows: pd.DataFrame, metric: Metric) -> str:
     if metric.name not in rows.index:
         return ABSENT
     row = rows.loc[[metric.name]].iloc[0]
-    return f"{mean_and_deviation(row, metric.unit, 'sd_repetitions')}{undefined(row, metric)}"
+    alone = pd.isna(row["sd_images"]) or row["num_patients"] < MIN_PATIENTS
+    over_images = "" if alone else f" (± {number(row['sd_images'], metric.unit)})"
+    return f"{mean_and_deviation(row, metric.unit, 'sd_repetitions')}{over_images}{undefined(row, metric)}"

@@ -89,6 +89,18 @@ class StudyBuilder:
         """Returns the score that is stored of a training."""
         return score
 
+    def history(self, stage: str, repetition: int, epoch: int) -> dict[str, float]:
+        """Returns the values of an epoch."""
+        return {
+            "train_loss": 0.5 / epoch + 0.01 * repetition,
+            "validation_loss": 0.6 / epoch + 0.02 * repetition,
+            "lr": 1e-3,
+        }
+
+    def measured(self, stage: str) -> tuple[Metric, ...]:
+        """Returns what a stage is measured by."""
+        return self.metrics
+
     def identity(self, trial: Mapping[str, Any]) -> dict[str, Any]:
         """Returns what is stored of what a trial is made of."""
         return {}
@@ -197,11 +209,7 @@ class StudyBuilder:
         results = [
             EpochResult(
                 epoch=epoch,
-                values={
-                    "train_loss": 0.5 / epoch + 0.01 * repetition,
-                    "validation_loss": 0.6 / epoch + 0.02 * repetition,
-                    "lr": 1e-3,
-                },
+                values=self.history(trial["stage"], repetition, epoch),
                 score=0.6 / epoch + 0.02 * repetition,
                 improved=True,
                 train_s=1.0 + 0.1 * epoch,
@@ -250,7 +258,8 @@ class StudyBuilder:
     ) -> None:
         place = {"arm": trial["arms"][0], "stage": trial["stage"], "repetition": trial["repetition"]}
         added = self.variants.get(evaluation["variant"], 0.0)
-        made_of = [metric.made_of if metric.computed_by else (metric.name,) for metric in self.metrics]
+        measured = self.measured(trial["stage"])
+        made_of = [metric.made_of if metric.computed_by else (metric.name,) for metric in measured]
         names = list(dict.fromkeys(name for names in made_of for name in names))
         rows = [
             (*self._case(evaluation, trial["repetition"], image), self.simulated, name, value + added)

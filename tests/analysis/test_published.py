@@ -30,7 +30,7 @@ def vidal() -> Paper:
 
 
 def test_the_papers_are_the_folders() -> None:
-    assert papers() == ("arias-garzon2021", "vidal2021")
+    assert papers() == ("arias-garzon2021", "oh2020", "vidal2021")
     assert {path.parent.name for path in FOLDER.glob("*/*.csv")} == set(papers())
 
 
@@ -40,12 +40,16 @@ def test_their_names_are_known_without_loading_the_kit() -> None:
         "import sys; from xferlab.analysis.published import papers; print(papers(), 'pandas' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "('arias-garzon2021', 'vidal2021') False\n"
+    assert done.stdout == "('arias-garzon2021', 'oh2020', 'vidal2021') False\n"
 
 
 def test_an_unknown_paper_names_the_known_one() -> None:
     with pytest.raises(UsageError, match=r"accepted: .*, vidal2021.*Did you mean 'vidal2021'"):
         read_paper("vidal2012")
+
+
+CLASSES = ("covid19", "normal", "bacterial", "tuberculosis", "viral")
+LATER = ("JACC_SMOOTH_lung", "JACC_SMOOTH_lungs", "JACC_SMOOTH_heart", "LUNG_MEAN", "LUNG_SD", "CTR")
 
 
 def known(classes: tuple[str, ...] = ()) -> list[str]:
@@ -56,11 +60,12 @@ def known(classes: tuple[str, ...] = ()) -> list[str]:
 @pytest.mark.parametrize("name", papers())
 def test_layout_and_values_agree(name: str) -> None:
     paper = read_paper(name)
-    assert set(paper.values["metric"]) <= set(known(("covid19",)))
+    assert set(paper.values["metric"]) <= {*known(CLASSES), *LATER}
     printed = [metric for metric in paper.metrics if metric in known()]
     assert printed == sorted(printed, key=known().index)
     times = {number for number, table in paper.tables.items() if table.shows.get("kind") == "times"}
     assert set(paper.values["table"]) == set(paper.tables) - times
+    assert set(paper.significance["table"]) <= set(paper.tables)
     for number, rows in paper.values.groupby("table"):
         sets = rows[["stage", "section", "part"]].drop_duplicates()
         shows = paper.tables[str(number)].shows
