@@ -73,7 +73,7 @@ class DenseBlock(nn.Sequential):
 
 
 class FCDenseNet(nn.Module):
-    """FC-DenseNet (Jégou et al. 2017), with dropout of whole channels at 0.2 behind each convolution.
+    """FC-DenseNet (Jégou et al. 2017), with dropout of whole channels at 0.2 in each layer after a ReLU.
 
     - Level of the encoder: a dense block that keeps its input. Between two levels, batch normalisation, ReLU,
       a 1x1 convolution of the same width, dropout and 2x2 max pooling go down.
