@@ -233,5 +233,5 @@ def test_training_counts_what_it_was_right_about() -> None:
         right = (learner.network(batch.inputs).argmax(dim=1) == batch.truth.argmax(dim=1)).float().mean()
     learner.begin_epoch(1)
     learner.train_step(batch)
-    assert learner.end_epoch(1.0)["train_accuracy"] == pytest.approx(float(right))
+    assert learner.end_epoch(1.0, {"loss": 1.0})["train_accuracy"] == pytest.approx(float(right))
     assert identity(model=PATCHES).model.patches is not None
