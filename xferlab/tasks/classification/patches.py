@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import Tensor
 
+from xferlab.tasks.classification.regions import nearest
 from xferlab.training.batches import Rows
 from xferlab.training.examples import ImageExamples
 from xferlab.training.randomness import uniform
@@ -117,7 +117,7 @@ class Places:
         """Takes masks (N, h, w) of images of a side."""
         self.is_empty = np.asarray(~masks.any(axis=(1, 2)))
         self.masks = torch.from_numpy(masks | self.is_empty[:, None, None]).to(device)
-        self.lines = _nearest(masks.shape[1], side).to(device), _nearest(masks.shape[2], side).to(device)
+        self.lines = nearest(masks.shape[1], side).to(device), nearest(masks.shape[2], side).to(device)
         height, width = (
             torch.bincount(line, minlength=number)
             for line, number in zip(self.lines, masks.shape[1:], strict=True)
@@ -163,12 +163,6 @@ def _chosen(until: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
     line = torch.searchsorted(until, pixel, right=True)
     before = torch.where(line > 0, until.gather(1, (line - 1).clamp_min(0)), 0)
     return line, pixel - before
-
-
-def _nearest(number: int, side: int) -> Tensor:
-    """The pixel of `number` that each of `side` is, as `CaseSet.masks_of` stretches masks."""
-    pixels = Image.fromarray(np.arange(number, dtype=np.int32)[None])
-    return torch.from_numpy(np.array(pixels.resize((side, 1), Image.Resampling.NEAREST))[0].astype(np.int64))
 
 
 def draws(keys: Keys, *, number: int, seed: int, epoch: int) -> npt.NDArray[np.float64]:
