@@ -203,6 +203,17 @@ def test_what_is_under_an_ignored_pixel_in_the_target_does_not_count():
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)
 
 
+def test_a_pixel_of_several_masks_is_learnt_as_the_first_and_measured_as_all():
+    masks = torch.tensor([[255.0, 255, 0, 0, 127], [255, 0, 255, 0, 255], [0, 255, 255, 255, 255]])
+    targets = masks.reshape(1, 3, 1, 5)
+    view = ResizedSegmentation(in_channels=1, is_exclusive=True, first_counts=True)
+    batch = view.framed(torch.zeros(1, 1, 1, 5), targets)
+    expected = torch.tensor([[1.0, 1, 0, 0, 0], [0, 0, 1, 0, 1], [0, 0, 0, 1, 0]])
+    assert torch.equal(batch.target[0, :, 0], expected)
+    assert torch.equal(batch.valid, (targets != 127).float())
+    assert torch.equal(targets[0, :, 0], masks)
+
+
 @pytest.mark.parametrize(("precision", "dtype"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
 def test_the_precision_is_for_training_alone(precision, dtype):
     learner, seen = make(precision=precision), []

@@ -54,7 +54,7 @@ class Identity(TrialIdentity):
     @property
     def exclusive_targets(self) -> bool:
         """Whether no pixel of a case that it trains on may belong to two structures."""
-        return self.model.is_exclusive
+        return self.model.outputs == "exclusive"
 
     @property
     def image_size(self) -> Size:

@@ -250,6 +250,7 @@ def view_of(identity: Identity) -> ResizedSegmentation | NativeSegmentation | Ti
         smoothing=training.smoothing,
         augmentation=Augmentation(**dict(training.augmentation)) if training.augmentation else None,
         is_exclusive=identity.model.is_exclusive,
+        first_counts=identity.model.outputs == "exclusive_first",
         class_weights=training.class_weights,
         size_multiple=identity.model.size_multiple,
     )

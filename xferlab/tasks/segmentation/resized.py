@@ -50,6 +50,7 @@ class ResizedSegmentation:
         smoothing: The constant of the Dice losses and of focal Tversky.
         augmentation: What varies beside the rotation, or None.
         is_exclusive: Whether a pixel belongs to one structure at most: softmax after a channel of background.
+        first_counts: Whether a pixel of several masks is learnt as the first of their structures.
         class_weights: Of the background and each structure, in the cross entropy of exclusive ones, or None.
         size_multiple: What the sides of images are multiples of that the network takes.
     """
@@ -61,6 +62,7 @@ class ResizedSegmentation:
     smoothing: float = 1.0
     augmentation: Augmentation | None = None
     is_exclusive: bool = False
+    first_counts: bool = False
     class_weights: tuple[float, ...] | None = None
     size_multiple: int = 16
 
@@ -104,7 +106,10 @@ class ResizedSegmentation:
         if images.shape[1] != self.in_channels:
             images = images.expand(-1, self.in_channels, -1, -1)
         inputs = images.contiguous(memory_format=torch.channels_last)
-        return ImageBatch(inputs, (targets == STRUCTURE).float(), (targets != IGNORED).float())
+        target = (targets == STRUCTURE).float()
+        if self.first_counts:
+            target = target * (target.cumsum(dim=1) == 1.0)
+        return ImageBatch(inputs, target, (targets != IGNORED).float())
 
     def loss(self, forward: Forward, batch: ImageBatch) -> torch.Tensor:
         """Returns the loss in float32."""

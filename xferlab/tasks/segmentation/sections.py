@@ -79,9 +79,10 @@ class Model(Section):
     as it is."""
     tiles: Tiling | None = None
     """With `image_size: native`: train and predict on tiles; null takes images whole."""
-    outputs: Literal["exclusive", "overlapping"] | None = None
+    outputs: Literal["exclusive", "exclusive_first", "overlapping"] | None = None
     """Of stages with several structures. `overlapping` (default): a pixel may belong to several, a sigmoid
-    each. `exclusive`: to one at most, softmax over background and structures; no masks may overlap."""
+    each. `exclusive`: to one at most, softmax over background and structures; no masks may overlap.
+    `exclusive_first`: the same, and where masks overlap, the structure that stands first counts (oh2020)."""
 
     @property
     def has_batch_norm(self) -> bool:
@@ -162,7 +163,7 @@ class Network(Model):
     @property
     def is_exclusive(self) -> bool:
         """Whether a pixel belongs to one of several structures, or to the background."""
-        return self.outputs == "exclusive"
+        return self.outputs in ("exclusive", "exclusive_first")
 
     @property
     def out_channels(self) -> int:
