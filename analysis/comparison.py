@@ -158,21 +158,31 @@ def _reason(comparison: Comparison, num_paired: int) -> str:
 
 
 def _pairs(cases: pd.DataFrame, comparison: Comparison) -> tuple[pd.DataFrame, int]:
-    """Returns values with those of the same image, and how many have none.
-
-    An image that an arm reads otherwise, such as with other grey levels, is another case of the same name.
-    """
+    """Returns the values of both sides, paired, and how many have no other."""
     first, second = _side(cases, comparison.first), _side(cases, comparison.second)
-    pairs = _merged(first, second, ["case"])
-    if len(first) + len(second) > 2 * len(pairs):
-        by_name = ["patient", "name", "repetition", "metric"]
-        if not (first.duplicated(by_name).any() or second.duplicated(by_name).any()):
-            pairs = max(pairs, _merged(first, second, ["patient", "name"]), key=len)
+    pairs = paired(first, second, on=["repetition", "metric"])
     return pairs, len(first) + len(second) - 2 * len(pairs)
 
 
-def _merged(first: pd.DataFrame, second: pd.DataFrame, image: list[str]) -> pd.DataFrame:
-    on = [*image, "repetition", "metric"]
+def paired(first: pd.DataFrame, second: pd.DataFrame, *, on: list[str]) -> pd.DataFrame:
+    """Returns the rows of the first side with the value of the second for the same image.
+
+    An image that one side reads otherwise, such as with other grey levels, is another case of the same name.
+
+    Args:
+        first: Columns case, name, patient, value, those of `on`, and any others.
+        second: The same.
+        on: What must be equal beside the image.
+    """
+    pairs = _merged(first, second, ["case", *on])
+    if len(first) + len(second) > 2 * len(pairs):
+        by_name = ["patient", "name", *on]
+        if not (first.duplicated(by_name).any() or second.duplicated(by_name).any()):
+            pairs = max(pairs, _merged(first, second, by_name), key=len)
+    return pairs
+
+
+def _merged(first: pd.DataFrame, second: pd.DataFrame, on: list[str]) -> pd.DataFrame:
     return first.merge(second[[*on, "value"]], on=on, suffixes=("_first", "_second"))
 
 
