@@ -88,7 +88,7 @@ def _draw(rows: pd.DataFrame, classes: Sequence[str], top: float) -> Figure:
 def class_heats(
     contents: Contents, evaluated: EvaluationSet, by_arm: dict[str, pd.DataFrame], cases: Sequence[str]
 ) -> Iterator[Picture]:
-    """Yields a picture for each arm whose network takes patches.
+    """Yields a picture for each arm whose network takes patches, of images that it did not train on.
 
     Args:
         contents: The study.
@@ -96,6 +96,8 @@ def class_heats(
         by_arm: Stored arrays of each arm, by case.
         cases: The images to show.
     """
+    if evaluated.plain.part in ("train", "validation"):
+        return
     for arm, rows in by_arm.items():
         if "heats" in rows and rows["heats"].notna().all():
             trial = next(t for t in contents.results.trials_by_id.values() if _is_of(t, arm, evaluated.stage))
