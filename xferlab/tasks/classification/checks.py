@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from xferlab.errors import suggest
 from xferlab.tasks.classification.sections import SMALLEST_SIDE, Adapt
 from xferlab.tasks.task import Finding, Path, StageView
 
@@ -19,7 +18,6 @@ def check(stage: StageView) -> Iterator[Finding]:
     yield from _scale(stage)
     yield from _outputs(stage)
     yield from _patches(stage)
-    yield from _masks(stage)
     yield from _sampling(stage)
     if stage.training.batch_size == 1:
         path = stage.written("batch_size")
@@ -117,18 +115,6 @@ def _patches(stage: StageView) -> Iterator[Finding]:
             "model.patches out, or learn classes that exclude each other"
         )
         yield Finding(path, what, related=related)
-
-
-def _masks(stage: StageView) -> Iterator[Finding]:
-    region = getattr(stage.masks, "region", None)
-    taken = stage.masks and stage.masks.structures
-    for name in region or ():
-        if taken and name not in taken:
-            yield Finding(
-                ("stages", stage.name, "masks", "region"),
-                f"{name!r} is none of the structures that stage {stage.name!r} takes ({', '.join(taken)})."
-                f"{suggest(name, taken)}",
-            )
 
 
 def _sampling(stage: StageView) -> Iterator[Finding]:

@@ -24,7 +24,7 @@ def balanced_rows(
         epoch: From 1.
     """
     order = np.argsort(keys, kind="stable")
-    until = np.cumsum((1.0 / np.bincount(labels))[labels[order]])
+    until = np.cumsum((1.0 / np.maximum(np.bincount(labels), 1))[labels[order]])
     numbers = uniform(np.arange(len(keys), dtype=np.uint64), seed=seed, purpose="sample", epoch=epoch)
     drawn = order[np.minimum(np.searchsorted(until, numbers * until[-1], side="right"), len(keys) - 1)]
     return np.asarray(drawn + _times(drawn) * len(keys))

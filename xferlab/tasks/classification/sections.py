@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
+from xferlab.errors import suggest
 from xferlab.section import Float, Int, Name, Section
 from xferlab.tasks import roles
 from xferlab.tasks.supervised import Supervised, SupervisedTraining
@@ -70,7 +71,19 @@ class Masks(roles.Masks):
     keep: Literal["inside", "outside", "whole"] = "inside"
     """What of an image is left; the rest is set to 0. `whole` leaves all, and measures where heat lies."""
     region: Annotated[list[Name], Field(min_length=1), AfterValidator(roles.each_once)] | None = None
-    """Those of the structures that `keep` is about, where more are taken; null for all of them."""
+    """Those of `structures` that `keep` is about, where more are taken; null for all of them."""
+
+    @model_validator(mode="after")
+    def _region_is_taken(self) -> Masks:
+        if self.region is not None and self.structures is None:
+            raise ValueError("region chooses among `structures`; name these, too")
+        for name in self.region or ():
+            if name not in (taken := self.structures or []):
+                raise ValueError(
+                    f"region names {name!r}, which is none of the structures ({', '.join(taken)})."
+                    f"{suggest(name, taken)}"
+                )
+        return self
 
 
 class Freezing(Section):

@@ -106,10 +106,10 @@ class ResizedSegmentation:
         if images.shape[1] != self.in_channels:
             images = images.expand(-1, self.in_channels, -1, -1)
         inputs = images.contiguous(memory_format=torch.channels_last)
-        target = (targets == STRUCTURE).float()
+        target = targets == STRUCTURE
         if self.first_counts:
-            target = target * (target.cumsum(dim=1) == 1.0)
-        return ImageBatch(inputs, target, (targets != IGNORED).float())
+            target = target & (target.cumsum(dim=1) == 1)
+        return ImageBatch(inputs, target.float(), (targets != IGNORED).float())
 
     def loss(self, forward: Forward, batch: ImageBatch) -> torch.Tensor:
         """Returns the loss in float32."""
