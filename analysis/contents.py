@@ -203,6 +203,6 @@ class Contents:
         """Returns what a reader of some of the paper's rows must know; nothing of none."""
         if self.paper is None or published.empty:
             return ()
-        mark = f"{AMBIGUOUS}: the paper leaves open what this value is, or contradicts it; see the notes."
+        mark = f"{AMBIGUOUS}: the paper leaves open what this is, or contradicts it; see the notes."
         words = self.paper.words(published["table"].unique())
         return (*words, mark) if published["ambiguous"].any() else words

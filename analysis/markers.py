@@ -22,8 +22,6 @@ NO_CLASS = "none"
 """The class of images that are of none of the classes that the stage learns."""
 STEPS = ("crop_black_band", "degrade_to", "equalise", "gamma")
 """Fields of a data section that change its images and not which ones they are."""
-STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
-"""Marks of p-values below a bound, as papers print them."""
 
 
 def without_markers(rows: pd.DataFrame, markers: Sequence[Metric]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -163,11 +161,6 @@ class Marked:
             "num_in_both": len(both),
             "patients_p": np.nan if min(map(len, apart)) < MIN_PATIENTS else _rank_sum_p(*apart),
         }
-
-
-def stars(p: float) -> str:
-    """Returns the mark of a p-value; empty from 0.05 on and for NaN."""
-    return next((mark for bound, mark in STARS if p < bound), "")
 
 
 def marked_of(results: StudyResults, markers: pd.DataFrame, cases: pd.DataFrame) -> Iterator[Marked]:

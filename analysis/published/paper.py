@@ -5,7 +5,7 @@ A folder holds `layout.yaml` and four CSV files. A CSV file without values still
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple
@@ -41,17 +41,38 @@ class PublishedTable:
 
 
 class PublishedLine(NamedTuple):
-    """What a table of a paper says of one of its arms, or several that say the same.
+    """What a table of a paper says of one of its arms, or several that agree.
 
     Attributes:
-        label: Names of paper, tables and arm.
+        paper: Name of the paper.
+        numbers: Numbers of the tables.
+        arm: Name of the arm; may be empty.
         table: The first of the tables.
         values: Rows of the paper's values by metric.
     """
 
-    label: str
+    paper: str
+    numbers: tuple[str, ...]
+    arm: str
     table: PublishedTable
     values: pd.DataFrame
+
+    @property
+    def label(self) -> str:
+        """Names of paper, tables and arm."""
+        return ", ".join(filter(None, (self.paper, named_tables(self.numbers), self.arm)))
+
+    def agrees(self, other: PublishedLine) -> bool:
+        """Returns whether both are of one arm, and say the same of the metrics that both have."""
+        both = self.values.index.intersection(other.values.index)
+        kinds = [(line.arm, line.table.repetitions, line.table.deviation) for line in (self, other)]
+        return kinds[0] == kinds[1] and self.values.loc[both].equals(other.values.loc[both])
+
+    def joined(self, other: PublishedLine) -> PublishedLine:
+        """Returns one line of both, which agree."""
+        more = other.values[~other.values.index.isin(self.values.index)]
+        numbers = (*self.numbers, *other.numbers)
+        return self._replace(numbers=numbers, values=pd.concat([self.values, more]))
 
     def marked(self, metric: str, text: str) -> str:
         """Returns a value's text with a mark if it is ambiguous."""
@@ -123,16 +144,36 @@ class Paper:
     def lines(self, rows: pd.DataFrame) -> Iterator[PublishedLine]:
         """Yields rows of one evaluation set and pathology, those of each table and arm together.
 
-        Tables that say the same of an arm share a line.
+        Tables share a line where they say the same of an arm, or of other metrics.
         """
-        said = dict[tuple[str, ...], tuple[list[str], pd.DataFrame]]()
+        lines: list[PublishedLine] = []
         for (number, arm), of_line in rows.groupby(["table", "arm"], sort=False):
-            table, values = self.tables[str(number)], of_line.set_index("metric")
-            words = (str(arm), table.repetitions, table.deviation, values.drop(columns="table").to_csv())
-            said.setdefault(words, ([], values))[0].append(str(number))
-        for (arm, *_), (numbers, values) in said.items():
-            label = f"{self.name}, Table{'s' * (len(numbers) > 1)} {', '.join(numbers)}"
-            yield PublishedLine(f"{label}, {arm}" if arm else label, self.tables[numbers[0]], values)
+            values = of_line.drop(columns="table").set_index("metric")
+            line = PublishedLine(self.name, (str(number),), str(arm), self.tables[str(number)], values)
+            at = next((at for at, other in enumerate(lines) if other.agrees(line)), len(lines))
+            lines[at : at + 1] = [lines[at].joined(line) if at < len(lines) else line]
+        yield from lines
+
+
+def named_tables(numbers: Sequence[str]) -> str:
+    """Returns `Table V`, or `Tables V, XIII`."""
+    return f"Table{'s' * (len(numbers) > 1)} {', '.join(numbers)}"
+
+
+def marks_of(significance: pd.DataFrame, metric: str, first: str, others: Collection[str]) -> str:
+    """Returns how a paper marks a comparison, each mark with its table: `V: ***`; empty where it does not.
+
+    Args:
+        significance: Rows of a paper, all of one stage and section.
+        metric: What is compared.
+        first: An arm or a pathology.
+        others: Those that it is compared with, whichever the paper names first.
+    """
+    pairs = [{first, other} for other in others]
+    sides = zip(significance["first"], significance["second"], strict=True)
+    is_here = pd.Series([set(names) in pairs for names in sides], significance.index, dtype=bool)
+    marks = significance[is_here & (significance["metric"] == metric)].to_dict("records")
+    return "; ".join(f"{m['table']}: {m['mark']}{f' {AMBIGUOUS}' * bool(m['ambiguous'])}" for m in marks)
 
 
 _OPTIONAL = ("arm", "ambiguous")

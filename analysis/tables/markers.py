@@ -8,13 +8,25 @@ import pandas as pd
 
 from xferlab.analysis.aggregation import MIN_PATIENTS
 from xferlab.analysis.contents import Contents
-from xferlab.analysis.markers import STARS, Marked, stars
-from xferlab.analysis.published.paper import AMBIGUOUS
-from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, file_name, number, p_value
-from xferlab.analysis.tables.notes import data_notes
+from xferlab.analysis.markers import Marked
+from xferlab.analysis.published.paper import marks_of, named_tables
+from xferlab.analysis.tables.model import (
+    ABSENT,
+    STARS,
+    Column,
+    Layout,
+    Record,
+    Table,
+    file_name,
+    number,
+    p_value,
+    starred,
+)
+from xferlab.analysis.tables.notes import data_notes, published_cell
 from xferlab.metrics.metric import Metric
 
 _FEW = f"n < {MIN_PATIENTS} patients"
+_NOTHING = pd.DataFrame(columns=["table", "pathology", "first", "second", "ambiguous"])
 
 
 def markers_tables(contents: Contents) -> Iterator[Table]:
@@ -40,6 +52,7 @@ def _described(contents: Contents, marked: Marked) -> Table:
                 "Normal: p of the Kolmogorov-Smirnov test of the images against a normal distribution with "
                 "their own mean and SD. It is lenient: since these are estimated, it rejects too seldom.",
                 f"{_FEW}: neither SD nor p. n: images with a value, where some have none.",
+                *_caption_of_paper(contents, published),
             ),
             notes=(*markers_notes(contents, marked), *contents.paper_words(published)),
             data=marked.described,
@@ -81,7 +94,7 @@ def _records(contents: Contents, marked: Marked, published: pd.DataFrame) -> Ite
         for statistic in ("over images", "over patients", "normal (p)"):
             texts = {m.name: _text(rows[m.name], m, statistic, len(images)) for m in marked.metrics}
             yield {**labels, "statistic": statistic, **texts}
-        yield from _published_line(contents, marked, labels, published[published["pathology"] == name])
+        yield from _published_lines(contents, marked, labels, published[published["pathology"] == name])
 
 
 def _text(row: Record, metric: Metric, statistic: str, num_images: int) -> str:
@@ -100,45 +113,48 @@ def _mean_and_sd(row: Record, metric: Metric, prefix: str = "") -> str:
     return f"{mean} ± {number(row[f'{prefix}sd'], metric.unit)}"
 
 
+def _caption_of_paper(contents: Contents, published: pd.DataFrame) -> Iterator[str]:
+    """Says which tables of the paper are here, as this one has the number of the first alone."""
+    numbers = list(published["table"].unique())
+    if contents.paper and len(numbers) > 1:
+        yield f"The markers of {contents.paper.name}, {named_tables(numbers)}, are all in this table."
+
+
 def _published(contents: Contents, marked: Marked) -> pd.DataFrame:
     """What a paper says of markers, of images of any part."""
-    if contents.paper is None:
-        return pd.DataFrame(columns=["table", "pathology", "metric", "mean", "sd", "ambiguous"])
-    rows = contents.paper.values
+    rows = _of_markers(contents.paper.values, marked) if contents.paper else _NOTHING
+    return rows[rows["pathology"].isin(marked.classes)]
+
+
+def _of_markers(rows: pd.DataFrame, marked: Marked) -> pd.DataFrame:
+    """Returns a paper's rows of the markers of a section."""
     is_of = (rows["stage"] == marked.stage) & (rows["section"] == marked.section)
-    is_of &= rows["metric"].isin([m.name for m in marked.metrics]) & rows["arm"].isin([marked.arm, ""])
-    return rows[is_of & rows["pathology"].isin(marked.classes)]
+    return rows[is_of & rows["metric"].isin([metric.name for metric in marked.metrics])]
 
 
-def _published_line(
+def _published_lines(
     contents: Contents, marked: Marked, labels: Record, published: pd.DataFrame
 ) -> Iterator[Record]:
-    """Yields what a paper says of a class, all of its tables in one line."""
-    if contents.paper is None or published.empty:
-        return
-    tables = ", ".join(dict.fromkeys(map(str, published["table"])))
-    words = f"{contents.paper.name}, {'Tables' if ',' in tables else 'Table'} {tables}"
-    texts = dict.fromkeys((metric.name for metric in marked.metrics), ABSENT)
-    units = {metric.name: metric.unit for metric in marked.metrics}
-    for row in published.to_dict("records"):
-        name = str(row["metric"])
-        sd = "" if pd.isna(row["sd"]) else f" ± {number(row['sd'], units[name])}"
-        mark = f" {AMBIGUOUS}" if row["ambiguous"] else ""
-        texts[name] = f"{number(row['mean'], units[name])}{sd}{mark}"
-    yield {**labels, "statistic": words, **texts}
+    """Yields what a paper says of a class."""
+    for line in contents.paper.lines(published) if contents.paper else ():
+        texts = {metric.name: published_cell(line, metric) for metric in marked.metrics}
+        yield {**labels, "statistic": line.label_of_cells, **texts}
 
 
 def _compared(contents: Contents, marked: Marked) -> Table:
-    columns = (
+    given = _marks(contents, marked)
+    of_paper = [f"{contents.paper.name} (images)"] if contents.paper and len(given) else []
+    rows = _with_marks(marked.compared, given) if of_paper else marked.compared
+    columns: tuple[Column, ...] = (
         ("Difference of means", "difference"),
         ("Images", "images"),
         ("p, images", "p"),
         ("p, images (Holm)", "p_holm"),
+        *((heading, "published") for heading in of_paper),
         ("Patients", "patients"),
         ("p, patients", "patients_p"),
         ("p, patients (Holm)", "patients_p_holm"),
     )
-    marks = ", ".join(f"{mark} p < {bound:g}" for bound, mark in reversed(STARS))
     return Layout((("Marker", "marker"),), ("Classes", "classes"), columns).fill(
         Table(
             name=f"marker_tests_{marked.stage}_on_{file_name(marked.section)}",
@@ -148,14 +164,28 @@ def _compared(contents: Contents, marked: Marked) -> Table:
                 "Difference: of the means over images. p, images: Wilcoxon's rank-sum test on images, as "
                 "papers do it, although images of one patient are not independent.",
                 "p, patients: the same test on one value a patient, the mean of the patient's images.",
-                f"{marks}. Holm: adjusted over all lines of the table; the other p are not adjusted.",
+                f"{STARS}. Holm: adjusted over all lines of the table; the other p are not adjusted.",
                 f"{_FEW}: a class has too few for a test.",
+                *(f"{heading}: its marks of this test, each with its table." for heading in of_paper),
             ),
-            notes=(*_both(marked), *markers_notes(contents, marked)),
-            data=marked.compared,
+            notes=(*_both(marked), *markers_notes(contents, marked), *contents.paper_words(given)),
+            data=rows,
             subject={"kind": "marker_tests", **marked.subject},
         ),
-        (_pair(contents, marked, row) for row in marked.compared.to_dict("records")),
+        (_pair(contents, marked, row) for row in rows.to_dict("records")),
+    )
+
+
+def _marks(contents: Contents, marked: Marked) -> pd.DataFrame:
+    """How a paper marks the comparison of two of the classes."""
+    rows = _of_markers(contents.paper.significance, marked) if contents.paper else _NOTHING
+    return rows[rows["first"].isin(marked.classes) & rows["second"].isin(marked.classes)]
+
+
+def _with_marks(rows: pd.DataFrame, given: pd.DataFrame) -> pd.DataFrame:
+    sides = zip(rows["metric"], rows["first"], rows["second"], strict=True)
+    return rows.assign(
+        published=[marks_of(given, metric, first, [second]) for metric, first, second in sides]
     )
 
 
@@ -176,9 +206,6 @@ def _pair(contents: Contents, marked: Marked, row: Record) -> Record:
         "classes": f"{row['second']} − {row['first']}",
         "difference": number(row["difference"], metric.unit, signed=True),
         **counts,
-        **{name: _p(float(row[name])) for name in ("p", "p_holm", "patients_p", "patients_p_holm")},
+        "published": row.get("published") or ABSENT,
+        **{name: starred(row[name]) for name in ("p", "p_holm", "patients_p", "patients_p_holm")},
     }
-
-
-def _p(value: float) -> str:
-    return " ".join(filter(None, (p_value(value), stars(value))))

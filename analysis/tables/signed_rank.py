@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
 
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.estimates import holm
-from xferlab.analysis.published.paper import AMBIGUOUS, Paper
+from xferlab.analysis.published.paper import Paper, marks_of
 from xferlab.analysis.results import EvaluationSet
-from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, file_name, number, p_value
+from xferlab.analysis.tables.model import ABSENT, STARS, Layout, Record, Table, file_name, number, starred
 from xferlab.analysis.tables.notes import arm_names, data_notes
 from xferlab.metrics.metric import Metric
 
-_STARS = {0.001: "***", 0.01: "**", 0.05: "*"}
-_NO_STAR = "p > 0.05"
 _COLUMNS = (
     *(("Images", "num_images"), ("Patients", "num_patients")),
     *(("Baseline", "first_mean"), ("Arm", "second_mean"), ("Median difference", "median")),
-    *(("p", "p"), ("Mark", "mark"), ("p (Holm)", "p_holm"), ("Published mark", "published")),
+    *(("p", "p"), ("p (Holm)", "p_holm"), ("Published mark", "published")),
 )
 
 
@@ -30,11 +28,6 @@ def signed_rank_tables(contents: Contents) -> Iterator[Table]:
         for evaluated in contents.plain_sets:
             if evaluated.plain.part in ("test", "hold_out") and len(rows := _rows(contents, evaluated)):
                 yield _table(contents, contents.paper, evaluated, rows)
-
-
-def stars(p: float) -> str:
-    """Returns `*` for p < 0.05, `**` for p < 0.01, `***` for p < 0.001, and `p > 0.05` for all others."""
-    return next((mark for limit, mark in _STARS.items() if p < limit), _NO_STAR)
 
 
 def signed_rank(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, Any] | None:
@@ -91,7 +84,6 @@ def _rows(contents: Contents, evaluated: EvaluationSet) -> pd.DataFrame:
     frame = pd.DataFrame(rows)
     if len(frame):
         frame["p_holm"] = frame.groupby("metric")["p"].transform(lambda p: holm(list(p)))
-        frame["mark"] = [ABSENT if pd.isna(p) else stars(p) for p in frame["p"]]
     return frame
 
 
@@ -100,7 +92,7 @@ _PAIRED = ["repetition", "case", "patient", "value"]
 
 def _table(contents: Contents, paper: Paper, evaluated: EvaluationSet, rows: pd.DataFrame) -> Table:
     results, given = contents.results, evaluated.rows(paper.significance)
-    marks = [_published(given, metric, (results.baseline, arms)) for metric, arms in _places(rows)]
+    marks = [marks_of(given, metric, results.baseline, arms) for metric, arms in _places(rows)]
     rows = rows.assign(published=marks)
     return Layout((("Metric", "heading"),), ("Arm", "arm"), _COLUMNS).fill(
         Table(
@@ -111,15 +103,14 @@ def _table(contents: Contents, paper: Paper, evaluated: EvaluationSet, rows: pd.
                 "Wilcoxon's signed-rank test on images; the value of an image is its mean over the "
                 "repetitions in which both arms measure it. Equal values are left out of the ranks; where "
                 "all are equal, there is no p.",
-                "Mark: * p < 0.05, ** p < 0.01, *** p < 0.001, without correction. p (Holm): adjusted over "
-                "the arms of a metric.",
+                f"{STARS}. p (Holm): adjusted over the arms of a metric; the other p are not adjusted.",
             ),
             notes=(
                 f"This is how {paper.name} tests. It is no verdict: images of one person and repetitions are "
                 "not independent, and other training samples are not accounted for. Verdicts are in the "
                 "section Result, intervals in the tables of differences.",
                 *data_notes(results, [evaluated.stage], [evaluated.section], of_metrics=False),
-                *(paper.words(sorted({str(table) for table in given["table"]})) if any(marks) else ()),
+                *(contents.paper_words(given) if any(marks) else ()),
             ),
             data=rows.assign(arms=[", ".join(arms) for arms in rows["arms"]]),
             subject={"kind": "signed rank", **vars(evaluated)},
@@ -132,14 +123,6 @@ def _places(rows: pd.DataFrame) -> Iterator[tuple[str, tuple[str, ...]]]:
     yield from zip(rows["metric"], rows["arms"], strict=True)
 
 
-def _published(given: pd.DataFrame, metric: str, sides: tuple[str, Sequence[str]]) -> str:
-    """Returns the paper's marks of a comparison, each with its table, such as `V: ***`."""
-    first, others = sides
-    is_here = (given["metric"] == metric) & (given["first"] == first) & given["second"].isin(others)
-    marks = given[is_here].to_dict("records")
-    return "; ".join(f"{m['table']}: {m['mark']}{f' {AMBIGUOUS}' * bool(m['ambiguous'])}" for m in marks)
-
-
 def _record(contents: Contents, row: Record) -> Record:
     metric = contents.results.metrics.named(str(row["metric"]))
     texts = {name: number(row[name], metric.unit) for name in ("first_mean", "second_mean")}
@@ -149,7 +132,7 @@ def _record(contents: Contents, row: Record) -> Record:
         "heading": contents.heading(metric),
         "arm": arm_names(contents.results, row["arms"]),
         "median": number(row["median"], metric.unit, signed=True),
-        "p": p_value(row["p"]),
-        "p_holm": p_value(row["p_holm"]),
+        "p": starred(row["p"]),
+        "p_holm": starred(row["p_holm"]),
         "published": row["published"] or ABSENT,
     }

@@ -109,6 +109,7 @@ def outputs(image: int, size_px: int) -> dict[str, np.ndarray]:
         "mask": lungs.astype(np.uint8) * 255,
         **{f"mask_{name}": mask.astype(np.uint8) * 255 for name, mask in masks.items()},
         "heat": np.zeros((2, 2), np.float32),
+        "heats": random.uniform(0, 0.5, (4, 2, 2)).astype(np.float32),
         "patches": patches,
         "probability": np.full(4, 0.25, np.float32),
     }

@@ -21,7 +21,7 @@ from xferlab.analysis.fractions import series_by_set
 from xferlab.analysis.tables.fractions import fractions_tables
 from xferlab.analysis.tables.metrics import metrics_tables
 from xferlab.analysis.tables.model import Table
-from xferlab.analysis.tables.signed_rank import signed_rank, signed_rank_tables, stars
+from xferlab.analysis.tables.signed_rank import signed_rank, signed_rank_tables
 from xferlab.analysis.tables.structures import classes_tables, structures_tables
 
 pytestmark = pytest.mark.component
@@ -162,7 +162,6 @@ def test_the_papers_test_is_that_of_scipy_with_its_marks_beside(contents: Conten
     p = {arm: stats.wilcoxon(wide[arm], wide["baseline"]).pvalue for arm in ("unet", "half", "original")}
     for arm, value in p.items():
         assert rows.loc[arm, "p"] == pytest.approx(value)
-        assert rows.loc[arm, "mark"] == stars(value)
         assert rows.loc[arm, "p_holm"] >= value
     assert rows.loc[["original", "unet", "tenth"], "published"].tolist() == [
         "V: ***; XV: *** (?)",
@@ -170,11 +169,6 @@ def test_the_papers_test_is_that_of_scipy_with_its_marks_beside(contents: Conten
         "XV: ***",
     ]
     assert "no verdict" in table.notes[0]
-
-
-@pytest.mark.parametrize(("p", "mark"), [(0.05, "p > 0.05"), (0.049, "*"), (0.0099, "**"), (0.0009, "***")])
-def test_stars_are_the_papers(p: float, mark: str) -> None:
-    assert stars(p) == mark
 
 
 def test_a_test_needs_pairs_and_differences() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,8 +11,8 @@ from scipy import stats
 
 from tests.analysis.marked import CLASSES, KINDS, marked_contents
 from xferlab.analysis.contents import Contents
-from xferlab.analysis.markers import Marked, marked_of, processed, stars
-from xferlab.analysis.published.paper import PublishedTable, read_paper
+from xferlab.analysis.markers import Marked, marked_of, processed
+from xferlab.analysis.published.paper import read_paper
 from xferlab.analysis.report import _TABLES
 from xferlab.analysis.tables.markers import markers_tables
 from xferlab.metrics.markers import CTR, LUNG_MEAN, MARKERS
@@ -94,11 +93,6 @@ def test_values_that_do_not_vary_have_no_p() -> None:
     assert constant.described.query("metric == 'LUNG_MEAN'")["normal_p"].isna().all()
 
 
-def test_stars_are_the_papers() -> None:
-    values = (0.0009, 0.001, 0.0099, 0.01, 0.049, 0.05, np.nan)
-    assert [stars(p) for p in values] == ["***", "**", "**", "*", "*", "", ""]
-
-
 # --- from records ------------------------------------------------------------------------------------------
 
 
@@ -164,24 +158,49 @@ def test_the_tables_say_what_a_reader_must_know(contents: Contents) -> None:
     assert any("lenient" in sentence for sentence in described.caption)
 
 
-def test_a_papers_values_stand_beside_those_of_their_class(tmp_path: Path) -> None:
-    contents = marked_contents(tmp_path, repetitions=1, images=10)
-    values = pd.DataFrame(
-        [("6", "LUNG_MEAN", "covid19", 0.506, 0.051, ""), ("9", "CTR", "covid19", 0.499, 0.086, "yes")],
-        columns=["table", "metric", "pathology", "mean", "sd", "ambiguous"],
-    ).assign(stage="portable", section="portable", part="test", arm="")
-    tables = {
-        "6": PublishedTable("Intensity", "1", shows={"kind": "markers"}),
-        "9": PublishedTable("CTR", "1"),
+@pytest.fixture(scope="module")
+def with_paper(tmp_path_factory: pytest.TempPathFactory) -> Contents:
+    """The same beside oh2020, whose stage and section get the names of this study's."""
+    contents = marked_contents(tmp_path_factory.mktemp("marked"), repetitions=1, images=25)
+    paper, here = read_paper("oh2020"), {"stage": "portable", "section": "portable"}
+    values, marks = (
+        rows[rows["section"] == "triage"].assign(**here) for rows in (paper.values, paper.significance)
+    )
+    shown = replace(paper.tables["VI"], shows={"kind": "markers", **here})
+    tables = {**paper.tables, "VI": shown}
+    contents.paper = replace(paper, tables=tables, values=values, significance=marks)
+    return contents
+
+
+def test_a_papers_values_stand_below_those_of_their_class(with_paper: Contents) -> None:
+    table, _, original, _ = map(with_paper.numbered, markers_tables(with_paper))
+    assert table.title.startswith("Table VI: markers by class")
+    (lines,) = (group.rows[3:] for group in table.groups if group.labels[0] == "covid19")
+    assert {line.label: [cell for cell in line.cells if cell != "–"] for line in lines} == {
+        "oh2020, Tables VI, VII, IX, baseline (± SD over images)": [
+            "0.5060 (± 0.0510)",
+            "0.1630 (± 0.0220)",
+            "0.4990 (± 0.0860)",
+        ],
+        "oh2020, Table VIII, without_ap_supine (± SD over images)": ["0.1610 (± 0.0220)"],
     }
-    contents.paper = replace(read_paper("arias-garzon2021"), tables=tables, values=values)
-    table = contents.numbered(next(markers_tables(contents)))
-    assert table.title.startswith("Table 6: markers by class")
-    lines = {group.labels[0]: group.rows[-1] for group in table.groups}
-    assert lines["covid19"].label == "arias-garzon2021, Tables 6, 9"
-    cells = [cell for cell in lines["covid19"].cells if cell != "–"]
-    assert cells == ["0.5060 ± 0.0510", "0.4990 ± 0.0860 (?)"]
-    assert lines["normal"].label == "normal (p)"
+    assert "The markers of oh2020, Tables VI, VII, VIII, IX, are all in this table." in table.caption
+    assert (original.title[:8], "oh2020" in str(original)) == ("Table S2", False)
+
+
+def test_a_papers_marks_stand_beside_the_test_on_images(with_paper: Contents, contents: Contents) -> None:
+    _, table, *_ = markers_tables(with_paper)
+    at = table.columns.index("oh2020 (images)")
+    marks = {(group.labels[0], row.label): row.cells[at] for group in table.groups for row in group.rows}
+    assert marks["LUNG_SD", "viral − normal"] == "VII: ***; VIII: ***"
+    assert marks["LUNG_SD", "tuberculosis − bacterial"] == "VII: **"  # in the paper the other way round
+    assert marks["LUNG_MEAN", "bacterial − normal"] == "VI: * or ** or none (?)"
+    given = with_paper.paper.significance if with_paper.paper else pd.DataFrame()
+    pairs = {(m, frozenset(sides)) for m, *sides in given[["metric", "first", "second"]].to_numpy()}
+    assert sum(mark != "–" for mark in marks.values()) == len(pairs)
+    assert any(note.startswith("(?): ") for note in table.notes)
+    _, without, *_ = markers_tables(contents)
+    assert "published" not in without.data
 
 
 def test_sections_that_differ_in_steps_alone_are_a_pair(contents: Contents) -> None:

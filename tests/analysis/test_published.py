@@ -20,8 +20,7 @@ from xferlab.analysis.selection import ordered_pathologies
 from xferlab.analysis.tables.metrics import metrics_tables
 from xferlab.analysis.tables.model import Table
 from xferlab.errors import UsageError
-from xferlab.metrics.classes import metrics_of_classes
-from xferlab.metrics.measuring import METRICS
+from xferlab.tasks.registry import declared_metrics
 
 
 @pytest.fixture(scope="module")
@@ -48,21 +47,19 @@ def test_an_unknown_paper_names_the_known_one() -> None:
         read_paper("vidal2012")
 
 
-CLASSES = ("covid19", "normal", "bacterial", "tuberculosis", "viral")
-LATER = ("JACC_SMOOTH_lung", "JACC_SMOOTH_lungs", "JACC_SMOOTH_heart", "LUNG_MEAN", "LUNG_SD", "CTR")
-
-
-def known(classes: tuple[str, ...] = ()) -> list[str]:
-    """Names of all metrics of images, and of those of some classes, in the order of tables."""
-    return [metric.name for metric in (*METRICS, *metrics_of_classes(classes))]
+LEARNT = (
+    ("segmentation", ("heart", "left_lung", "right_lung")),
+    ("classification", ("covid19", "normal", "bacterial", "tuberculosis", "viral")),
+)
+KNOWN = [metric.name for metric in declared_metrics(LEARNT)]
+"""Names of all metrics of both tasks, in the order of tables."""
 
 
 @pytest.mark.parametrize("name", papers())
 def test_layout_and_values_agree(name: str) -> None:
     paper = read_paper(name)
-    assert set(paper.values["metric"]) <= {*known(CLASSES), *LATER}
-    printed = [metric for metric in paper.metrics if metric in known()]
-    assert printed == sorted(printed, key=known().index)
+    assert {*paper.values["metric"], *paper.significance["metric"]} <= set(KNOWN)
+    assert list(paper.metrics) == sorted(paper.metrics, key=KNOWN.index)
     times = {number for number, table in paper.tables.items() if table.shows.get("kind") == "times"}
     assert set(paper.values["table"]) == set(paper.tables) - times
     assert set(paper.significance["table"]) <= set(paper.tables)

@@ -130,6 +130,17 @@ def test_cohorts_are_its_first_two_tables(read: Reader) -> None:
     assert dict(zip(triage["pathology"], triage["images"], strict=True)) == by_class
 
 
+def test_images_before_preprocessing_take_no_number() -> None:
+    paper = read_paper("oh2020")
+    entries = [("table", number, table.shows) for number, table in paper.tables.items()]
+    entries += [("figure", number, shows) for number, shows in paper.figures.items()]
+    shown = [entry for entry in entries if entry[2].get("section") == "triage"]
+    assert len(shown) == 11
+    for kind, number, shows in shown:
+        assert paper.number(kind, shows) == number
+        assert paper.number(kind, {**shows, "section": "triage_original"}) is None
+
+
 def test_tables_that_say_the_same_of_an_arm_share_a_line() -> None:
     paper = read_paper("oh2020")
     rows = EvaluationSet("triage", "triage", "test").rows(paper.values)

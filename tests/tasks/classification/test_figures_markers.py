@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.analysis.marked import KINDS, LABELS, marked_contents, outputs
+from tests.analysis.marked import CLASSES, KINDS, LABELS, marked_contents, outputs
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.figures.style import Picture
 from xferlab.metrics.markers import Line, cardiothoracic
@@ -50,6 +50,18 @@ def test_the_lines_are_those_of_the_ratio(drawn: dict[str, Picture]) -> None:
     assert names == ["heart", "left_lung, right_lung"]
 
 
+def test_maps_of_all_classes_have_one_scale(drawn: dict[str, Picture]) -> None:
+    picture = drawn["class_heat"]
+    assert picture.subject["arm"] == "baseline"
+    images, *maps = np.array(picture.figure.axes[:-1]).reshape(1 + len(CLASSES), 4)
+    assert [line[0].get_ylabel() for line in maps] == [f"map of {name}" for name in CLASSES]
+    for top, *column in zip(images, *maps, strict=True):
+        heats = outputs(KINDS.index(top.get_title()[4:]), 64)["heats"]
+        for axes, heat in zip(column, heats, strict=True):
+            np.testing.assert_array_equal(axes.images[1].get_array(), heat)
+            assert axes.images[1].get_clim() == pytest.approx((0, 0.5))
+
+
 def test_patches_are_those_that_are_told_right(drawn: dict[str, Picture]) -> None:
     picture = drawn["patches"]
     # Two parts store ten images each, of 15 patches that are told right.
@@ -69,6 +81,8 @@ def test_without_stored_masks_and_patches_there_are_no_such_figures(
     monkeypatch.setattr(
         type(contents.results),
         "outputs",
-        lambda self, trial_id, **where: whole(self, trial_id, **where).filter(regex="^(?!mask_|patches)"),
+        lambda self, trial_id, **where: whole(self, trial_id, **where).filter(
+            regex="^(?!mask_|patches|heats)"
+        ),
     )
     assert {picture.subject["kind"] for picture in pictures(contents)} == {"heat"}

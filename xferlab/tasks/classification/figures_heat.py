@@ -49,7 +49,7 @@ def class_heat_picture(
             *data_notes(contents.results, (), [evaluated.section]),
         ),
         figure=_draw(rows, classes, top),
-        subject={"kind": "class_heat", **vars(evaluated)},
+        subject={"kind": "class_heat", "arm": arm, **vars(evaluated)},
     )
 
 
