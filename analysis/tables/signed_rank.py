@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from xferlab.analysis.comparison import paired
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.estimates import holm
 from xferlab.analysis.published.paper import Paper, marks_of
@@ -37,22 +38,22 @@ def signed_rank(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, Any] | N
     out of the ranks (`scipy.stats.wilcoxon`); p is NaN where all are equal.
 
     Args:
-        first: Columns repetition, case, patient, value; undefined values are no pairs.
+        first: Columns repetition, case, name, patient, value; undefined values are no pairs.
         second: The same of the other side.
     """
     from scipy import stats
 
-    pairs = first.merge(second.drop(columns="patient"), on=["repetition", "case"]).dropna()
+    pairs = paired(first, second, on=["repetition"]).dropna()
     if not len(pairs):
         return None
-    images = pairs.groupby("case", observed=True, sort=True)[["value_x", "value_y"]].mean()
-    differences = images["value_y"] - images["value_x"]
+    images = pairs.groupby("case", observed=True, sort=True)[["value_first", "value_second"]].mean()
+    differences = images["value_second"] - images["value_first"]
     p = stats.wilcoxon(differences).pvalue if differences.any() else float("nan")
     return {
         "num_images": len(images),
         "num_patients": pairs["patient"].nunique(),
-        "first_mean": images["value_x"].mean(),
-        "second_mean": images["value_y"].mean(),
+        "first_mean": images["value_first"].mean(),
+        "second_mean": images["value_second"].mean(),
         "median": differences.median(),
         "p": float(p),
     }
@@ -87,7 +88,7 @@ def _rows(contents: Contents, evaluated: EvaluationSet) -> pd.DataFrame:
     return frame
 
 
-_PAIRED = ["repetition", "case", "patient", "value"]
+_PAIRED = ["repetition", "case", "name", "patient", "value"]
 
 
 def _table(contents: Contents, paper: Paper, evaluated: EvaluationSet, rows: pd.DataFrame) -> Table:

@@ -173,12 +173,14 @@ def test_the_papers_test_is_that_of_scipy_with_its_marks_beside(contents: Conten
 
 def test_a_test_needs_pairs_and_differences() -> None:
     side = pd.DataFrame(
-        {"repetition": [1, 1], "case": ["a", "b"], "patient": ["p", "q"], "value": [0.5, 0.7]}
-    )
+        {"repetition": [1, 1], "case": ["a", "b"], "name": ["a.png", "b.png"], "patient": ["p", "q"]}
+    ).assign(value=[0.5, 0.7])
     assert signed_rank(side, side.assign(repetition=2)) is None
     equal = signed_rank(side, side)
     assert equal is not None
     assert (equal["num_images"], equal["median"]) == (2, 0.0)
+    otherwise_read = side.assign(case=["c", "d"])
+    assert signed_rank(side, otherwise_read) == pytest.approx(equal, nan_ok=True)
     assert np.isnan(equal["p"])
 
 
