@@ -188,7 +188,7 @@ def test_a_renamed_patient_that_keeps_its_part_renews_evaluations_alone(plan_of:
     ("shareable", "evaluations"),
     [
         ("true", ["b318fcd6deed39d2", "4958f316e5c5c30e"]),
-        ("false", ["ab948ddd1f9a9846", "ed7864605e037f3e"]),  # of pseudonyms
+        ("false", ["4c1e680a239d09a6", "c3cf6edc05627cb1"]),  # of pseudonyms
     ],
 )
 def test_the_ids_of_a_small_study_stay_as_they_are(
