@@ -95,7 +95,7 @@ class Contrast(NamedTuple):
 def compare(cases: pd.DataFrame, comparison: Comparison, *, sets: tuple[Metric, ...] = ()) -> pd.DataFrame:
     """Returns one row per pathology (`all` and each) and metric, with those of `sets` of cases.
 
-    Pairs are formed by repetition, case and metric. An image with an undefined value on either side in any
+    Pairs are formed by repetition, image and metric. An image with an undefined value on either side in any
     paired repetition leaves the comparison; on a hold-out so does one that lacks a repetition.
 
     Columns: pathology, metric, first_mean, second_mean, difference (second minus first, mean over paired
@@ -158,15 +158,37 @@ def _reason(comparison: Comparison, num_paired: int) -> str:
 
 
 def _pairs(cases: pd.DataFrame, comparison: Comparison) -> tuple[pd.DataFrame, int]:
-    on = ["repetition", "case", "metric"]
+    """Returns the values of both sides, paired, and how many have no other."""
     first, second = _side(cases, comparison.first), _side(cases, comparison.second)
-    pairs = first.merge(second[[*on, "value"]], on=on, suffixes=("_first", "_second"))
+    pairs = paired(first, second, on=["repetition", "metric"])
     return pairs, len(first) + len(second) - 2 * len(pairs)
+
+
+def paired(first: pd.DataFrame, second: pd.DataFrame, *, on: list[str]) -> pd.DataFrame:
+    """Returns the rows of the first side with the value of the second for the same image.
+
+    An image that one side reads otherwise, such as with other grey levels, is another case of the same name.
+
+    Args:
+        first: Columns case, name, patient, value, those of `on`, and any others.
+        second: The same.
+        on: What must be equal beside the image.
+    """
+    pairs = _merged(first, second, ["case", *on])
+    if len(first) + len(second) > 2 * len(pairs):
+        by_name = ["patient", "name", *on]
+        if not (first.duplicated(by_name).any() or second.duplicated(by_name).any()):
+            pairs = max(pairs, _merged(first, second, by_name), key=len)
+    return pairs
+
+
+def _merged(first: pd.DataFrame, second: pd.DataFrame, on: list[str]) -> pd.DataFrame:
+    return first.merge(second[[*on, "value"]], on=on, suffixes=("_first", "_second"))
 
 
 def _side(cases: pd.DataFrame, side: Side) -> pd.DataFrame:
     rows = side.evaluated.rows(cases[cases["arm"] == side.arm])
-    return rows[["repetition", "case", "patient", "pathology", "metric", "value"]]
+    return rows[["repetition", "case", "name", "patient", "pathology", "metric", "value"]]
 
 
 def _rows(pairs: pd.DataFrame, rules: _Rules) -> Iterator[dict[str, Any]]:

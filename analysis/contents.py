@@ -15,6 +15,7 @@ from xferlab.analysis.comparison import Comparison, Contrast, compare
 from xferlab.analysis.design import Side, design_of
 from xferlab.analysis.features import DeepFeatures
 from xferlab.analysis.gates import divided, refused_by_either
+from xferlab.analysis.markers import Marked, Processed, marked_of, processed, without_markers
 from xferlab.analysis.published.paper import AMBIGUOUS, Paper, read_paper
 from xferlab.analysis.results import EvaluationSet, StudyResults
 from xferlab.analysis.selection import ChainPair, chain_pairs, evaluation_sets, unseen
@@ -38,6 +39,7 @@ class Contents:
         results: The study.
         cases: The rows that enter tables: of cases that the stage's gate let pass, where it has one.
         refused: The rows of cases that a gate did not let pass.
+        markers: The defined rows of metrics that describe images: they are in no table but those of markers.
         apart: Those of single targets, such as structures, where `cases` have the mean over all of them.
         sets: The metrics of sets of cases.
         aggregated: Means and deviations of cases, over all targets.
@@ -49,6 +51,8 @@ class Contents:
         self.results = results
         self._measured = unseen(results.cases)
         passed, refused = divided(self._measured)
+        passed, self.markers = without_markers(passed, results.metrics.markers)
+        refused, _ = without_markers(refused, results.metrics.markers)
         self.cases, self.apart = self.divided(passed)
         self.refused, _ = self.divided(refused)
         self.sets, planned = results.metrics.of_sets, results.planned_evaluations()
@@ -56,7 +60,7 @@ class Contents:
         self.of_targets = pd.concat([aggregate(self.apart, planned=planned, sets=()), of_targets])
         name = results.plan.get("compare_to")
         self.paper: Paper | None = read_paper(name) if name else None
-        self._contrasts: dict[tuple[Side, Side, bool], Contrast] = {}
+        self._contrasts: dict[tuple[Side, Side, bool, bool], Contrast] = {}
         self._given: Counter[str] = Counter()
 
     def divided(self, frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -88,12 +92,13 @@ class Contents:
     def heading_of_targets(self, metric: Metric) -> str:
         """Returns the heading of a metric where lines are of single targets: AUC, and not AUC (macro)."""
         single = next((each for each in self.results.metrics.apart if each.whole == metric.name), metric)
-        label = single.label.removesuffix(f", {single.of}")
+        label = single.label.removesuffix(f", {single.of_label}")
         return self.heading(replace(metric, label=label))
 
     def definitions(self) -> Iterator[str]:
         """Yields what each metric is, where it comes from, and what it gives where it is undefined."""
-        for metric in self.results.metrics.ordered(self.aggregated["metric"].unique()):
+        shown = {*self.aggregated["metric"], *self.markers["metric"]}
+        for metric in self.results.metrics.ordered(shown):
             label = ", ".join(filter(None, (metric.label, metric.unit)))
             source = f" Source: {metric.source}." if metric.source.strip("-– ") else ""
             yield f"{metric.name} ({label}): {metric.definition} {metric.undefined}{source}"
@@ -111,6 +116,22 @@ class Contents:
     def deep(self) -> DeepFeatures:
         """What trials stored of their features."""
         return DeepFeatures(self.results)
+
+    @cached_property
+    def marked(self) -> tuple[Marked, ...]:
+        """The markers of the images of each section that a stage is measured on."""
+        return tuple(marked_of(self.results, self.markers, self.cases))
+
+    @cached_property
+    def processed(self) -> tuple[Processed, ...]:
+        """The markers of the same images before and after steps of preprocessing."""
+        return tuple(processed(self.results, self.marked))
+
+    @property
+    def marked_figures(self) -> tuple[Marked, ...]:
+        """The markers that have figures of their own: those of images that are not before such steps."""
+        before = [each.before.subject for each in self.processed]
+        return tuple(marked for marked in self.marked if marked.subject not in before)
 
     def pairs(
         self, of_arm: Callable[[StudyResults, str], tuple[ChainPair, ...]] = chain_pairs
@@ -140,15 +161,23 @@ class Contents:
             and self.results.several(arm, evaluated.stage) == self.results.several(baseline, evaluated.stage)
         ]
 
-    def compare(self, first: Side, second: Side, *, strict: bool = False) -> Contrast:
-        """Returns two sides compared, computed once; strict takes training samples to overlap most."""
-        key = first, second, strict
+    def compare(self, first: Side, second: Side, *, strict: bool = False, apart: bool = False) -> Contrast:
+        """Returns two sides compared, computed once.
+
+        Args:
+            first: What is compared with.
+            second: What is compared.
+            strict: Takes training samples to overlap most.
+            apart: Compares in the metrics of single targets, such as structures.
+        """
+        key = first, second, strict, apart
         if key not in self._contrasts:
             design = replace(design_of(self.results, first, second), strict=strict)
             comparison = Comparison(first, second, design)
             refused = refused_by_either(self._measured, first, second)
-            cases = self.cases[~self.cases["case"].isin(refused)] if refused else self.cases
-            rows = compare(cases, comparison, sets=self.sets)
+            cases = self.apart if apart else self.cases
+            cases = cases[~cases["case"].isin(refused)] if refused else cases
+            rows = compare(cases, comparison, sets=() if apart else self.sets)
             # Only where there is a gate.
             rows = rows.assign(num_refused=len(refused)) if refused else rows
             self._contrasts[key] = Contrast(comparison, rows)
@@ -174,6 +203,6 @@ class Contents:
         """Returns what a reader of some of the paper's rows must know; nothing of none."""
         if self.paper is None or published.empty:
             return ()
-        mark = f"{AMBIGUOUS}: the paper leaves open what this value is, or contradicts it; see the notes."
+        mark = f"{AMBIGUOUS}: the paper leaves open what this is, or contradicts it; see the notes."
         words = self.paper.words(published["table"].unique())
         return (*words, mark) if published["ambiguous"].any() else words

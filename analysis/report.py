@@ -29,7 +29,9 @@ from xferlab.analysis.tables.differences import (
     object_tables,
 )
 from xferlab.analysis.tables.features import features_tables
+from xferlab.analysis.tables.fractions import fractions_tables
 from xferlab.analysis.tables.gates import gates_tables
+from xferlab.analysis.tables.markers import markers_tables
 from xferlab.analysis.tables.masks import masks_table
 from xferlab.analysis.tables.metrics import metrics_tables
 from xferlab.analysis.tables.missing import missing_lines, missing_table
@@ -37,6 +39,7 @@ from xferlab.analysis.tables.model import Table
 from xferlab.analysis.tables.overview import cohorts_table, times_tables, training_table
 from xferlab.analysis.tables.provenance import provenance_tables
 from xferlab.analysis.tables.rendering import write_table
+from xferlab.analysis.tables.signed_rank import signed_rank_tables
 from xferlab.analysis.tables.sites import sites_tables
 from xferlab.analysis.tables.structures import classes_tables, structures_tables
 from xferlab.analysis.tables.subgroups import subgroups_tables
@@ -66,9 +69,12 @@ _TABLES: dict[str, Callable[[Contents], Iterator[Table]]] = {
     "Class by class": classes_tables,
     "Confusion": confusion_tables,
     "Subgroups": subgroups_tables,
+    "Markers": markers_tables,
     "After against before": before_after_tables,
     "What adaptation costs": adaptation_tables,
     "Arms against the baseline": arms_against_baseline_tables,
+    "As the paper tests": signed_rank_tables,
+    "By the share of the labels": fractions_tables,
     "What foreign objects cost": object_tables,
     "Deep features": features_tables,
     "Times": times_tables,
@@ -268,14 +274,18 @@ def pictures(contents: Contents, *, without: Collection[EvaluationSet] = ()) -> 
     from xferlab.analysis.figures.classes import class_pictures
     from xferlab.analysis.figures.comparisons import arms_pictures, object_pictures
     from xferlab.analysis.figures.features import features_pictures
+    from xferlab.analysis.figures.fractions import fractions_pictures
     from xferlab.analysis.figures.losses import loss_pictures
+    from xferlab.analysis.figures.markers import markers_pictures
 
     yield from loss_pictures(contents)
     yield from before_after_pictures(contents)
     for name in dict.fromkeys(contents.results.plan["tasks"].values()):
         yield from registry.pictures_of(name, contents)
     yield from class_pictures(contents)
+    yield from markers_pictures(contents)
     yield from arms_pictures(contents, without=without)
+    yield from fractions_pictures(contents)
     yield from object_pictures(contents)
     yield from features_pictures(contents)
 
@@ -352,7 +362,7 @@ def _view_of(name: str) -> View | None:
 
 
 def _definitions(contents: Contents) -> Section:
-    paper = [f"{contents.paper.name}: {contents.paper.citation}."] if contents.paper else []
+    paper = [f"{p.name}: {' '.join((f'{p.citation}.', *p.notes))}"] if (p := contents.paper) else []
     return Section("Definitions", (tuple(contents.definitions()), *paper))
 
 

@@ -101,11 +101,20 @@ class Metrics:
         """The metrics of one target of which the mean over all targets is a metric, too."""
         return tuple(metric for metric in self._known.values() if metric.of and metric.whole in self._known)
 
+    @property
+    def markers(self) -> tuple[Metric, ...]:
+        """The metrics that classes of images are compared by."""
+        return tuple(metric for metric in self._known.values() if metric.marker)
+
     def named(self, name: str) -> Metric:
         """Returns the declaration of a metric, or a bare one if the plan has none."""
         told = "Not in the plan."
         bare = Metric(name=name, label=name, better=None, source=told, definition=told, undefined=told)
         return self._known.get(name, bare)
+
+    def label_of(self, target: str) -> str:
+        """Returns what readers call a target, such as a structure."""
+        return next((metric.of_label for metric in self._known.values() if metric.of == target), target)
 
     def ordered(self, names: Iterable[str]) -> tuple[Metric, ...]:
         """Returns metrics in the plan's order, unknown ones last; none that metrics of sets are made of."""
@@ -220,6 +229,14 @@ class StudyResults:
                 targets = tuple(trial.get("targets", ()))
                 return targets if len(targets) > 1 else ()
         return ()
+
+    def marks(self, stage: str, section: str) -> tuple[str, ...]:
+        """Returns what a set marks of what a stage learns, or of what is made of that; empty for all."""
+        evaluations = (
+            each for trial in self.plan["trials"] if trial["stage"] == stage for each in trial["evaluations"]
+        )
+        marks = (each.get("marks", ()) for each in evaluations if each["section"] == section)
+        return tuple(dict.fromkeys(name for names in marks for name in names))
 
     def sections(self, name: str) -> list[Mapping[str, Any]]:
         """Returns the plan's entry of each section of a set (`a+b`), or of a section."""

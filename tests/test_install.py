@@ -59,7 +59,7 @@ def test_the_wheel_holds_one_name_only(bare: Path) -> None:
     ours = {path.name for path in site.iterdir() if not path.name.endswith((".dist-info", ".pth"))}
     assert ours == {"xferlab"}
     published = {path.name for path in site.glob("xferlab/analysis/published/vidal2021/*")}
-    assert published == {"cohorts.csv", "layout.yaml", "tables.csv", "times.csv"}
+    assert published == {"cohorts.csv", "layout.yaml", "significance.csv", "tables.csv", "times.csv"}
     assert (site / "xferlab/analysis/templates/page.html").is_file()
 
 

@@ -158,6 +158,86 @@ def test_arias_garzon2021_runs_on_phantoms_and_prints_the_papers_numbers_beside_
     assert "These numbers say nothing about patients" in page
 
 
+OH = ROOT / "jobs" / "oh2020.yaml"
+
+
+def test_oh2020_is_the_set_up_of_the_paper() -> None:
+    study = loaded(OH).base
+    segment, triage = study.training_of("segment"), study.training_of("triage")
+    assert (study.split.train, study.split.validation, study.split.test) == (0.64, 0.16, 0.2)
+    assert (segment.lr, segment.batch_size, segment.loss) == (1e-4, 2, "cross_entropy")
+    assert (segment.class_weights, segment.plateau.of, segment.rotation) == (
+        (0.5, 1, 1, 1), "training_loss", None,
+    )  # fmt: skip
+    assert (triage.lr, triage.batch_size, triage.max_epochs, triage.score) == (1e-5, 16, 100, "mean_f1")
+    assert (triage.l1, triage.weight_decay, triage.sampling) == (1e-5, 0.1, "balanced")
+    model = study.model_of("triage")
+    assert (model.image_size, model.patches.size_px, model.patches.number) == (1024, 224, 100)
+    for name in ("jsrt", "montgomery", "triage"):
+        assert (study.data[name].equalise, study.data[name].gamma) == (True, 0.5)
+
+
+def test_the_tables_of_oh2020_are_arms() -> None:
+    arms = loaded(OH).arms
+    assert [arms[arm].model_of("triage").patches for arm in ("global", "global_half")] == [None, None]
+    assert arms["global"].model_of("triage").image_size == 224
+    sizes = [arms[f"patch_{size}"].model_of("triage").patches.size_px for size in (112, 448)]
+    assert sizes == [112, 448]
+    networks = [arms[arm].network_of("segment").name for arm in ("baseline", "unet", "fc_densenet67")]
+    assert networks == ["fc_densenet103", "unet", "fc_densenet67"]
+    masks = arms["without_mask"].stages["triage"].masks
+    assert masks is not None
+    assert (masks["keep"], masks["region"]) == ("whole", ["left_lung", "right_lung"])
+
+
+def test_as_published_oh2020_divides_images_and_draws_rows_and_columns_apart() -> None:
+    study = loaded(OH, "as_published").base
+    assert (study.split.train, study.split.test, study.split.group_by) == (0.7, 0.2, None)
+    assert study.model_of("triage").patches.centre == "row_and_column"
+    assert study.training_of("segment").milestones.epochs == (70, 80, 90)
+    assert (study.training_of("segment").intensity, study.model_of("triage").intensity) == ("raw", "raw")
+
+
+@pytest.mark.component
+@pytest.mark.parametrize(
+    ("profile", "trials"), [(None, 10 * (6 + 14)), ("cpu", 5 * (1 + 3)), ("smoke", 2 * 5)]
+)
+def test_oh2020_plans(
+    profile: str | None,
+    trials: int,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Of a repetition: networks that segment, three of them with fewer labels; a classification each arm."""
+    if profile != "smoke":
+        request.getfixturevalue("real_data")
+    words = ["--profile", profile] if profile else []
+    assert main(["plan", str(OH), *words, "--storage", str(tmp_path), "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert len(plan["trials"]) == trials
+
+
+@pytest.mark.slow
+def test_oh2020_runs_on_phantoms_and_prints_the_papers_numbers_beside_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("XFERLAB_DATA", raising=False)
+    monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
+    options = [str(OH), "--profile", "smoke", "--storage", str(tmp_path / "results")]
+    assert main(["run", *options, "--executor", "in-process"]) == 0
+    assert main(["report", *options, "--out", str(tmp_path / "report")]) == 0
+    page = (tmp_path / "report" / "report.md").read_text()
+    for number in ("V", "VI", "X", "XI", "XIII"):
+        assert re.search(rf"^#+ Table {number}: ", page, re.MULTILINE), number
+    for number in ("3", "4", "5", "6", "7", "8", "10", "11", "12"):
+        assert f"Figure {number}: " in page, number
+    for number in ("V", "VI", "VII", "VIII", "IX", "X", "XI", "XIII", "XIV", "XV", "XVI", "XVII"):
+        assert re.search(rf"oh2020, Tables? [XVI, ]*\b{number}\b", page), number
+    assert "Table XII and Table IV compare with COVID-Net" in page
+    assert "These numbers say nothing about patients" in page
+
+
 @pytest.mark.parametrize("profile", [None, "cpu"])
 @pytest.mark.parametrize("arm", ["baseline", "scratch", "labels_10"])
 def test_two_jobs_train_the_same_networks(profile: str | None, arm: str) -> None:

@@ -27,6 +27,11 @@ TASKS = sorted(path.parent.name for path in (ROOT / "xferlab" / "tasks").glob("*
 REPORTS = [
     f"xferlab.tasks.{path.parent.name}.report" for path in (ROOT / "xferlab" / "tasks").glob("*/report.py")
 ]
+FIGURES = {
+    task: [path.stem for path in sorted((ROOT / "xferlab" / "tasks" / task).glob("figures_*.py"))]
+    for task in TASKS
+}
+"""Parts of a task's report."""
 TASK_CONFIGS = ("xferlab.tasks.registry", "xferlab.tasks.task", "xferlab.tasks.config", "xferlab.tasks.roles")
 
 # Room -> what it may import of ours beside itself. A longer name wins over a shorter one.
@@ -99,7 +104,15 @@ TABLE: dict[str, tuple[str, ...]] = {
                     "xferlab.errors",
                 ),
             ),
-            ".report": (f"xferlab.tasks.{task}.config", "xferlab.analysis"),
+            ".report": (
+                f"xferlab.tasks.{task}.config",
+                *(f"xferlab.tasks.{task}.{name}" for name in FIGURES[task]),
+                "xferlab.analysis",
+            ),
+            **{
+                f".{name}": (f"xferlab.tasks.{task}.config", "xferlab.analysis", "xferlab.metrics.markers")
+                for name in FIGURES[task]
+            },
             "": (
                 "xferlab.tasks.config",
                 "xferlab.tasks.roles",
@@ -283,6 +296,7 @@ MAY_NAME = {
     "xferlab.phantoms": "they draw structures",
     "xferlab.data.sources": "a source knows what its masks mark",
     "xferlab.analysis.published": "published values",
+    "xferlab.metrics.markers": "markers of a chest X-ray are named after organs",
     "xferlab.metrics.metric": "a metric names the paper and the equation that it is taken from",
     "xferlab.networks.published": "published weights have names",
 }

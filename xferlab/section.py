@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=64)]
@@ -21,6 +21,11 @@ Int = Annotated[int, NO_BOOL]
 Float = Annotated[float, NO_BOOL]
 Scalar = str | int | float | bool
 Count = Annotated[int, Field(ge=1, le=1_000_000), NO_BOOL]  # bounds first, or the JSON Schema lacks them
+
+
+def null_if(default: Scalar) -> AfterValidator:
+    """Returns what makes a default that is spelled out null: null fields stay out of ids."""
+    return AfterValidator(lambda value: None if value == default else value)
 
 
 class Section(BaseModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -47,14 +48,19 @@ def loss_pictures(contents: Contents) -> Iterator[Picture]:
 
 
 def drawn_columns(history: pd.DataFrame) -> dict[str, list[str]]:
-    """Returns what is drawn of epochs, by name: the loss, and the score where it is another value.
+    """Returns what is drawn of epochs, by name: the loss, what both parts have, and the score as the last.
 
-    Where a task has neither, these are all values that it gave of training and validation.
+    Where a task has none of these, they are all values that it gave of training or validation.
     """
     known = history.dropna(axis="columns", how="all").filter(regex=_VALUE).columns
-    names = dict.fromkeys(column.partition("_")[2] for column in known)
-    shown = [name for name in ("loss", score_name(history)) if name in names] or names
-    return {name: [f"{part}_{name}" for part in _LOOKS if f"{part}_{name}" in known] for name in shown}
+    columns = {
+        name: [f"{part}_{name}" for part in _LOOKS if f"{part}_{name}" in known]
+        for name in dict.fromkeys(column.partition("_")[2] for column in known)
+    }
+    paired, score = [name for name in columns if len(columns[name]) == len(_LOOKS)], score_name(history)
+    shown = dict.fromkeys(name for name in ("loss", *paired, score) if name in columns)
+    ordered = sorted(shown, key=lambda name: (name != "loss", name == score))
+    return {name: columns[name] for name in ordered or columns}
 
 
 def score_name(history: pd.DataFrame) -> str:
@@ -67,8 +73,27 @@ def score_name(history: pd.DataFrame) -> str:
 
 def _words(name: str, columns: Sequence[str] = ()) -> str:
     """Returns a name in words, such as `training and validation loss`."""
-    parts = " and ".join(_LOOKS[column.partition("_")[0]][0].lower() for column in columns)
-    return f"{parts} {name.replace('_', ' ')}".strip()
+    parts = " and ".join(_LOOKS[_part(column)][0].lower() for column in columns)
+    words = [word.upper() if word[-1:].isdigit() else word for word in name.split("_")]  # F1, and not f1
+    return f"{parts} {' '.join(words)}".strip()
+
+
+def _title(drawn: Mapping[str, Sequence[str]]) -> str:
+    """Returns all that is drawn in words: `training and validation loss, accuracy and mean F1`."""
+    texts = list[str]()
+    for _, group in itertools.groupby(drawn, key=lambda name: [*map(_part, drawn[name])]):
+        first, *others = group
+        *more, last = [_words(first, drawn[first]), *map(_words, others)]
+        texts.append(" and ".join(filter(None, (", ".join(more), last))))
+    return ", ".join(texts)
+
+
+def _part(column: str) -> str:
+    return column.partition("_")[0]
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _notes(results: StudyResults, stage: str) -> tuple[str, ...]:
@@ -86,7 +111,7 @@ def _picture(results: StudyResults, stage: str, arms: Sequence[str], history: pd
     judged = f"those of the best validation {_words(score)}" if score else "the last ones"
     return Picture(
         name=f"loss_{stage}_{arms[0]}",
-        title=f"{', '.join(map(_words, drawn, drawn.values()))}, stage {stage}, arm {', '.join(arms)}",
+        title=f"{_title(drawn)}, stage {stage}, arm {', '.join(arms)}",
         caption=(
             f"Lines: mean over the repetitions left at an epoch ({num} of {planned} repetitions complete).",
             "Bands: ± sample SD over those repetitions, where at least two are left."
@@ -141,7 +166,7 @@ def _draw_panels(histories: Mapping[str, pd.DataFrame], value: str, columns: Seq
     for axes in panels[len(histories) - across : len(histories)]:
         axes.tick_params(labelbottom=True)
         axes.set_xlabel("Epoch")
-    figure.supylabel(_words(value).capitalize(), fontsize=7.5)
+    figure.supylabel(_capital(_words(value)), fontsize=7.5)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
     return figure
 
@@ -151,7 +176,7 @@ def _draw_curves(axes: Any, history: pd.DataFrame, columns: Sequence[str], *, fo
     by_epoch, is_log = history.groupby("epoch")[list(columns)], _is_log(history, columns)
     means, deviations = by_epoch.mean(), by_epoch.std()
     for column in columns:
-        mean, sd, (name, colour, dashes) = means[column], deviations[column], _LOOKS[column.partition("_")[0]]
+        mean, sd, (name, colour, dashes) = means[column], deviations[column], _LOOKS[_part(column)]
         alone = {"marker": "o", "markersize": 3} if len(mean) == 1 else {}
         axes.plot(mean.index, mean, color=colour, linestyle=dashes, label=name, **alone)
         low = (mean - sd).clip(lower=means.min().min() / 2) if is_log else mean - sd
@@ -192,7 +217,7 @@ def _draw(
     *curves, bottom = figure.subplots(len(drawn) + 1, 1, sharex=True, height_ratios=[*[4] * len(drawn), 1])
     for axes, (name, columns) in zip(curves, drawn.items(), strict=True):
         _draw_curves(axes, history, columns, foot=0.08)  # free for the ticks
-        axes.set_ylabel(_words(name).capitalize())
+        axes.set_ylabel(_capital(_words(name)))
     # In the axis' own height, so that it says nothing about values. The score is drawn last.
     ticks = {"marker": "|", "markersize": 6, "markeredgewidth": 0.8, "color": "#222222", "clip_on": False}
     heights, transform = [0.03] * len(kept), curves[-1].get_xaxis_transform()

@@ -1,11 +1,11 @@
 """Reads a paper's folder: values printed beside a study's own, and the numbers of its tables and figures.
 
-A folder holds `layout.yaml` and three CSV files. A CSV file without values still has its header.
+A folder holds `layout.yaml` and four CSV files. A CSV file without values still has its header.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple
@@ -41,22 +41,49 @@ class PublishedTable:
 
 
 class PublishedLine(NamedTuple):
-    """What a table of a paper says of one of its arms.
+    """What a table of a paper says of one of its arms, or several that agree.
 
     Attributes:
-        label: Names of paper, table and arm.
-        table: The table.
+        paper: Name of the paper.
+        numbers: Numbers of the tables.
+        arm: Name of the arm; may be empty.
+        table: The first of the tables.
         values: Rows of the paper's values by metric.
     """
 
-    label: str
+    paper: str
+    numbers: tuple[str, ...]
+    arm: str
     table: PublishedTable
     values: pd.DataFrame
+
+    @property
+    def label(self) -> str:
+        """Names of paper, tables and arm."""
+        return ", ".join(filter(None, (self.paper, named_tables(self.numbers), self.arm)))
+
+    def agrees(self, other: PublishedLine) -> bool:
+        """Returns whether both are of one arm, and say the same of the metrics that both have."""
+        both = self.values.index.intersection(other.values.index)
+        kinds = [(line.arm, line.table.repetitions, line.table.deviation) for line in (self, other)]
+        return kinds[0] == kinds[1] and self.values.loc[both].equals(other.values.loc[both])
+
+    def joined(self, other: PublishedLine) -> PublishedLine:
+        """Returns one line of both, which agree."""
+        more = other.values[~other.values.index.isin(self.values.index)]
+        numbers = (*self.numbers, *other.numbers)
+        return self._replace(numbers=numbers, values=pd.concat([self.values, more]))
 
     def marked(self, metric: str, text: str) -> str:
         """Returns a value's text with a mark if it is ambiguous."""
         is_open = metric in self.values.index and self.values["ambiguous"][metric]
         return f"{text} {AMBIGUOUS}" if is_open else text
+
+    @property
+    def label_of_cells(self) -> str:
+        """The label, and what the deviations of its cells are."""
+        deviation = self.table.deviation
+        return f"{self.label} (± {deviation})" if deviation else self.label
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,10 +97,15 @@ class Paper:
         metrics: Metrics of its tables.
         tables: Its tables by number.
         figures: What each of its figures shows, by number.
+        notes: Sentences on the paper as a whole, such as on tables that no study can have.
+        signed_rank: Metrics, over all targets, whose values it compares image by image; see
+            `tables.signed_rank`.
         values: Columns table, stage, section, part, arm, pathology, metric, mean, sd, ambiguous. The arm is
             that of a study, or empty; `ambiguous` is not empty where the paper leaves open what a value is.
         times: Columns place, stage, quantity, mean_ms, sd_ms.
         cohorts: Columns section, pathology, images.
+        significance: How it marks the comparison of two arms or pathologies, `first` and `second`: columns
+            table, stage, section, part, metric, first, second, mark, ambiguous.
     """
 
     name: str
@@ -85,6 +117,9 @@ class Paper:
     values: pd.DataFrame = field(repr=False)
     times: pd.DataFrame = field(repr=False)
     cohorts: pd.DataFrame = field(repr=False)
+    significance: pd.DataFrame = field(repr=False)
+    notes: tuple[str, ...] = ()
+    signed_rank: tuple[str, ...] = ()
 
     def number(self, kind: str, subject: Mapping[str, str]) -> str | None:
         """Returns the number of the paper's `table` or `figure` on a subject; None if it has no such."""
@@ -96,7 +131,8 @@ class Paper:
     def words(self, numbers: Iterable[str]) -> tuple[str, ...]:
         """Returns the titles of tables, and what a reader of their values must know."""
         counts = self.cohorts.groupby("section", sort=False)["images"].sum()
-        sizes = " and ".join(f"{count:,} {section}" for section, count in counts.items())
+        *first, last = (f"{count:,} {section}" for section, count in counts.items())
+        sizes = " and ".join(filter(None, (", ".join(first), last)))
         given = {number: self.tables[number] for number in numbers}
         return (
             *(f"{self.name}, Table {number}: {table.title}." for number, table in given.items()),
@@ -106,10 +142,38 @@ class Paper:
         )
 
     def lines(self, rows: pd.DataFrame) -> Iterator[PublishedLine]:
-        """Yields rows of one evaluation set and pathology, those of each table and arm together."""
+        """Yields rows of one evaluation set and pathology, those of each table and arm together.
+
+        Tables share a line where they say the same of an arm, or of other metrics.
+        """
+        lines: list[PublishedLine] = []
         for (number, arm), of_line in rows.groupby(["table", "arm"], sort=False):
-            table, label = self.tables[str(number)], f"{self.name}, Table {number}"
-            yield PublishedLine(f"{label}, {arm}" if arm else label, table, of_line.set_index("metric"))
+            values = of_line.drop(columns="table").set_index("metric")
+            line = PublishedLine(self.name, (str(number),), str(arm), self.tables[str(number)], values)
+            at = next((at for at, other in enumerate(lines) if other.agrees(line)), len(lines))
+            lines[at : at + 1] = [lines[at].joined(line) if at < len(lines) else line]
+        yield from lines
+
+
+def named_tables(numbers: Sequence[str]) -> str:
+    """Returns `Table V`, or `Tables V, XIII`."""
+    return f"Table{'s' * (len(numbers) > 1)} {', '.join(numbers)}"
+
+
+def marks_of(significance: pd.DataFrame, metric: str, first: str, others: Collection[str]) -> str:
+    """Returns how a paper marks a comparison, each mark with its table: `V: ***`; empty where it does not.
+
+    Args:
+        significance: Rows of a paper, all of one stage and section.
+        metric: What is compared.
+        first: An arm or a pathology.
+        others: Those that it is compared with, whichever the paper names first.
+    """
+    pairs = [{first, other} for other in others]
+    sides = zip(significance["first"], significance["second"], strict=True)
+    is_here = pd.Series([set(names) in pairs for names in sides], significance.index, dtype=bool)
+    marks = significance[is_here & (significance["metric"] == metric)].to_dict("records")
+    return "; ".join(f"{m['table']}: {m['mark']}{f' {AMBIGUOUS}' * bool(m['ambiguous'])}" for m in marks)
 
 
 _OPTIONAL = ("arm", "ambiguous")
@@ -134,8 +198,8 @@ def read_paper(name: str) -> Paper:
         )
     layout: dict[str, Any] = yaml.safe_load((FOLDER / name / "layout.yaml").read_text("utf-8"))
     frames = {
-        stem: pd.read_csv(FOLDER / name / f"{stem}.csv", dtype={"table": str})
-        for stem in ("tables", "times", "cohorts")
+        stem: pd.read_csv(FOLDER / name / f"{stem}.csv", dtype=dict.fromkeys(("table", *_OPTIONAL), str))
+        for stem in ("tables", "times", "cohorts", "significance")
     }
     return Paper(
         name=name,
@@ -150,4 +214,7 @@ def read_paper(name: str) -> Paper:
         values=frames["tables"].assign(**{name: _text(frames["tables"], name) for name in _OPTIONAL}),
         times=frames["times"],
         cohorts=frames["cohorts"],
+        significance=frames["significance"].assign(ambiguous=_text(frames["significance"], "ambiguous")),
+        notes=tuple(layout.get("notes", ())),
+        signed_rank=tuple(layout.get("tests", {}).get("signed_rank", ())),
     )

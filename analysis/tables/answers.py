@@ -12,6 +12,7 @@ from xferlab.analysis.contents import HEADLINE, Contents
 from xferlab.analysis.division import division, leaves_sites_out
 from xferlab.analysis.selection import lineage
 from xferlab.analysis.tables.model import number
+from xferlab.analysis.tables.notes import grey_levels
 from xferlab.analysis.tables.overview import label_share, spread
 from xferlab.analysis.tables.provenance import software
 from xferlab.cohort import single_sections
@@ -99,8 +100,11 @@ def _preprocessing(facts: Facts) -> str:
         }
         return ", ".join(f"{name} {value}" for name, value in given.items() if value)
 
-    cut = [name for name, data in facts.plan["data"].items() if data.get("crop_black_band")]
-    return facts.of_stages(of) + (f" Black bands are cut off: {', '.join(cut)}." if cut else "")
+    sections = facts.plan["data"].items()
+    cut = [name for name, data in sections if data.get("crop_black_band")]
+    text = facts.of_stages(of) + (f" Black bands are cut off: {', '.join(cut)}." if cut else "")
+    levels = [f"{name}: {done}" for name, data in sections if (done := grey_levels(data))]
+    return text + (f" Grey levels: {'; '.join(levels)}." if levels else "")
 
 
 def _subsets(facts: Facts) -> str:

@@ -13,6 +13,10 @@ import pandas as pd
 ABSENT = "–"
 _DECIMALS = {"": 4, "px": 2, "mm": 2, "count": 2, "ms": 1, "s": 1}
 
+_STARS = ((0.05, "*"), (0.01, "**"), (0.001, "***"))
+STARS = ", ".join(f"{mark} p < {bound:g}" for bound, mark in _STARS)
+"""What the marks of `starred` say, as papers print them."""
+
 Record = Mapping[Any, Any]
 """Values or texts of one line, by name."""
 
@@ -126,6 +130,12 @@ def p_value(value: float) -> str:
     if math.isnan(value):
         return ABSENT
     return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def starred(value: float) -> str:
+    """Returns a p-value with its mark, `0.003 **`, of those of `STARS`; without one from 0.05 on."""
+    marks = [mark for bound, mark in _STARS if value < bound]
+    return " ".join((p_value(value), *marks[-1:]))
 
 
 def interval(low: float, high: float, unit: str = "") -> str:

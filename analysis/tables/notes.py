@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import product
+from typing import Any
 
 import pandas as pd
 
@@ -10,6 +12,7 @@ from xferlab.analysis.aggregation import MIN_PATIENTS
 from xferlab.analysis.comparison import NO_CLAIM, NO_P, Comparison, Contrast
 from xferlab.analysis.division import division_note
 from xferlab.analysis.estimates import CONFIDENCE, FEW_TRAINING_PATIENTS
+from xferlab.analysis.published.paper import PublishedLine
 from xferlab.analysis.results import EvaluationSet, StudyResults, is_drawn
 from xferlab.analysis.tables.model import ABSENT, Record, interval, number, p_value
 from xferlab.cohort import single_sections
@@ -37,12 +40,14 @@ def data_notes(
     are missing, how many trainings of its stages were cut off, the notes of its sections and of the study,
     and how much of the data is simulated.
     """
+    sections = tuple(sections)
     named = dict.fromkeys(name for section in sections for name in (section, *single_sections(section)))
     notes = [note for section in named for note in _section_notes(results, section)]
     study, stages = results.plan.get("note"), set(stages)
     return (
         *(division_note(results.plan) if stages else ()),
         *(_means(results, stages) if of_metrics else ()),
+        *(marks_notes(results, stages, sections) if of_metrics else ()),
         *_incomplete(results, stages),
         *cut_off(results, stages),
         *notes,
@@ -76,6 +81,16 @@ def _means(results: StudyResults, stages: Iterable[str]) -> Iterator[str]:
             yield f"Stage {stage}{where}: values are means over those defined of {', '.join(targets)}."
 
 
+def marks_notes(results: StudyResults, stages: Iterable[str], sections: Iterable[str]) -> tuple[str, ...]:
+    """Returns a sentence for each section or set that marks less than a stage learns."""
+    notes = []
+    for stage, section in product(sorted(stages), sections):
+        if names := [results.metrics.label_of(name) for name in results.marks(stage, section)]:
+            what = "values are means over those defined of these" if len(names) > 1 else "values are of this"
+            notes.append(f"{section} marks {', '.join(names)} alone: there, {what}.")
+    return tuple(dict.fromkeys(notes))
+
+
 def _section_notes(results: StudyResults, section: str) -> Iterator[str]:
     data, kinds = results.plan["data"].get(section, {}), results.simulated.get(section, ())
     if data.get("note"):
@@ -84,12 +99,21 @@ def _section_notes(results: StudyResults, section: str) -> Iterator[str]:
         yield f"{section}: black bands at the borders of images are cut off."
     if size := data.get("degrade_to"):
         yield f"{section}: images are reduced to {size} px where they are larger, as a control."
+    if levels := grey_levels(data):
+        yield f"{section}: {levels}."
     simulated = [kind for kind in kinds if kind]
     if simulated:
         names = ", ".join(sorted(set(simulated)))
         yield f"{section}: {len(simulated)} of {len(kinds)} evaluated images are simulated ({names})."
     if is_drawn(data):
         yield f"{section}: all images are computer-made phantoms."
+
+
+def grey_levels(data: Mapping[str, Any]) -> str:
+    """Returns what a section does to the grey levels of its images; empty for nothing."""
+    gamma = f"gamma {data['gamma']:g}" if data.get("gamma") else ""
+    equalised = "the histogram of each image is equalised" if data.get("equalise") else ""
+    return ", then ".join(filter(None, (equalised, gamma)))
 
 
 def _incomplete(results: StudyResults, stages: set[str]) -> tuple[str, ...]:
@@ -159,6 +183,14 @@ def mean_and_deviations(row: Record, unit: str) -> str:
     # A metric of sets of images has none.
     shown = "" if over_images == ABSENT else f" (± {over_images})"
     return f"{mean} ± {over_repetitions}{shown}"
+
+
+def published_cell(line: PublishedLine, metric: Metric) -> str:
+    """Returns a paper's value with its deviation, `0.9550 (± 0.0150)`, as text; a dash where it has none."""
+    deviation = line.values["sd"].get(metric.name) if line.table.deviation else None
+    shown = "" if deviation is None or pd.isna(deviation) else f" (± {number(deviation, metric.unit)})"
+    value = number(line.values["mean"].get(metric.name), metric.unit)
+    return line.marked(metric.name, f"{value}{shown}")
 
 
 def undefined(row: pd.Series, metric: Metric) -> str:

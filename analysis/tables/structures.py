@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from xferlab.analysis.aggregation import MIN_PATIENTS
 from xferlab.analysis.contents import FAMILIES, FURTHER, HEADLINE, Contents
 from xferlab.analysis.results import EvaluationSet
 from xferlab.analysis.selection import ALL
 from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, file_name, number
-from xferlab.analysis.tables.notes import arm_names, data_notes, mean_and_deviation, undefined
+from xferlab.analysis.tables.notes import arm_names, data_notes, mean_and_deviation, published_cell, undefined
 from xferlab.metrics.metric import Metric
 
 _MEAN = "mean of all"
@@ -25,6 +26,7 @@ class _Kind(NamedTuple):
         several: Stem of the names of the tables.
         all: Label of the lines over all of them.
         caption: What the numbers are.
+        whole: What the lines over all of them are.
         of_sets: Whether their metrics are those of sets of cases.
     """
 
@@ -32,6 +34,7 @@ class _Kind(NamedTuple):
     several: str
     all: str
     caption: tuple[str, ...]
+    whole: str
     of_sets: bool
 
 
@@ -40,10 +43,11 @@ _STRUCTURES = _Kind(
     "structures",
     _MEAN,
     (
-        "Mean over repetitions of a repetition's mean over images ± the sample SD of these means.",
+        "Mean over repetitions of a repetition's mean over images ± the sample SD of these means (± SD over "
+        "images).",
         "Images: those of a repetition in which the structure's mask is known.",
-        f"Last lines: {_MEAN} structures of an image, averaged likewise.",
     ),
+    f"Last lines: {_MEAN} structures of an image, averaged likewise.",
     of_sets=False,
 )
 _CLASSES = _Kind(
@@ -54,9 +58,9 @@ _CLASSES = _Kind(
         "Each class against the rest. Mean over repetitions of the value of a repetition's images ± the "
         "sample SD of these values.",
         "Images: those of a repetition, of the class and others.",
-        "Last lines: over all classes, as in the other tables.",
         "Undefined: share of the repetitions' images whose repetition has no value; the means leave it out.",
     ),
+    "Last lines: over all classes, as in the other tables.",
     of_sets=True,
 )
 
@@ -80,6 +84,9 @@ def _tables(contents: Contents, kind: _Kind, families: Sequence[str]) -> Iterato
         rows = _named(contents, evaluated.rows(frame))
         together = evaluated.rows(contents.aggregated).assign(of=kind.all)
         together = together[together["metric"].isin(rows["metric"])]
+        if marks := contents.results.marks(evaluated.stage, evaluated.section):
+            rows = rows[rows.groupby("of")["mean"].transform("count") > 0]
+            together = together if len(marks) > 1 else together.head(0)
         for family in families if len(rows) else ():
             yield from _table(contents, evaluated, pd.concat([rows, together]), (kind, family))
 
@@ -108,7 +115,7 @@ def _table(
         Table(
             name=f"{kind.several}_{evaluated.stage}_on_{file_name(evaluated.stem)}{suffix}",
             title=f"stage {evaluated.stage} on {evaluated.name}, {words}",
-            caption=kind.caption,
+            caption=tuple(_caption(contents, kind, frame)),
             notes=(
                 *data_notes(contents.results, [evaluated.stage], [evaluated.section]),
                 *contents.paper_words(_published(contents, evaluated, metrics)),
@@ -130,8 +137,17 @@ def _records(
             if len(rows):
                 texts = {metric.name: _text(rows, metric) for metric in metrics}
                 counts = _counts(rows.iloc[0])
-                yield {"of": target, "arms": arm_names(contents.results, arms), **counts, **texts}
+                of = contents.results.metrics.label_of(str(target))
+                yield {"of": of, "arms": arm_names(contents.results, arms), **counts, **texts}
         yield from _published_lines(contents, evaluated, str(target), metrics)
+
+
+def _caption(contents: Contents, kind: _Kind, frame: pd.DataFrame) -> Iterator[str]:
+    yield from kind.caption
+    if kind.all in set(frame["of"]):
+        yield kind.whole
+        if any(contents.results.metrics.label_of(name) != name for name in frame["of"].unique()):
+            yield "Lines of left and right together are no part of that mean."
 
 
 def _published(contents: Contents, evaluated: EvaluationSet, metrics: Sequence[Metric]) -> pd.DataFrame:
@@ -146,14 +162,12 @@ def _published_lines(
 ) -> Iterator[Record]:
     rows = _published(contents, evaluated, metrics)
     for line in contents.paper.lines(rows[rows["of"] == target]) if contents.paper else ():
-        values = line.values["mean"]
-        texts = {m.name: line.marked(m.name, number(values.get(m.name), m.unit)) for m in metrics}
         yield {
-            "of": target,
-            "arms": line.label,
+            "of": contents.results.metrics.label_of(target),
+            "arms": line.label_of_cells,
             "repetitions": line.table.repetitions,
             "images": ABSENT,
-            **texts,
+            **{metric.name: published_cell(line, metric) for metric in metrics},
         }
 
 
@@ -166,4 +180,6 @@ def _text(rows: pd.DataFrame, metric: Metric) -> str:
     if metric.name not in rows.index:
         return ABSENT
     row = rows.loc[[metric.name]].iloc[0]
-    return f"{mean_and_deviation(row, metric.unit, 'sd_repetitions')}{undefined(row, metric)}"
+    alone = pd.isna(row["sd_images"]) or row["num_patients"] < MIN_PATIENTS
+    over_images = "" if alone else f" (± {number(row['sd_images'], metric.unit)})"
+    return f"{mean_and_deviation(row, metric.unit, 'sd_repetitions')}{over_images}{undefined(row, metric)}"

@@ -28,6 +28,9 @@ def subgroups_tables(contents: Contents) -> Iterator[Table]:
         frame = pd.concat([_by_value(contents, cases, values) for cases in (contents.cases, contents.apart)])
         for evaluated in contents.plain_sets:
             rows = evaluated.rows(frame)
+            if marks := contents.results.marks(evaluated.stage, evaluated.section):
+                is_shown = rows.groupby("of")["mean"].transform("count") > 0
+                rows = rows[is_shown if len(marks) > 1 else rows["of"] == ALL]
             if set(rows.loc[~rows["is_all"], "value"]) - {UNKNOWN}:
                 yield _table(contents, evaluated, column, rows)
 
@@ -97,7 +100,7 @@ def _records(
                 if len(rows):
                     labels = {
                         "value": "all images" if is_all else value,
-                        "of": target,
+                        "of": contents.results.metrics.label_of(target),
                         "arms": arm_names(contents.results, arms),
                     }
                     yield {**labels, **_counts(rows), **{m.name: _text(rows, m) for m in metrics}}

@@ -7,7 +7,7 @@ The value of a metric on image i (from 0) in repetition r (from 1) is
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import pytest
 from xferlab.analysis import StudyResults, load_study
 from xferlab.analysis.contents import Contents
 from xferlab.metrics.claims import Claims
-from xferlab.metrics.measuring import METRICS
+from xferlab.metrics.measuring import METRICS, metrics_of
 from xferlab.metrics.metric import Metric
 from xferlab.plan.identity import short_id
 from xferlab.plan.spec import PLAN_VERSION
@@ -88,6 +88,18 @@ class StudyBuilder:
     def best_score(self, score: float) -> float | None:
         """Returns the score that is stored of a training."""
         return score
+
+    def history(self, stage: str, repetition: int, epoch: int) -> dict[str, float]:
+        """Returns the values of an epoch."""
+        return {
+            "train_loss": 0.5 / epoch + 0.01 * repetition,
+            "validation_loss": 0.6 / epoch + 0.02 * repetition,
+            "lr": 1e-3,
+        }
+
+    def measured(self, stage: str) -> tuple[Metric, ...]:
+        """Returns what a stage is measured by."""
+        return self.metrics
 
     def identity(self, trial: Mapping[str, Any]) -> dict[str, Any]:
         """Returns what is stored of what a trial is made of."""
@@ -197,11 +209,7 @@ class StudyBuilder:
         results = [
             EpochResult(
                 epoch=epoch,
-                values={
-                    "train_loss": 0.5 / epoch + 0.01 * repetition,
-                    "validation_loss": 0.6 / epoch + 0.02 * repetition,
-                    "lr": 1e-3,
-                },
+                values=self.history(trial["stage"], repetition, epoch),
                 score=0.6 / epoch + 0.02 * repetition,
                 improved=True,
                 train_s=1.0 + 0.1 * epoch,
@@ -250,7 +258,8 @@ class StudyBuilder:
     ) -> None:
         place = {"arm": trial["arms"][0], "stage": trial["stage"], "repetition": trial["repetition"]}
         added = self.variants.get(evaluation["variant"], 0.0)
-        made_of = [metric.made_of if metric.computed_by else (metric.name,) for metric in self.metrics]
+        measured = self.measured(trial["stage"])
+        made_of = [metric.made_of if metric.computed_by else (metric.name,) for metric in measured]
         names = list(dict.fromkeys(name for names in made_of for name in names))
         rows = [
             (*self._case(evaluation, trial["repetition"], image), self.simulated, name, value + added)
@@ -305,6 +314,38 @@ def halves(arrays: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, 
         shown[f"target_{name}"] = (arrays["target"] * kept).astype(np.uint8)
         shown[f"mask_{name}"] = ((arrays["probability"] > 127) * kept * 255).astype(np.uint8)
     return shown
+
+
+@dataclass
+class Marking(StudyBuilder):
+    """Three structures, of which the section of the last stage marks two sides as one, and nothing else."""
+
+    structures: tuple[str, ...] = ("heart", "left_lung", "right_lung")
+    metrics: tuple[Metric, ...] = metrics_of(("heart", "left_lung", "right_lung"))
+
+    def value(self, *, arm: str, stage: str, repetition: int, image: int, metric: str) -> float:
+        """Returns NaN for what the section does not mark."""
+        whole = metric.removesuffix("_lungs")
+        known = super().value(arm=arm, stage=stage, repetition=repetition, image=image, metric=whole)
+        unmarked = metric.endswith(("_heart", "_left_lung", "_right_lung", "_lung"))
+        return float("nan") if stage == "portable" and unmarked else known
+
+    def _trial(self, arms: list[str], stage: str, repetition: int, parent: str) -> dict[str, Any]:
+        trial = super()._trial(arms, stage, repetition, parent)
+        for evaluation in trial["evaluations"] if stage == "portable" else ():
+            evaluation["marks"] = ["lungs"]
+        return trial
+
+    def _outputs(self, trial: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[CaseOutputs]:
+        stored = super()._outputs(trial, evaluation)
+        return [
+            replace(case, arrays=_as_one(case.arrays)) for case in stored if "marks" in evaluation
+        ] or stored
+
+
+def _as_one(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    kept = {name: array for name, array in arrays.items() if not name.startswith("target")}
+    return {**kept, "target_lungs": arrays["target_right_lung"]}
 
 
 class Parsed(HTMLParser):

@@ -125,8 +125,9 @@ class Apart(Arms):
     """Arm `better` is measured on images of its own."""
 
     def _case(self, evaluation: Mapping[str, Any], repetition: int, image: int) -> tuple[str, str, str, str]:
-        name, *rest = super()._case(evaluation, repetition, image)
-        return (f"{name}-own" if "better" in evaluation["arms"] else name, *rest)
+        case, name, *rest = super()._case(evaluation, repetition, image)
+        own = "-own" if "better" in evaluation["arms"] else ""
+        return (f"{case}{own}", f"{name}{own}", *rest)
 
 
 class OneClass(Arms):

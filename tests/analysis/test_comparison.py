@@ -45,10 +45,19 @@ def cases(
     )
     frame = index.to_frame(index=False).assign(arm="a", section="d", part=part, metric="DICE")
     frame["case"] = "c" + frame["image"].astype(str)
+    frame["name"] = frame["case"] + ".png"
     frame["patient"] = "p" + (frame["image"] // 2).astype(str)
     frame["pathology"] = np.where(frame.pop("image") % 2, "y", "x")
     values = np.random.default_rng(seed).normal(0.7, 0.05, len(frame))
     return frame.assign(value=values + gain * (frame["stage"] == "two"))
+
+
+def test_images_that_one_side_reads_otherwise_are_paired_by_their_names() -> None:
+    frame = cases()
+    other = frame.assign(case=frame["case"].mask(frame["stage"] == "two", "other " + frame["case"]))
+    pd.testing.assert_frame_equal(compare(other, BEFORE_AFTER), compare(frame, BEFORE_AFTER))
+    unnamed = compare(other.assign(name="x.png"), BEFORE_AFTER)
+    assert not len(unnamed)
 
 
 def overall(frame: pd.DataFrame) -> pd.Series:

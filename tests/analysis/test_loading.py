@@ -19,7 +19,7 @@ from xferlab.analysis.results import EvaluationSet
 from xferlab.errors import RecordError
 from xferlab.records import layout
 
-NUM_METRICS = 19
+NUM_METRICS = 22
 
 
 @pytest.mark.component

@@ -20,8 +20,7 @@ from xferlab.analysis.selection import ordered_pathologies
 from xferlab.analysis.tables.metrics import metrics_tables
 from xferlab.analysis.tables.model import Table
 from xferlab.errors import UsageError
-from xferlab.metrics.classes import metrics_of_classes
-from xferlab.metrics.measuring import METRICS
+from xferlab.tasks.registry import declared_metrics
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +29,7 @@ def vidal() -> Paper:
 
 
 def test_the_papers_are_the_folders() -> None:
-    assert papers() == ("arias-garzon2021", "vidal2021")
+    assert papers() == ("arias-garzon2021", "oh2020", "vidal2021")
     assert {path.parent.name for path in FOLDER.glob("*/*.csv")} == set(papers())
 
 
@@ -40,7 +39,7 @@ def test_their_names_are_known_without_loading_the_kit() -> None:
         "import sys; from xferlab.analysis.published import papers; print(papers(), 'pandas' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "('arias-garzon2021', 'vidal2021') False\n"
+    assert done.stdout == "('arias-garzon2021', 'oh2020', 'vidal2021') False\n"
 
 
 def test_an_unknown_paper_names_the_known_one() -> None:
@@ -48,19 +47,22 @@ def test_an_unknown_paper_names_the_known_one() -> None:
         read_paper("vidal2012")
 
 
-def known(classes: tuple[str, ...] = ()) -> list[str]:
-    """Names of all metrics of images, and of those of some classes, in the order of tables."""
-    return [metric.name for metric in (*METRICS, *metrics_of_classes(classes))]
+LEARNT = (
+    ("segmentation", ("heart", "left_lung", "right_lung")),
+    ("classification", ("covid19", "normal", "bacterial", "tuberculosis", "viral")),
+)
+KNOWN = [metric.name for metric in declared_metrics(LEARNT)]
+"""Names of all metrics of both tasks, in the order of tables."""
 
 
 @pytest.mark.parametrize("name", papers())
 def test_layout_and_values_agree(name: str) -> None:
     paper = read_paper(name)
-    assert set(paper.values["metric"]) <= set(known(("covid19",)))
-    printed = [metric for metric in paper.metrics if metric in known()]
-    assert printed == sorted(printed, key=known().index)
+    assert {*paper.values["metric"], *paper.significance["metric"]} <= set(KNOWN)
+    assert list(paper.metrics) == sorted(paper.metrics, key=KNOWN.index)
     times = {number for number, table in paper.tables.items() if table.shows.get("kind") == "times"}
     assert set(paper.values["table"]) == set(paper.tables) - times
+    assert set(paper.significance["table"]) <= set(paper.tables)
     for number, rows in paper.values.groupby("table"):
         sets = rows[["stage", "section", "part"]].drop_duplicates()
         shows = paper.tables[str(number)].shows

@@ -37,7 +37,7 @@ DICE = next(metric for metric in METRICS if metric.name == "DICE")
 JOINED = ("arm", "stage", "section", "part", "pathology", "metric")
 
 
-COLUMNS = (*JOINED, "repetition", "case", "patient", "value")
+COLUMNS = (*JOINED, "repetition", "case", "name", "patient", "value")
 
 
 def cases(*, repetitions: int = 6, sick: float = 0.5, part: str = "hold_out") -> pd.DataFrame:
@@ -48,7 +48,10 @@ def cases(*, repetitions: int = 6, sick: float = 0.5, part: str = "hold_out") ->
     for (number, stage), repetition in product(enumerate(("one", "two"), start=1), range(1, repetitions + 1)):
         scores = random.normal(number * truth, 1.5).round(1)
         for image, values in enumerate(zip(truth, scores, strict=True)):
-            place, case = ("a", stage, "d", part, "xy"[image % 2]), (f"c{image}", f"p{image // 2}")
+            place, case = (
+                ("a", stage, "d", part, "xy"[image % 2]),
+                (f"c{image}", f"{image}.png", f"p{image // 2}"),
+            )
             for name, value in zip(AUC.made_of, values, strict=True):
                 rows.append((*place, name, repetition, *case, value))
     frame = pd.DataFrame(rows, columns=COLUMNS)

@@ -61,6 +61,7 @@ def test_structures_that_meet_are_refused_where_outputs_are_exclusive(
 
     fitting = {
         "apart": arm(["left_lung", "right_lung"], "exclusive"),
+        "first": arm(["left_lung", "lung", "heart"], "exclusive_first"),
         "together": arm(["left_lung", "lung", "heart"], "overlapping"),
     }
     opened = session(**{**ONE_TRIAL, "arms": fitting})
@@ -72,7 +73,8 @@ def test_structures_that_meet_are_refused_where_outputs_are_exclusive(
     assert re.search(
         r"data.general: pixels of (\d+) of \1 training cases \(phantom-chest-\d-\d+, .* and others\) belong "
         r"to several of the structures left_lung, lung, heart, and the outputs of the network are exclusive; "
-        r"let them overlap \(`outputs: overlapping`\), or read structures that do not",
+        r"let them overlap \(`outputs: overlapping`\), let the one that stands first in `structures` count "
+        r"\(`outputs: exclusive_first`\), or read structures that do not",
         str(refused.value),
     )
 

@@ -30,8 +30,13 @@ def test_a_pseudonym_is_the_hmac_of_the_id_under_the_smallest_image() -> None:
     hidden = Pseudonyms(cases).hide(cases)
     assert {case.patient for case in hidden.values()} == {f"p-{expected}"}
     assert {digest: case.name for digest, case in hidden.items()} == {
-        case.digest: f"case-{case.digest[:12]}" for case in cases
+        case.digest: "case-"
+        + hmac.new(key.encode(), case.image_sha256.encode(), hashlib.sha256).hexdigest()[:12]
+        for case in cases
     }
+    otherwise_read = [replace(case, digest=sha256(case.digest)) for case in cases]
+    again = Pseudonyms(cases).hide(otherwise_read)
+    assert [case.name for case in again.values()] == [case.name for case in hidden.values()]
 
 
 def test_nothing_that_records_hold_is_the_key() -> None:

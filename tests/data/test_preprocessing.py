@@ -14,7 +14,7 @@ from tests.data.conftest import cases_of, digests_of, make_image
 from tests.data.sources.test_lgg import slice_pixels
 from tests.data.test_dicom import write as write_dicom
 from xferlab.data.check import check_sections
-from xferlab.data.preprocessing import degraded, height_without_band
+from xferlab.data.preprocessing import degraded, height_without_band, recipe
 from xferlab.data.sources.registry import open_source
 from xferlab.data.sources.source import Decoded
 from xferlab.leakage.index import StudyIndex
@@ -126,7 +126,12 @@ def write_slices(volume: Path) -> None:
         Image.fromarray(np.zeros((32, 32), np.uint8)).save(volume / f"{volume.name}_{number}_mask.tif")
 
 
-STEPS: list[dict[str, Any]] = [{"crop_black_band": True}, {"degrade_to": 16}, {"degrade_to": 17}]
+DEGRADED: list[dict[str, Any]] = [{"degrade_to": 16}, {"degrade_to": 17}]
+OF_RADIOGRAPHS: list[dict[str, Any]] = [
+    {"crop_black_band": True}, {"equalise": True}, {"gamma": 0.5}, {"gamma": 0.6},
+    {"equalise": True, "gamma": 0.5},
+]  # fmt: skip
+OFF = {"crop_black_band": False, "degrade_to": None, "equalise": False, "gamma": None}
 
 
 @pytest.mark.parametrize("source", ["manifest", "phantom_cxr", "phantom_mri", "lgg"])
@@ -139,9 +144,10 @@ def test_steps_are_part_of_digests_and_off_they_are_not(
     if source == "lgg":
         write_slices(tmp_path / "kaggle_3m" / "TCGA_CS_1_19990101")
         fields = {"source": source, "root": str(tmp_path)}
-    steps = STEPS[source in ("phantom_mri", "lgg") :]
+    steps = DEGRADED if source in ("phantom_mri", "lgg") else DEGRADED + OF_RADIOGRAPHS
     plain = digests_of(section(**fields), tmp_path)
-    assert digests_of(section(**fields, crop_black_band=False, degrade_to=None), tmp_path) == plain
+    assert digests_of(section(**fields, **OFF), tmp_path) == plain
+    assert recipe(section(**fields, degrade_to=16)) == {"steps": {"degrade_to": 16, "version": 1}}
     several = [digests_of(section(**fields, **step), tmp_path) for step in steps]
     assert len({digest for each in (plain, *several) for digest in each}) == (len(steps) + 1) * len(plain)
 
@@ -161,16 +167,20 @@ def test_a_simulated_device_sees_the_image_without_its_band(folder: Any, tmp_pat
     assert (after.targets == targets).all()
 
 
-def test_bands_are_of_radiographs(section: Any) -> None:
-    with pytest.raises(ValidationError, match="this is for X-rays, whose images are grey; leave it out"):
-        section(source="phantom_mri", count=4, crop_black_band=True)
+def test_steps_of_radiographs_are_refused_elsewhere(section: Any) -> None:
+    for step in OF_RADIOGRAPHS:
+        with pytest.raises(ValidationError, match="this is for X-rays, whose images are grey; leave it out"):
+            section(source="phantom_mri", count=4, **step)
+    with pytest.raises(ValidationError, match="gamma"):
+        section(source="phantom_cxr", count=4, gamma=0)
     with pytest.raises(ValidationError, match="degrade_to"):
         section(source="phantom_cxr", count=4, degrade_to=7)
 
 
 def test_people_are_compared_by_their_images_as_taken(folder: Any, tmp_path: Path) -> None:
     """At 8 px all radiographs are alike."""
-    sections = {"s": folder.section(degrade_to=8)}
+    sections = {"s": folder.section(degrade_to=8, crop_black_band=True, equalise=True, gamma=0.5)}
+    assert sections["s"].as_taken() == folder.section()
     index = StudyIndex(sections, memo_dir=tmp_path / "memo")
     plain = StudyIndex({"s": folder.section()}, memo_dir=tmp_path / "memo")
     assert index.audit.persons == plain.audit.persons

@@ -149,3 +149,33 @@ def test_dropout_masks_and_gates_survive_kills(tmp_path: Path) -> None:
     assert kills >= 2
     assert any(name.startswith("predictions/") for name in whole)
     assert recorded(tmp_path / "killed") == whole
+
+
+@pytest.mark.slow
+def test_patches_and_masks_of_a_densenet_out_of_fold_survive_kills(tmp_path: Path) -> None:
+    """Drawn patches, balanced draws, dropout of channels, stored masks and maps end with the same bytes."""
+    changes = {
+        "stages.lungs.model": {"name": "fc_densenet56", "growth": 1, "image_size": 32, "in_channels": 1},
+        "stages.kinds.model": {
+            "name": "resnet18", "width": 0.125, "image_size": 48,
+            "patches": {"size_px": 33, "number": 5, "validation": 2},
+        },
+        "stages.kinds.starts_from": None,
+        "stages.kinds.gate": None,
+        "stages.kinds.masks": {"from": "lungs", "keep": "inside", "out_of_fold": 2},
+        "stages.kinds.training.sampling": "balanced",
+        "stages.kinds.training.class_weights": None,
+        "stages.kinds.training.score": "mean_f1",
+        "stages.kinds.evaluate_on": ["chests.hold_out"],
+    }  # fmt: skip
+    study = write_study(tmp_path, **fields(retries=20, repetitions=1, arms={"patches": changes}))
+    start_s = time.monotonic()
+    whole = undisturbed(tmp_path, study)
+    kills = killed_until_complete(
+        tmp_path, study, tmp_path / "killed",
+        options=["--executor", "in-process"], waits=random.Random(SEED), whole_s=time.monotonic() - start_s,
+    )  # fmt: skip
+    assert kills >= 2
+    assert any(name.startswith("predictions/") for name in whole)
+    assert any(name.endswith("outputs.parquet") for name in whole)
+    assert recorded(tmp_path / "killed") == whole

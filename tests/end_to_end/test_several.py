@@ -59,7 +59,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_each_structure_is_measured_in_every_variant(study: Path) -> None:
     cases = load_study(study.parent / "results", "tiny").cases
     parts = cases[cases["stage"] == "parts"]
-    single = {f"{metric.name}_{name}" for metric in METRICS for name in NAMES}
+    single = {f"{metric.name}_{name}" for metric in METRICS for name in (*NAMES, "lung", "lungs")}
     assert set(parts.loc[parts["arm"] != "exclusive", "metric"]) == {m.name for m in METRICS} | single
     assert "DICE_heart" not in set(parts.loc[parts["arm"] == "exclusive", "metric"])
     assert set(cases.loc[cases["stage"] == "whole", "metric"]) == {metric.name for metric in METRICS}

@@ -26,7 +26,7 @@ from xferlab.training.intensity import normalise
 from xferlab.training.learner import AugmentationSeed
 from xferlab.training.precision import float32
 from xferlab.training.randomness import case_keys
-from xferlab.training.step import Stepper
+from xferlab.training.step import Optimisation, Stepper
 from xferlab.trial.failure import Kind, described, on_device
 
 pytestmark = pytest.mark.gpu
@@ -111,7 +111,7 @@ def test_augmentation_is_the_same_on_both_devices_with_deterministic_algorithms(
 
 def test_no_step_follows_a_loss_that_is_not_finite() -> None:
     model = torch.nn.Linear(3, 1).cuda()
-    stepper, inputs = Stepper(model, lr=0.1), torch.ones(4, 3).cuda()
+    stepper, inputs = Stepper(model, Optimisation(lr=0.1)), torch.ones(4, 3).cuda()
     stepper(model(inputs).square().mean())
     before = copied(model)
     for factor in (float("nan"), 1.0):

@@ -10,6 +10,7 @@ import pytest
 from xferlab.errors import DataError
 from xferlab.metrics.measuring import METRICS, measure, metrics_of, over_structures
 from xferlab.metrics.metric import Metric
+from xferlab.metrics.pairs import means_of, unions_of
 
 MASKED_OUT = np.zeros((8, 8), dtype=bool)
 
@@ -131,3 +132,51 @@ def test_of_several_structures_a_mean_is_over_those_that_are_defined(scored):
     assert metrics_of(("heart",)) == METRICS
     for metric in declared:
         assert Metric.from_json(metric.to_json()).to_json() == metric.to_json()
+
+
+SIDES = ("heart", "left_lung", "right_lung")
+
+
+def test_of_two_sides_there_is_the_mean_and_both_as_one_and_neither_enters_the_mean_of_all(scored):
+    output, target = scored
+    heart, left, right = (measure(np.roll(output, step, axis=1), target) for step in (0, 2, 5))
+    both = measure(output, ~target)
+    joined = over_structures(dict(zip(SIDES, (heart, left, right), strict=True)), as_one={"lungs": both})
+    declared = metrics_of(SIDES)
+    assert list(joined) == [metric.name for metric in declared]
+    assert list(dict.fromkeys(metric.of for metric in declared)) == ["", *SIDES, "lung", "lungs"]
+    for name in heart:
+        values = heart[name], left[name], right[name]
+        assert joined[f"{name}_lung"] == pytest.approx(np.mean(values[1:]), nan_ok=True)
+        assert joined[f"{name}_lungs"] == pytest.approx(both[name], nan_ok=True)
+        assert joined[name] == pytest.approx(np.mean(values), nan_ok=True) or math.isnan(sum(values))
+    absent = over_structures(
+        {"heart": heart, "left_lung": left, "right_lung": dict.fromkeys(heart, math.nan)}
+    )
+    assert math.isnan(absent["DICE_lung"])
+    assert math.isnan(absent["DICE_lungs"])
+    assert absent["DICE"] == pytest.approx((heart["DICE"] + left["DICE"]) / 2)
+
+
+def test_where_both_sides_are_marked_as_one_that_is_all_there_is(scored):
+    both = measure(*scored)
+    joined = over_structures({"lungs": both}, learnt=SIDES)
+    assert list(joined) == [metric.name for metric in metrics_of(SIDES)]
+    defined = {name: value for name, value in joined.items() if not math.isnan(value)}
+    known = {name: value for name, value in both.items() if not math.isnan(value)}
+    assert defined == {**known, **{f"{name}_lungs": value for name, value in known.items()}}
+
+
+def test_sides_have_no_name_together_that_a_structure_has():
+    sides = ("left_lung", "right_lung")
+    assert (means_of(SIDES), unions_of(SIDES)) == ({"lung": sides}, {"lungs": sides})
+    assert (means_of((*SIDES, "lung")), unions_of((*SIDES, "lung"))) == ({}, {"lungs": sides})
+    assert (means_of((*SIDES, "lungs")), unions_of((*SIDES, "lungs"))) == ({"lung": sides}, {})
+    assert means_of(("left_lung", "right_kidney")) == unions_of(("left_lung", "lungs")) == {}
+    labels = {metric.name: (metric.label, metric.of_label) for metric in metrics_of(SIDES)}
+    assert labels["JACC_lung"] == (
+        "Jaccard, lung (mean of left and right)",
+        "lung (mean of left and right)",
+    )
+    assert labels["JACC_lungs"][1] == "lungs (left and right as one)"
+    assert labels["JACC_heart"] == ("Jaccard, heart", "heart")

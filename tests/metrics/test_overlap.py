@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -125,3 +127,21 @@ def test_dice_by_pixel_is_the_mean_of_one_dice_a_pixel(output, target):
     value = measure(output, target)["DICE_PIXELWISE"]
     assert value == pytest.approx(sum(expected) / 24, rel=1e-12)
     assert 0.5 <= value <= 1
+
+
+@pytest.mark.parametrize(
+    ("prediction", "target", "smooth", "ratio", "is_under"),
+    [
+        (EMPTY, EMPTY, 1, math.nan, math.nan),
+        (FULL, EMPTY, 1 / 17, math.nan, math.nan),
+        (EMPTY, FULL, 1 / 17, 0, 1),
+        (FULL, FULL, 1, 1, 0),
+        (np.arange(16).reshape(4, 4) < 12, FULL, 13 / 17, 0.75, 0),
+        (np.arange(16).reshape(4, 4) < 11, FULL, 12 / 17, 11 / 16, 1),
+        (FULL, np.arange(16).reshape(4, 4) < 4, 5 / 17, 4, 0),
+    ],
+)
+def test_jaccard_as_published_and_the_share_of_the_area(prediction, target, smooth, ratio, is_under):
+    values = measure(prediction.astype(np.float32), target)
+    found = [values[name] for name in ("JACC_SMOOTH", "AREA_RATIO", "UNDERSEGMENTED")]
+    assert found == pytest.approx([smooth, ratio, is_under], rel=1e-12, nan_ok=True)

@@ -26,6 +26,22 @@ def test_drops_the_share_and_scales_the_others(p):
     torch.testing.assert_close(values.grad, kept / (1 - p))
 
 
+def test_whole_channels_share_a_draw_that_no_size_or_memory_format_changes():
+    layer = Dropout(0.2, whole_channels=True)
+
+    def kept(values: torch.Tensor) -> torch.Tensor:
+        layer.seed(3, CPU)
+        output = layer(values)
+        share = output.amax(dim=(2, 3))
+        assert torch.equal(output, share[:, :, None, None].expand_as(output))
+        return share
+
+    drawn = kept(torch.ones(100, 50, 3, 4))
+    assert set(drawn.unique().tolist()) == {0.0, 1.25}
+    assert float((drawn != 0).float().mean()) == pytest.approx(0.8, abs=0.02)
+    assert torch.equal(kept(torch.ones(100, 50, 6, 2).to(memory_format=torch.channels_last)), drawn)
+
+
 def test_drops_nothing_in_evaluation_or_at_0():
     values = torch.randn(100)
     assert Dropout(0.5).eval()(values) is values

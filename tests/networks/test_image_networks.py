@@ -17,7 +17,7 @@ from xferlab.networks.head import Head
 B4 = Head((1024, 512, 64), dropout=(0.2, 0.2))
 """The head of arias-garzon2021 (methods, B.4)."""
 
-NAMES = tuple(name for name in NETWORKS if not name.startswith("unet"))
+NAMES = tuple(name for name in NETWORKS if not name.startswith(("unet", "fc_densenet")))
 FEATURES = {"vgg16": (512, 16), "vgg19": (512, 16), "resnet18": (512, 32), "efficientnet_lite0": (1280, 32)}
 """Channels, and how often a side is shrunk."""
 

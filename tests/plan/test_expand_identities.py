@@ -40,6 +40,10 @@ from xferlab.tasks.segmentation.config import TASK
         ("training: {precision: float32}", {}),
         ("training: {deterministic: false}", {}),  # on the CPU always
         ("training: {lr: 0.001}", {}),  # the default
+        (
+            "training: {weight_decay: 0, score: loss, plateau: {of: score}, milestones: null}",
+            {},
+        ),  # so are these
         ("", {"count: 60, seed: 1": "seed: 1, note: shown, count: 60"}),
         ("", {"{data: mri}": "{data: mri, resources: {cpu: 2}}"}),
         ("arms: {another: {}, baseline: {}}", {}),
@@ -74,6 +78,10 @@ def test_the_order_of_cases_and_of_stages_renews_nothing(plan_of: PlanOf) -> Non
         "training: {patience: 5}",
         "training: {plateau: null}",
         "training: {plateau: {factor: 0.5}}",
+        "training: {plateau: {of: training_loss}}",
+        "training: {plateau: null, milestones: {epochs: [7]}}",
+        "training: {weight_decay: 1.0e-6}",
+        "training: {score: jaccard}",
         "training: {rotation: null}",
         "training: {rotation: {degrees: 5}}",
         "training: {intensity: unit}",
@@ -89,6 +97,16 @@ def test_what_can_change_weights_renews_every_trial(plan_of: PlanOf, more: str) 
     before, after = plan_of(), plan_of(more)
     assert set(after.by_id).isdisjoint(before.by_id)
     assert set(evaluation_ids(after)).isdisjoint(evaluation_ids(before))
+
+
+def test_of_a_densenet_what_it_does_not_read_and_its_defaults_renew_no_trial(plan_of: PlanOf) -> None:
+    def ids(model: str) -> set[str]:
+        return set(plan_of(f"model: {{name: fc_densenet67, {model}}}").by_id)
+
+    plain = ids("image_size: 256")
+    assert ids("init_features: 16") == ids("growth: 16") == plain
+    assert ids("growth: 8").isdisjoint(plain)
+    assert set(plan_of("model: {name: fc_densenet103}").by_id).isdisjoint(plain)
 
 
 GREY = {"source: phantom_mri": "source: phantom_cxr"}
@@ -169,8 +187,8 @@ def test_a_renamed_patient_that_keeps_its_part_renews_evaluations_alone(plan_of:
 @pytest.mark.parametrize(
     ("shareable", "evaluations"),
     [
-        ("true", ["0ee3f556ee05039d", "21fae0ef41c59334"]),
-        ("false", ["f5c651802a95c91b", "9b525182f4d765c9"]),  # of pseudonyms
+        ("true", ["b318fcd6deed39d2", "4958f316e5c5c30e"]),
+        ("false", ["4c1e680a239d09a6", "c3cf6edc05627cb1"]),  # of pseudonyms
     ],
 )
 def test_the_ids_of_a_small_study_stay_as_they_are(

@@ -145,7 +145,13 @@ def test_samples_are_judged_by_the_untuned_arm_s_loss_and_batch_size(tuning_of: 
     )
     point = {parameter.path: parameter.values[1] for parameter in tuning.space.parameters}
     sample = tuning.sample(1, point)
-    assert sample.judge == {"loss": "dice", "smoothing": 1.0, "batch_size": 16}
+    assert sample.judge == {
+        "loss": "dice",
+        "smoothing": 1.0,
+        "class_weights": None,
+        "score": None,
+        "batch_size": 16,
+    }
     assert sample.trials[0].identity.training.loss == "dice_as_printed"
 
 

@@ -134,6 +134,19 @@ FIELDS = [
     ("lr: 1e-3", "lr: fast", 8, "training.lr is 'fast'; it must be a number."),
     ("lr: 1e-3", "lr: false", 8, "training.lr: false is not a number"),
     ("lr: 1e-3", "optimizer: sgd", 8, "training.optimizer is 'sgd'; it must be adam."),
+    (
+        "lr: 1e-3",
+        "milestones: {epochs: [70, 80]}",
+        8,
+        "training: plateau and milestones both reduce the learning rate; set plateau to null, or leave ",
+    ),
+    (
+        "lr: 1e-3",
+        "plateau: null, milestones: {epochs: [70, 90, 80]}",
+        8,
+        "training.milestones.epochs: 80 follows 90; give the epochs in order, each once",
+    ),
+    ("lr: 1e-3", "plateau: {of: loss}", 8, "training.plateau.of is 'loss'; it must be one of score, traini"),
     ("lr: 1e-3", "rotation: 10", 8, "training.rotation is 10; it must be a mapping of fields."),
     (
         "lr: 1e-3",
@@ -148,6 +161,24 @@ FIELDS = [
         "{}\nmodel: {image_size: 100}",
         9,
         "model.image_size: 100 is not divisible by 16; the nearest ",
+    ),
+    (
+        "{lr: 1e-3}",
+        "{}\nmodel: {name: fc_densenet103, image_size: 48}",
+        9,
+        "model: image_size 48 is not divisible by 32, as fc_densenet103 needs; the nearest sizes are 32 and ",
+    ),
+    (
+        "{lr: 1e-3}",
+        "{}\nmodel: {name: fc_densenet56, image_size: native, tiles: {size: 16}}",
+        9,
+        "model: tiles.size 16 is not divisible by 32, as fc_densenet56 needs; the nearest sizes are 32 and",
+    ),
+    (
+        "{lr: 1e-3}",
+        "{}\nmodel: {growth: 8}",
+        9,
+        "model: growth is for the FC-DenseNets (fc_densenet103, fc_densenet67, fc_densenet56), and name is u",
     ),
     ("{lr: 1e-3}", "{}\nmodel: {image_size: natve}", 9, "model.image_size is 'natve'; it must be native."),
     (

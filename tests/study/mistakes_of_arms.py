@@ -136,12 +136,13 @@ ADAPTED = [
     (
         "freeze: {part: donor, unfreeze_after: {botleneck: 2}}",
         "the name 'botleneck' in stages.general.adapt.freeze.unfreeze_after must be one of encoder1, "
-        "encoder2, encoder3, encoder4, bottleneck, decoder4, decoder3, decoder2, decoder1, head. Did you",
+        "encoder2, encoder3, encoder4, encoder5, bottleneck, decoder5, decoder4, decoder3, decoder2, "
+        "decoder1, head. Did you mean 'bottleneck'?",
     ),
     (
         "freeze: {part: encoder, unfreeze_after: {decoder1: 2}}",
         "stages.general.adapt.freeze: 'decoder1' is no level of the encoder (encoder1, encoder2, "
-        "encoder3, encoder4, bottleneck); name one of these, or freeze part: donor",
+        "encoder3, encoder4, encoder5, bottleneck); name one of these, or freeze part: donor",
     ),
     (
         "freeze: {part: encoder, unfreeze_after: 0}",

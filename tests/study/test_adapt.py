@@ -62,6 +62,22 @@ CHAINS = [
         "of one do not fit the other; set the same name in both, or start from another stage",
     ),
     (
+        "head: new}, model: {name: fc_densenet56, growth: 6",
+        "head: new}, model: {name: fc_densenet56",
+        {"{data: mri}": "{data: mri, model: {name: fc_densenet56, growth: 6}}"},
+        8,
+        "model.growth of stage 'third' is 12, and 6 in 'general', from which it starts: weights of one do "
+        "not fit the other; set the same growth in both, or start from another stage",
+    ),
+    (
+        "freeze: {part: encoder, unfreeze_after: {encoder5: 2}}",
+        "",
+        {},
+        7,
+        "'encoder5' is no level of a unet (encoder1, encoder2, encoder3, encoder4, bottleneck, decoder4, "
+        "decoder3, decoder2, decoder1, head); name one of these",
+    ),
+    (
         "freeze: {part: encoder}}, model: {init_features: 16",
         "",
         {},

@@ -138,3 +138,84 @@ def test_what_a_library_or_a_training_refuses_is_refused_with_its_line(
     path = write(f"{more}\n", base=base)
     (problem,) = problems(path)
     assert problem.startswith(f"{path}:{line}: {text}")
+
+
+PARTS = "  parts: {data: cxr, structures: [left_lung, heart], model: {outputs: %s}, training: {%s}}\n"
+
+
+@pytest.mark.parametrize(
+    ("outputs", "training", "what"),
+    [
+        ("exclusive", "class_weights: [0.5, 1, 1], loss: cross_entropy", ""),
+        (
+            "overlapping",
+            "class_weights: [0.5, 1, 1], loss: cross_entropy",
+            "stage 'parts' has class_weights, which are for exclusive structures; set model.outputs: ",
+        ),
+        (
+            "exclusive",
+            "class_weights: [0.5, 1, 1], loss: dice",
+            "stage 'parts' has class_weights, which are for cross entropy, and its loss is dice; set ",
+        ),
+        (
+            "exclusive",
+            "class_weights: [0.5, 1], loss: dice_cross_entropy",
+            "stage 'parts' has 2 class_weights, and needs 3: of the background and left_lung, heart, in this",
+        ),
+    ],
+)
+def test_class_weights_are_those_of_a_cross_entropy_of_exclusive_structures(
+    write: Write, outputs: str, training: str, what: str
+) -> None:
+    path = write(base=BASE.replace("training:", PARTS % (outputs, training) + "training:"))
+    if what:
+        (problem,) = problems(path)
+        assert problem.startswith(f"{path}:8: {what}")
+    else:
+        assert load(path).base.training_of("parts").class_weights == (0.5, 1, 1)
+
+
+KINDS = """
+  kinds:
+    task: classification
+    data: cxr
+    classes: {column: pathology}
+    model: {%s}
+    training: {%s}
+    masks: {from: parts, structures: [left_lung, heart], %s}
+"""
+
+
+@pytest.mark.parametrize(
+    ("model", "training", "masks", "what"),
+    [
+        ("patches: {}", "sampling: balanced, class_weights: null", "region: [heart]", ""),
+        (
+            "image_size: 96, patches: {size_px: 128}", "", "keep: inside",
+            "13: patches of 128 px are larger than the image with its 96 px; set size_px to 96 at most, or ",
+        ),
+        (
+            "patches: {number: 3}", "", "keep: inside",
+            "13: 4 patches of a validation image judge epochs, and they are the first of the 3 that vote; ",
+        ),
+        ("", "sampling: balanced", "keep: inside", "14: warning: rare classes count twice"),
+        (
+            "", "", "region: [hart]",
+            "15: stages.kinds.masks: region names 'hart', which is none of the structures (left_lung, ",
+        ),
+    ],
+)  # fmt: skip
+def test_what_patches_sampling_and_regions_cannot_be(
+    write: Write, model: str, training: str, masks: str, what: str
+) -> None:
+    kinds = KINDS % (model, training, masks)
+    base = BASE.replace("training:", PARTS.rstrip() % ("overlapping", "") + kinds + "training:")
+    path = write(base=base)
+    if not what:
+        assert load(path).warnings == ()
+        return
+    if "warning" in what:
+        (problem,) = [str(warning) for warning in load(path).warnings]
+    else:
+        (problem,) = problems(path)
+    assert problem.startswith(f"{path}:{what}"), problem

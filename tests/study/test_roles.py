@@ -305,7 +305,7 @@ def test_editors_know_the_roles() -> None:
     definitions = json_schema()["$defs"]
     stage = definitions["Stage"]["properties"]
     references = [option.get("$ref", "").rpartition("/")[2] for option in stage["masks"]["anyOf"]]
-    assert {"from", "structures", "threshold", "out_of_fold", "keep"} == definitions[references[0]][
+    assert {"from", "structures", "threshold", "out_of_fold", "keep", "region"} == definitions[references[0]][
         "properties"
     ].keys()
     assert definitions["Gate"]["required"] == ["from", "keep"]

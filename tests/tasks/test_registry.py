@@ -100,9 +100,11 @@ def test_what_a_task_declares_must_exist() -> None:
         replace(known, targets="class")
 
 
-@pytest.mark.parametrize("translator", [None, LAYERS])
-def test_bare_weights_tell_their_network(translator: Any) -> None:
-    trained = identity(model={"in_channels": 3, "image_size": 32, "translator": translator})
+@pytest.mark.parametrize(
+    "model", [{}, {"translator": LAYERS}, {"name": "fc_densenet56"}, {"name": "fc_densenet67", "growth": 3}]
+)
+def test_bare_weights_tell_their_network(model: Any) -> None:
+    trained = identity(model={"in_channels": 3, "image_size": 32, **model})
     weights = weights_of(registry.learner_of(trained, torch.device("cpu")))
     options = {"image_size": 32, "intensity": "unit"}
     identity_of_file = registry.identity_of_weights(weights, origin="w.pt", options=options)

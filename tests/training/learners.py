@@ -13,11 +13,12 @@ from torch import nn
 from xferlab.metrics.score import Score
 from xferlab.networks.build import initialise
 from xferlab.networks.dropout import Dropout
+from xferlab.tasks.config import Execution
 from xferlab.training.batches import Rows
 from xferlab.training.learner import AugmentationSeed, Learner, State
 from xferlab.training.loop import Fitted, Schedule, Trainer, Weights
 from xferlab.training.randomness import case_keys
-from xferlab.training.step import Stepper
+from xferlab.training.step import Optimisation, Stepper
 from xferlab.training.supervised import Forward, SupervisedLearner
 
 CPU = torch.device("cpu")
@@ -38,10 +39,26 @@ class Cases:
 class Small(SupervisedLearner[Cases, Any]):
     """Learns the sum of a case's numbers through a layer with dropout."""
 
-    def __init__(self, *, seed: int = 1, p: float = 0.5, batch_size: int = 4, **options: Any):
+    def __init__(self, *, seed: int = 1, p: float = 0.5, **options: Any):
         network = nn.Sequential(nn.Conv2d(4, 8, 1), Dropout(p), nn.ReLU(), Dropout(p), nn.Conv2d(8, 1, 1))
         initialise(network, seed)
-        super().__init__(network, CPU, seed=seed, batch_size=batch_size, **{"lr": 0.01, **options})
+        self._learn(network, **{"seed": seed, "batch_size": 4, "lr": 0.01, **options})
+
+    def _learn(
+        self,
+        network: nn.Module,
+        *,
+        seed: int,
+        batch_size: int,
+        precision: Any = "float32",
+        compiled: bool = False,
+        **how: Any,
+    ) -> None:
+        execution = Execution(device="cpu", precision=precision, compile=compiled)
+        SupervisedLearner.__init__(
+            self, network, CPU, seed=seed, batch_size=batch_size, optimisation=Optimisation(**how),
+            execution=execution,
+        )  # fmt: skip
 
     def load(self, examples: Cases, rows: Rows, draw: AugmentationSeed | None) -> torch.Tensor:
         return examples.values[rows].reshape(-1, 4, 1, 1)
@@ -60,8 +77,7 @@ class Script(Small):
     """A learner whose losses are written down; every step moves its one weight downhill."""
 
     def __init__(self, validation: Sequence[float], *, train: Sequence[float] = (), **options: Any):
-        settings = {"seed": 1, "lr": 1e-3, "batch_size": 16, **options}
-        SupervisedLearner.__init__(self, nn.Linear(1, 1, bias=False), CPU, **settings)
+        self._learn(nn.Linear(1, 1, bias=False), **{"seed": 1, "lr": 1e-3, "batch_size": 16, **options})
         self.validation, self.train = list(validation), list(train)
         self.batches_seen: list[tuple[list[int], AugmentationSeed | None]] = []
         self.prepared: list[int] = []
@@ -96,7 +112,8 @@ class Pair:
         self.networks = {"teacher": nn.Conv2d(4, 2, 1), "pupil": nn.Conv2d(4, 2, 1)}
         for number, network in enumerate(self.networks.values()):
             initialise(network, seed + number)
-        self._steppers = {name: Stepper(network, lr=0.1) for name, network in self.networks.items()}
+        how = Optimisation(lr=0.1, plateau=(0.5, 1), follows="training_loss")
+        self._steppers = {name: Stepper(network, how) for name, network in self.networks.items()}
 
     def prepare(self, train: Cases) -> None:
         pass
@@ -122,8 +139,10 @@ class Pair:
     def validate(self, examples: Cases) -> Mapping[str, float]:
         return {"likeness": -float(self.networks["pupil"].weight.detach().abs().sum())}
 
-    def end_epoch(self, score: float | None) -> Mapping[str, float]:
-        return {"teacher_lr": self._steppers["teacher"].end_epoch(score)}
+    def end_epoch(self, score: float | None, losses: Mapping[str, float]) -> Mapping[str, float]:
+        return {
+            f"{name}_lr": stepper.end_epoch(score, losses[name]) for name, stepper in self._steppers.items()
+        }
 
     def state(self) -> State:
         return {name: stepper.state() for name, stepper in self._steppers.items()}

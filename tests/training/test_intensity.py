@@ -24,11 +24,12 @@ def normalised(images: np.ndarray, intensity: str) -> np.ndarray:
     return normalise(torch.from_numpy(images), intensity).numpy()
 
 
-def test_zscore_and_unit_are_what_they_were_bit_for_bit():
+def test_zscore_unit_and_raw_are_what_they_were_bit_for_bit():
     values = torch.from_numpy(GREY).float()
     deviation, mean = torch.std_mean(values, dim=(2, 3), correction=0, keepdim=True)
     assert normalise(torch.from_numpy(GREY), "zscore").equal((values - mean) / deviation.clamp_min(1.0))
     assert normalise(torch.from_numpy(GREY), "unit").equal(values / 255.0)
+    assert normalise(torch.from_numpy(GREY), "raw").equal(values)
 
 
 def test_minmax_stretches_each_image_and_channel():
@@ -77,8 +78,8 @@ def test_each_image_is_for_itself(intensity):
 @pytest.mark.parametrize("level", [0, 200])
 def test_a_constant_image_gives_constant_finite_numbers(intensity, level):
     values = normalised(np.full((1, 1, 8, 8), level, np.uint8), intensity)
-    expected = {"zscore": 0.0, "minmax": 0.0, "unit": level / 255, "equalise": 1.0}[intensity]
-    assert values == pytest.approx(expected)
+    expected = {"zscore": 0.0, "minmax": 0.0, "unit": level / 255, "raw": level, "equalise": 1.0}
+    assert values == pytest.approx(expected[intensity])
 
 
 @pytest.mark.parametrize("intensity", INTENSITIES)

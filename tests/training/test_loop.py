@@ -86,6 +86,16 @@ def test_the_learning_rate_falls_after_more_than_patience_epochs_without_improve
     assert [result.values["lr"] for result in fitted.history] == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("score", [Score("accuracy", "higher"), None])
+def test_the_learning_rate_may_follow_the_training_loss_whatever_the_score_is(score):
+    train = [5, 4, 4, 4, 4, 3, 3, 3, 3, 3]
+    script = Script(list(range(10)), train=train, plateau=(0.1, 2), follows="training_loss")
+    fitted, _ = run(script, max_epochs=10, score=score, count=16)
+    assert [result.values["train_loss"] for result in fitted.history] == pytest.approx(train)
+    expected = [1e-3] * 5 + [1e-4] * 4 + [1e-5]
+    assert [result.values["lr"] for result in fitted.history] == pytest.approx(expected)
+
+
 def test_without_plateau_the_learning_rate_stays():
     fitted, _ = run(Script([5] * 9))
     assert {result.values["lr"] for result in fitted.history} == {1e-3}
@@ -192,11 +202,19 @@ def test_a_state_after_a_bad_loss_is_never_stored():
 # --- resuming --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_training_resumed_after_any_batch_equals_the_uninterrupted_one_bit_for_bit(precision):
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"plateau": (0.5, 1)},
+        {"plateau": (0.5, 1), "precision": "bfloat16"},
+        {"plateau": (0.5, 1), "follows": "training_loss", "weight_decay": 0.1},
+        {"milestones": ((2, 4), 0.5)},
+    ],
+)
+def test_a_training_resumed_after_any_batch_equals_the_uninterrupted_one_bit_for_bit(how):
     """Weights, dropout, optimizer, learning rate and history; with a reduction and a stop on the way."""
     fitted = assert_resumes(
-        lambda: trainer(Small(precision=precision, plateau=(0.5, 1), lr=0.3), max_epochs=12, patience=4),
+        lambda: trainer(Small(lr=0.3, **how), max_epochs=12, patience=4),
         Cases(11),
         Cases(5),
     )
@@ -211,7 +229,7 @@ def test_networks_that_are_trained_together_are_kept_and_resumed_together():
     names = {f"{network}.{part}" for network in ("teacher", "pupil") for part in ("weight", "bias")}
     assert fitted.weights.keys() == names
     values = fitted.history[-1].values
-    assert values.keys() == {"train_teacher", "train_pupil", "validation_likeness", "teacher_lr"}
+    assert values.keys() == {"train_teacher", "train_pupil", "validation_likeness", "teacher_lr", "pupil_lr"}
     assert fitted.best_score == max(result.values["validation_likeness"] for result in fitted.history)
 
 
@@ -272,6 +290,6 @@ def test_a_compiled_network_runs_steps_and_nothing_else(monkeypatch):
 
     monkeypatch.setattr(torch, "compile", compiled)
     plain = trainer(Small(), max_epochs=2).fit(Cases(8), Cases(4))
-    fitted = trainer(Small(compile_network=True), max_epochs=2).fit(Cases(8), Cases(4))
+    fitted = trainer(Small(compiled=True), max_epochs=2).fit(Cases(8), Cases(4))
     assert calls == [True] * 4
     assert same(fitted.weights, plain.weights)

@@ -8,7 +8,7 @@ from torch import nn
 
 from tests.training.learners import copied, same
 from xferlab.errors import NonFiniteLossError
-from xferlab.training.step import Stepper
+from xferlab.training.step import Optimisation, Stepper
 
 NAN = float("nan")
 
@@ -25,9 +25,11 @@ def losses(model: nn.Module, factors: list[float]):
         yield model(inputs).square().mean() * factor
 
 
-def test_finite_steps_are_those_of_plain_adam_bit_for_bit():
+@pytest.mark.parametrize("decay", [{}, {"weight_decay": 0.2}])
+def test_finite_steps_are_those_of_plain_adam_bit_for_bit(decay):
     model, plain = network(), network()
-    stepper, adam = Stepper(model, lr=0.1), torch.optim.Adam(plain.parameters(), lr=0.1, fused=True)
+    stepper = Stepper(model, Optimisation(lr=0.1, **decay))
+    adam = torch.optim.Adam(plain.parameters(), lr=0.1, fused=True, **decay)
     for loss, expected in zip(losses(model, [1.0] * 5), losses(plain, [1.0] * 5), strict=True):
         assert torch.equal(stepper(loss), expected.detach())
         adam.zero_grad()
@@ -38,10 +40,40 @@ def test_finite_steps_are_those_of_plain_adam_bit_for_bit():
     stepper.check("")
 
 
+@pytest.mark.parametrize("field", ["weight_decay", "l1"])
+def test_a_penalty_adds_to_the_gradient_what_it_would_in_the_loss(field):
+    decayed, penalised = network(), network()
+    norm = {"weight_decay": lambda value: value.square().sum() / 2, "l1": lambda value: value.abs().sum()}[
+        field
+    ]
+    one, other = (
+        Stepper(decayed, Optimisation(lr=0.1, **{field: 0.2})),
+        Stepper(penalised, Optimisation(lr=0.1)),
+    )
+    for loss, plain in zip(losses(decayed, [1.0] * 5), losses(penalised, [1.0] * 5), strict=True):
+        assert float(one(loss)) == pytest.approx(float(plain.detach()), rel=1e-2)  # without the penalty
+        other(plain + 0.2 * sum(norm(value) for value in penalised.parameters()))
+    for value, expected in zip(decayed.parameters(), penalised.parameters(), strict=True):
+        torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_milestones_are_those_of_pytorch_in_any_order_of_epochs():
+    how = Optimisation(lr=0.1, milestones=((2, 3, 6), 0.5))
+    stepper, plain = Stepper(network(), how), torch.optim.Adam(network().parameters(), lr=0.1)
+    schedule, expected = torch.optim.lr_scheduler.MultiStepLR(plain, [2, 3, 6], gamma=0.5), []
+    for _ in range(8):
+        expected.append(plain.param_groups[0]["lr"])
+        plain.step()
+        schedule.step()
+    for epoch in (5, 1, 8, 7, 2, 3, 4, 6):
+        stepper.begin_epoch(epoch)
+        assert stepper.end_epoch(1.0, 1.0) == pytest.approx(expected[epoch - 1], rel=1e-12)
+
+
 @pytest.mark.parametrize("bad", [NAN, float("inf"), -float("inf")])
 def test_from_a_bad_loss_on_no_step_is_taken_and_the_first_is_told(bad):
     model, plain = network(), network()
-    stepper, expected = Stepper(model, lr=0.1), Stepper(plain, lr=0.1)
+    stepper, expected = Stepper(model, Optimisation(lr=0.1)), Stepper(plain, Optimisation(lr=0.1))
     for loss in losses(plain, [1.0] * 2):
         expected(loss)
     for loss in losses(model, [1.0, 1.0, bad, 1.0, 1.0, NAN]):
@@ -54,7 +86,9 @@ def test_from_a_bad_loss_on_no_step_is_taken_and_the_first_is_told(bad):
 
 def test_a_state_continues_optimizer_and_schedule():
     whole, model = network(), network()
-    uninterrupted, first = (Stepper(trained, lr=0.1, plateau=(0.5, 1)) for trained in (whole, model))
+    uninterrupted, first = (
+        Stepper(trained, Optimisation(lr=0.1, plateau=(0.5, 1))) for trained in (whole, model)
+    )
 
     def step(stepper: Stepper, trained: nn.Module) -> None:
         for loss in losses(trained, [1.0] * 2):
@@ -62,8 +96,8 @@ def test_a_state_continues_optimizer_and_schedule():
 
     for stepper, trained in ((uninterrupted, whole), (first, model)):
         step(stepper, trained)
-        assert [stepper.end_epoch(score) for score in (1.0, 1.0, 1.0)] == [0.1] * 3
-    second = Stepper(model, lr=9.0, plateau=(0.5, 1))
+        assert [stepper.end_epoch(score, 0.0) for score in (1.0, 1.0, 1.0)] == [0.1] * 3
+    second = Stepper(model, Optimisation(lr=9.0, plateau=(0.5, 1)))
     second.restore(first.state())
     assert second.lr == 0.05
     step(uninterrupted, whole)

@@ -15,6 +15,7 @@ from torch import Tensor
 from tests.studies import TINY
 from tests.training.learners import same
 from tests.trial.conftest import CPU, Bench, Make, quick
+from xferlab.data.pixels import Picture
 from xferlab.networks.inherit import fold_channels, matched_control
 from xferlab.networks.unet import FIRST_CONVOLUTION
 from xferlab.tasks import registry
@@ -127,6 +128,6 @@ def test_a_trial_and_its_weights_file_predict_alike(trials: Bench, arm: str) -> 
     by_trial = Predictor.of_trial(store, trial_id, CPU)
     by_file = Predictor.of_weights(path, options={"image_size": 32, "intensity": "zscore"}, device=CPU)
     image = np.random.default_rng(3).integers(0, 256, (40, 50), dtype=np.uint8)
-    outputs = [network.predictions([network.prepared(image)])[0] for network in (by_trial, by_file)]
+    outputs = [network.predictions([network.prepared(Picture(image))])[0] for network in (by_trial, by_file)]
     assert np.array_equal(outputs[0], outputs[1])
     assert outputs[0].std() > 0

@@ -62,9 +62,10 @@ def continued(trials: Bench, name: str) -> dict[str, Any]:
     [
         {},
         {"plateau": {"factor": 0.5, "patience": 1}},
+        {"plateau": None, "milestones": {"epochs": [3, 4, 7]}, "weight_decay": 0.01, "score": "jaccard"},
         {"precision": "bfloat16", "augmentation": {"noise": 0.1, "flip": 0.5}},
     ],
-    ids=["plain", "plateau", "augmented"],
+    ids=["plain", "plateau", "milestones", "augmented"],
 )
 def test_a_longer_training_equals_one_from_scratch(bench: Make, training: dict[str, Any]) -> None:
     scratch = bench(storage="scratch", training=quick(**training, **LONG)).ran(GENERAL)

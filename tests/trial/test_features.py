@@ -17,12 +17,13 @@ from xferlab.networks.freezing import LEVELS
 from xferlab.records.complete import is_complete, lacks_features
 from xferlab.records.schema import FEATURES_SCHEMA
 from xferlab.tasks import registry
-from xferlab.tasks.segmentation.sections import LAYERS
+from xferlab.tasks.segmentation import sections
 from xferlab.training.learner import Layer
 from xferlab.trial.examples import examples
 from xferlab.trial.features import change, gram, kernels, pooled
 from xferlab.trial.origin import trained_weights
 
+LAYERS = sections.Model().layers
 ENCODER = LAYERS[:5]
 FROZEN = "frozen/portable/r01"
 ARMS = {"a": {}, "frozen": {"stages.portable.adapt": {"freeze": {"part": "encoder"}}}}
@@ -37,7 +38,8 @@ def trained(whole: Bench, bench_in: Make, tmp_path_factory: pytest.TempPathFacto
 
 
 def test_the_layers_are_the_levels_of_the_network_without_its_head() -> None:
-    assert [*LAYERS, "head"] == list(LEVELS)
+    assert [*sections.LAYERS, "head"] == list(LEVELS)
+    assert sections.Model(name="fc_densenet56").layers == sections.LAYERS
 
 
 def test_a_gram_is_that_of_the_activations_computed_directly(trained: Bench) -> None:

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from tests.data.conftest import Folder, digests_of
+from tests.data.test_grey_levels import DEEP, TONES, WINDOW, put_alone
+from xferlab.data.cache import open_table
+from xferlab.data.decode import read_image
+from xferlab.data.pixels import Picture
 from xferlab.data.sources.registry import read_section
 from xferlab.errors import DonorError, RecordError, TaskError
 from xferlab.networks.build import build, initialise
@@ -54,7 +60,7 @@ def mask(folder: Path, name: str) -> np.ndarray:
 
 def median(network: Predictor) -> float:
     """A threshold that about half of the pixels of the first picture pass."""
-    return float(np.median(network.predictions([network.prepared(picture(0))])))
+    return float(np.median(network.predictions([network.prepared(Picture(picture(0)))])))
 
 
 def names(predictions: Sequence[Prediction]) -> list[str]:
@@ -66,7 +72,7 @@ def test_width_and_channels_are_those_of_the_weights(
     tmp_path: Path, in_channels: int, init_features: int
 ) -> None:
     network = predictor(tmp_path, in_channels=in_channels, init_features=init_features)
-    prepared = network.prepared(picture(0))
+    prepared = network.prepared(Picture(picture(0)))
     assert prepared.shape == (1, 32, 32)
     model = build("unet", in_channels=in_channels, out_channels=1, init_features=init_features)
     initialise(model, 5)
@@ -168,7 +174,7 @@ def test_an_image_too_large_for_the_device_is_reported_and_all_others_are_predic
         if len(inputs[0]) > 1 or inputs[0].equal(largest):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB")
 
-    cases = untargeted([network.prepared(picture(1))], 32, device=CPU)
+    cases = untargeted([network.prepared(Picture(picture(1)))], 32, device=CPU)
     largest = network.learner.load(cases, np.arange(1), None).inputs
     network.learner.networks["network"].register_forward_pre_hook(full)
     predictions, problems = predict(network, files, Store.open(tmp_path / "out"), threshold=0.5)
@@ -183,19 +189,23 @@ def test_a_trial_without_record_is_refused(tmp_path: Path) -> None:
         Predictor.of_trial(Store.open(tmp_path), "0123456789abcdef", CPU)
 
 
+def trained_on(section: Any, tmp_path: Path, size: int | str) -> Predictor:
+    network = replace(predictor(tmp_path), sections=(section,))
+    model = network.identity.model.model_copy(update={"image_size": size})
+    return replace(network, identity=network.identity.model_copy(update={"model": model}))
+
+
 @pytest.mark.parametrize("size", [32, "native"])
 def test_files_are_read_as_the_training_read_them(tmp_path: Path, size: int | str) -> None:
     """A black band is cut off and lies in the outputs without a structure; the rest loses its sharpness."""
     config = {"source": "manifest", "root": str(tmp_path), "crop_black_band": True, "degrade_to": 16}
-    network = replace(predictor(tmp_path), sections=(read_section(config),))
-    model = network.identity.model.model_copy(update={"image_size": size})
-    network = replace(network, identity=network.identity.model_copy(update={"model": model}))
+    network = trained_on(read_section(config), tmp_path, size)
     image = np.maximum(picture(0, height=48, width=64), 9)
     image[32:] = 0
     small = Image.fromarray(image[:32]).resize((16, 8), Image.Resampling.BILINEAR)
     seen = small.resize((64, 32), Image.Resampling.BILINEAR)
     expected = seen if size == "native" else seen.resize((32, 32), Image.Resampling.BILINEAR)
-    assert (network.prepared(image)[0] == np.asarray(expected)).all()
+    assert (network.prepared(Picture(image))[0] == np.asarray(expected)).all()
     if size == "native":
         return
     Image.fromarray(image).save(tmp_path / "00.png")
@@ -203,3 +213,29 @@ def test_files_are_read_as_the_training_read_them(tmp_path: Path, size: int | st
     (prediction,), _ = predict(network, [Request(tmp_path / "00.png", "00")], out, threshold=0.0)
     assert (prediction.columns["width"], prediction.columns["height"]) == (64, 48)
     assert (mask(tmp_path / "out", "00") == np.where(np.arange(48) < 32, 255, 0)[:, None]).all()
+
+
+@pytest.mark.parametrize("size", [32, "native"])
+@pytest.mark.parametrize(("name", "fields"), [("a.png", {}), ("a.dcm", WINDOW)])
+def test_files_of_any_depth_are_equalised_as_the_training_equalised_them(
+    tmp_path: Path, name: str, fields: dict[str, Any], size: Any
+) -> None:
+    """Bit for bit as the image cache has them."""
+    folder = Folder(tmp_path / "pack", 1)
+    put_alone(folder, name, DEEP, DEEP.shape, **fields)
+    config = folder.section(crop_black_band=True, degrade_to=24, **TONES)
+    (digest,) = digests_of(config, tmp_path)
+    table = open_table({"s": config}, size=size, digests=[digest], cache_dir=tmp_path / "cache")
+    network = trained_on(config, tmp_path, size)
+    (trained, *_), path = table.case(digest), folder.root / "images" / name
+    picture = read_image(path, own_depth=network.own_depth)
+    assert np.array_equal(network.prepared(picture), trained)
+    assert not np.array_equal(network.prepared(replace(picture, levels=None)), trained)
+    if size == "native":
+        return
+    seen: list[torch.Tensor] = []
+    module = network.learner.networks["network"]
+    module.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    predict(network, [Request(path, "a")], Store.open(tmp_path / "out"), threshold=0.5)
+    cases = untargeted([trained], size, device=CPU)
+    assert seen[0].equal(network.learner.load(cases, np.arange(1), None).inputs)

@@ -12,6 +12,7 @@ import pytest
 
 from tests.trial.conftest import CPU, Bench, Make
 from xferlab.cohort import single_sections
+from xferlab.data.pixels import Picture
 from xferlab.data.sources.registry import open_source, read_section
 from xferlab.errors import DataError
 from xferlab.plan.spec import TrialSpec
@@ -97,7 +98,7 @@ def test_a_trial_of_a_set_runs_and_predicts(sets: Bench) -> None:
     image = np.random.default_rng(0).integers(0, 256, (40, 40), dtype=np.uint8)
     alike = replace(predictor, sections=predictor.sections[1:])
     assert alike.reads_alike
-    assert not np.array_equal(predictor.prepared(image), alike.prepared(image))
+    assert not np.array_equal(*(network.prepared(Picture(image)) for network in (predictor, alike)))
 
 
 def test_one_table_holds_a_set_and_answers_for_its_sections(sets: Bench) -> None:

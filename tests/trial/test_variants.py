@@ -11,6 +11,7 @@ import pytest
 
 from tests.studies import TINY
 from tests.trial.conftest import CPU, STAGES, Bench, Make
+from xferlab.data.pixels import Picture
 from xferlab.phantoms.foreign_objects import with_objects
 from xferlab.records.complete import is_complete
 from xferlab.tasks.segmentation.resized import at_size
@@ -103,7 +104,7 @@ def test_a_predictor_of_a_native_trial_stretches_nothing(trials: Bench, arm: str
     predictor = Predictor.of_trial(trials.store, trials[f"{arm}/general/r01"].trial_id, CPU)
     shapes = [(37, 52), (64, 20)]
     images = [np.random.default_rng(n).integers(0, 256, shape, np.uint8) for n, shape in enumerate(shapes)]
-    prepared = [predictor.prepared(image) for image in images]
+    prepared = [predictor.prepared(Picture(image)) for image in images]
     assert np.array_equal(prepared[0][0], images[0])
     predictions = predictor.predictions(prepared)
     assert [prediction.shape for prediction in predictions] == [(1, *shape) for shape in shapes]

@@ -13,7 +13,7 @@ from xferlab.cli.images import SUFFIXES, check_outputs, find
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import PredictOptions, StudyOptions
 from xferlab.cli.view import count_of, progress_bar, say
-from xferlab.data.sources.config import SourceConfig
+from xferlab.data.sources.config import STEPS, SourceConfig
 from xferlab.errors import DataError, Problem, StorageError, UsageError, suggest
 from xferlab.records import codec, layout, reader
 from xferlab.records.store import Store
@@ -194,8 +194,8 @@ def _warn_of_others(predictions: Sequence[Prediction], predictor: Predictor) -> 
     section = predictor.section
     if not predictor.reads_alike:
         print(
-            "warning: these weights were trained on several data sections that differ in crop_black_band or "
-            "degrade_to; images are read as those of the first",
+            "warning: these weights were trained on several data sections that differ in what they do to "
+            f"their images ({', '.join(STEPS)}); images are read as those of the first",
             file=sys.stderr,
         )
     accepted = section.modalities if section else SourceConfig.modalities

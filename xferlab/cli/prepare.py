@@ -195,7 +195,8 @@ def _overlaps(wanted: _Wanted, check: _CaseCheck, table: CaseTable) -> Iterator[
             tuple(meeting),
             f"pixels of {len(meeting)} of {len(check.trained)} training cases ({{names}}) belong to several "
             f"of the structures {structures}, and the outputs of the network are exclusive; let them overlap "
-            "(`outputs: overlapping`), or read structures that do not",
+            "(`outputs: overlapping`), let the one that stands first in `structures` count "
+            "(`outputs: exclusive_first`), or read structures that do not",
         )
 
 

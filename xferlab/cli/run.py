@@ -202,7 +202,12 @@ def _headline(
     names = [arm for arm in plan.loaded.arms if arms is None or arm in arms]
     shown = sorted(names, key=lambda arm: arm != "baseline")
     targets = next(trial.targets for trial in plan.trials if trial.stage == stage)
-    single = [shown.of for shown in task.metrics(targets) if shown.of and shown.whole == metric]
+    marks = next((evaluation.marks for _, evaluation in evaluations_on(plan.trials, stage, on)), ())
+    single = [
+        shown.of_label
+        for shown in task.metrics(targets)
+        if shown.of in (marks or targets) and shown.whole == metric
+    ]
     over = " and ".join(filter(None, (", ".join(single), "repetitions")))
     yield f"{metric}{unit} on {on} after stage {stage}, mean over {over}:"
     width = max(map(len, shown[:SHOWN_ARMS]))

@@ -15,7 +15,8 @@ class Pseudonyms:
     A patient becomes `p-` and 16 hex digits of HMAC-SHA256 of the patient id. The key is the smallest
     SHA-256 of the patient's image files. Records hold the digests of cases, so these could not be the key.
     Without the images, a list of names finds nobody. There is no key to lose, and a pseudonym is the same in
-    all parts, repetitions, arms and storages. An image becomes `case-` and 12 hex digits of its digest.
+    all parts, repetitions, arms and storages. An image becomes `case-` and 12 hex digits of the HMAC of the
+    SHA-256 of its file under the same key: it has one name however its grey levels and masks are read.
     """
 
     def __init__(self, private: Iterable[Case]):
@@ -36,7 +37,7 @@ class Pseudonyms:
         return {
             case.digest: replace(
                 case,
-                name=f"case-{case.digest[:12]}",
+                name="case-" + _hmac(keys[case.patient], case.image_sha256 or case.name)[:12],
                 patient=names[case.patient],
                 image_sha256="",
                 columns={},
@@ -55,4 +56,8 @@ def _smallest_images(cases: Iterable[Case]) -> Mapping[str, str]:
 
 
 def _pseudonym(patient: str, key: str) -> str:
-    return "p-" + hmac.digest(key.encode(), patient.encode(), "sha256").hex()[:16]
+    return "p-" + _hmac(key, patient)[:16]
+
+
+def _hmac(key: str, text: str) -> str:
+    return hmac.digest(key.encode(), text.encode(), "sha256").hex()

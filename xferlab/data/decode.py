@@ -26,8 +26,10 @@ from xferlab.data.memo import read_file
 from xferlab.data.pixels import (
     MAX_PIXELS,
     STRETCH,
+    Levels,
     Picture,
     check_size,
+    inverted,
     lacks_preamble,
     lost_contrast,
     stretch,
@@ -69,12 +71,13 @@ class Labels:
     indexed: bool = False
 
 
-def read_image(path: Path, data: bytes | None = None) -> Picture:
+def read_image(path: Path, data: bytes | None = None, *, own_depth: bool = False) -> Picture:
     """Returns the grey pixels of a PNG, JPEG, TIFF, BMP or DICOM file (told by content, not by name).
 
     Args:
         path: The file.
         data: Its bytes, where they were read already.
+        own_depth: Whether to return the levels, too. What the 8 bits lose is then no remark.
 
     Raises:
         DataError: If the file cannot be read, has several frames, floating-point pixels or too many pixels.
@@ -83,13 +86,17 @@ def read_image(path: Path, data: bytes | None = None) -> Picture:
     if is_dicom(path, data):
         from xferlab.data.dicom import read_dicom  # pydicom takes a while to import
 
-        return read_dicom(path, data)
+        return read_dicom(path, data, own_depth=own_depth)
     image, turned = _load(path, data)
     if image.mode in _INTEGER:
         stored = np.asarray(image)
-        pixels = stretch(stored)
+        pixels, is_inverted = stretch(stored), _white_is_zero(image)
+        shown = 255 - pixels if is_inverted else pixels
+        if own_depth:
+            levels = Levels(inverted(stored) if is_inverted else stored)
+            return Picture(shown, None, turned, levels=levels)
         remarks = lost_contrast(stored, pixels, valid=None, cause=f"{STRETCH}|{_CONVERT}")
-        return Picture(255 - pixels if _white_is_zero(image) else pixels, None, turned, remarks)
+        return Picture(shown, None, turned, remarks)
     return Picture(np.asarray(to_grey(image)), None, turned)
 
 

@@ -25,8 +25,10 @@ from pydicom.uid import (
 from xferlab.data.pixels import (
     ROWS_AT_ONCE,
     STRETCH,
+    Levels,
     Picture,
     check_size,
+    inverted,
     lacks_preamble,
     lost_contrast,
     stretch,
@@ -64,17 +66,18 @@ _LARGE_VALUE = "1 MB"
 """Larger values are read when they are needed, which is after the header was checked."""
 
 
-def read_dicom(path: Path, data: bytes) -> Picture:
+def read_dicom(path: Path, data: bytes, *, own_depth: bool = False) -> Picture:
     """Returns the pixels, bright where rays were absorbed, the spacing and the modality.
 
     Stored values pass the modality LUT (or rescale), then the first VOI LUT or window of the file.
     Without these, the 0.5th and 99.5th percentiles of all pixels but padding become 0 and 255. MONOCHROME1 is
     inverted last. Colour of 8 bits (a screenshot, say) becomes grey by its luma, as in other files, with a
-    remark.
+    remark. Levels are the values after the modality LUT, before any window; MONOCHROME1 is inverted.
 
     Args:
         path: The file, for messages.
         data: Its bytes.
+        own_depth: As for `read_image`.
 
     Raises:
         DataError: If the file cannot be read, is compressed in a way that no installed package decodes, or is
@@ -91,15 +94,21 @@ def read_dicom(path: Path, data: bytes) -> Picture:
             return Picture(grey, spacing, remarks=(_COLOUR_REMARK,), modality=f"colour {modality or 'DICOM'}")
         valid = _valid(stored, dataset)
         shown = _shown(stored, dataset, valid)
-        remarks = lost_contrast(stored, shown, valid=valid, cause=_cause(dataset))
-        inverted = dataset.PhotometricInterpretation == "MONOCHROME1"
+        is_inverted = dataset.PhotometricInterpretation == "MONOCHROME1"
+        remarks, levels = tuple[str, ...](), None
+        if own_depth:
+            values = _modality(stored, dataset)
+            levels = Levels(inverted(values) if is_inverted else values, valid)
+        else:
+            remarks = lost_contrast(stored, shown, valid=valid, cause=_cause(dataset))
     except InvalidDicomError as error:
         raise DataError.at(
             path, f"is no DICOM file although its name says so.{pointer_hint(data)}"
         ) from error
     except _READ_ERRORS as error:
         raise DataError.at(path, f"cannot be read as DICOM: {_why(error)}. Export it again.") from error
-    return Picture(255 - shown if inverted else shown, spacing, remarks=remarks, modality=modality)
+    pixels = 255 - shown if is_inverted else shown
+    return Picture(pixels, spacing, remarks=remarks, modality=modality, levels=levels)
 
 
 def has_padding_range(path: Path, data: bytes) -> bool | None:

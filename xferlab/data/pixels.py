@@ -33,6 +33,23 @@ _CLIPPED, _CLIPPED_BEFORE = 0.9, 0.5
 
 
 @dataclass(frozen=True)
+class Levels:
+    """Grey values of an image at the depth of its file, before anything makes them 8 bits.
+
+    Attributes:
+        values: `(H, W)`, finite, integer or floating; the higher, the brighter.
+        valid: Which pixels are no padding, `(H, W)`; None for all.
+    """
+
+    values: NDArray[Any]
+    valid: NDArray[np.bool_] | None = None
+
+    def above(self, height: int) -> Levels:
+        """Returns the first rows."""
+        return Levels(self.values[:height], None if self.valid is None else self.valid[:height])
+
+
+@dataclass(frozen=True)
 class Picture:
     """What an image file holds.
 
@@ -43,6 +60,7 @@ class Picture:
         remarks: What somebody should look at, though it can be used.
         modality: What a DICOM file says that it was taken with (`DX`, `MR`), after `colour` where it is a
             colour picture, which may be a screenshot or a rendering. Empty for other files.
+        levels: What `pixels` was made from, where it was asked for and the file has more than 8-bit pixels.
     """
 
     pixels: NDArray[np.uint8]
@@ -50,6 +68,7 @@ class Picture:
     turned: bool = False
     remarks: tuple[str, ...] = ()
     modality: str = ""
+    levels: Levels | None = None
 
 
 def check_size(path: Path, *, width: int, height: int) -> None:
@@ -89,6 +108,11 @@ def stretch(values: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> NDA
 def to_uint8(shares: NDArray[np.float64]) -> NDArray[np.uint8]:
     """Maps 0..1 to 0..255, rounded; values outside are clipped."""
     return np.rint(np.clip(shares, 0.0, 1.0) * 255.0).astype(np.uint8)
+
+
+def inverted(values: NDArray[Any]) -> NDArray[Any]:
+    """Returns values of the same type in the opposite order."""
+    return ~values if values.dtype.kind in "iu" else -values
 
 
 def lacks_preamble(head: bytes) -> bool:

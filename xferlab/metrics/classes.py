@@ -164,6 +164,7 @@ def values_of_classes(
     *,
     exclusive: bool,
     thresholds: Mapping[str, Sequence[float]] | None = None,
+    voted: int | None = None,
 ) -> dict[str, float]:
     """Returns what `metrics_of_classes` needs of a case, for `Learner.measure`.
 
@@ -176,8 +177,9 @@ def values_of_classes(
             where the validation part gave none, as without a case of the class; the case is undefined then.
     """
     given = np.asarray(probability, dtype=np.float64)
-    called = np.arange(len(given)) == given.argmax() if exclusive else given > THRESHOLD
-    numbers = (truth.argmax(), called.argmax()) if exclusive else (np.nan, np.nan)
+    likely = given.argmax() if voted is None else voted
+    called = np.arange(len(given)) == likely if exclusive else given > THRESHOLD
+    numbers = (truth.argmax(), likely) if exclusive else (np.nan, np.nan)
     values = {"ACCURACY": float(np.array_equal(called, truth))}
     values |= {"LABEL": float(numbers[0]), "CALLED": float(numbers[1])}
     values |= {"LOG_LOSS": _log_loss(truth, given, exclusive=exclusive)}

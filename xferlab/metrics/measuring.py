@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ from xferlab.errors import DataError, Problem
 from xferlab.metrics import boundary, calibration, overlap, ranking, topology
 from xferlab.metrics.image import ScoredImage
 from xferlab.metrics.metric import ImageMetric, Metric
+from xferlab.metrics.pairs import means_of, unions_of
 
-METRICS_VERSION = 2
+METRICS_VERSION = 3
 """Raised whenever a value may change; part of the identity of an evaluation."""
 THRESHOLD = 0.5
 """Probability above which a pixel is predicted, where nothing else is said."""
@@ -24,6 +26,7 @@ METRICS: tuple[ImageMetric, ...] = (
     ranking.auc,
     overlap.dice,
     overlap.jaccard,
+    overlap.jaccard_smooth,
     overlap.dice_pixelwise,
     overlap.macro_precision,
     overlap.macro_recall,
@@ -31,6 +34,8 @@ METRICS: tuple[ImageMetric, ...] = (
     overlap.sensitivity,
     overlap.specificity,
     overlap.soft_dice,
+    overlap.area_ratio,
+    overlap.undersegmented,
     boundary.hd95_px,
     boundary.hd95_mm,
     boundary.nsd_2px,
@@ -40,36 +45,61 @@ METRICS: tuple[ImageMetric, ...] = (
     calibration.brier,
     calibration.expected_calibration_error,
 )
+UNDEFINED: Mapping[str, float] = dict.fromkeys((metric.name for metric in METRICS), math.nan)
+"""The values of what is not marked."""
 
 
 def metrics_of(structures: Sequence[str]) -> tuple[Metric, ...]:
     """Returns what is reported of structures: of several, the mean over them, and then each by itself.
 
     Those of a structure are called `DICE_heart`; the means have the names that the metrics of one have.
+    Where structures are two sides, `DICE_lung` is the mean over both, and `DICE_lungs` that of both as one;
+    neither enters the mean over structures.
     """
     if len(structures) < 2:
         return METRICS
     means = [replace(metric, definition=f"{metric.definition} {_MEAN}") for metric in METRICS]
-    single = [
-        replace(metric, name=f"{metric.name}_{name}", label=f"{metric.label}, {name}", of=name)
-        for name in structures
-        for metric in METRICS
-    ]
-    return (*means, *single)
+    words = {
+        **dict.fromkeys(structures, ""),
+        **{name: f"{name} (mean of left and right)" for name in means_of(structures)},
+        **{name: f"{name} (left and right as one)" for name in unions_of(structures)},
+    }
+    return (*means, *(_of_one(metric, *each) for each in words.items() for metric in METRICS))
 
 
-def over_structures(measured: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Returns the values that `metrics_of` declares, in its order.
+def _of_one(metric: Metric, name: str, words: str) -> Metric:
+    label = f"{metric.label}, {words or name}"
+    return replace(metric, name=f"{metric.name}_{name}", label=label, of=name, of_words=words)
+
+
+def over_structures(
+    measured: Mapping[str, Mapping[str, float]],
+    *,
+    learnt: Sequence[str] = (),
+    as_one: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
+) -> dict[str, float]:
+    """Returns the values that `metrics_of` declares, in its order; NaN for what was not measured.
 
     Args:
-        measured: What `measure` returns of each structure, by name. A mean leaves out what is NaN; it is NaN
-            where nothing is left.
+        measured: What `measure` returns of each structure that is marked, by name: learnt ones, or both sides
+            of a pair that are marked as one. A mean is over these, without what is NaN; it is NaN where
+            nothing is left.
+        learnt: The structures of `metrics_of`; none for those that were measured.
+        as_one: What `measure` returns of other pairs as one, by name.
     """
-    if len(measured) == 1:
+    structures = tuple(learnt or measured)
+    if len(structures) == 1:
         return dict(*measured.values())
-    means = {metric.name: _mean([values[metric.name] for values in measured.values()]) for metric in METRICS}
-    single = {f"{key}_{name}": value for name, values in measured.items() for key, value in values.items()}
-    return means | single
+    known = {**measured, **as_one}
+    single = {name: known.get(name, UNDEFINED) for name in (*structures, *unions_of(structures))}
+    sides = {
+        name: {metric: (single[left][metric] + single[right][metric]) / 2 for metric in UNDEFINED}
+        for name, (left, right) in means_of(structures).items()
+    }
+    means = {metric: _mean([values[metric] for values in measured.values()]) for metric in UNDEFINED}
+    order = (*structures, *sides, *unions_of(structures))
+    every = {**single, **sides}
+    return means | {f"{metric}_{name}": value for name in order for metric, value in every[name].items()}
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -105,7 +135,7 @@ def measure(
     """
     image = _score(probability, target, ignore, predicted=predicted, spacing_mm=spacing_mm)
     if image.label.size == 0:
-        return {metric.name: math.nan for metric in METRICS}
+        return dict(UNDEFINED)
     return {metric.name: float(metric.function(image)) for metric in METRICS}
 
 

@@ -12,6 +12,10 @@ VIDAL = "vidal2021"
 """The paper that defines most metrics of images: Vidal et al. 2021."""
 GARZON = "arias-garzon2021"
 """Arias-Garzon et al. 2021, and the public code of its authors."""
+OH = "oh2020"
+"""Oh et al. 2020, and the public code of its authors."""
+OF_WHITE = "of white"
+"""Unit of grey levels as shares of white, in [0, 1]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +41,9 @@ class Metric:
         margin: A difference that is held to be none where a study names no other; None for no such.
         of: What it is measured of, where a trial learns several things: a structure, or a class. Empty for
             all of them.
+        of_words: The same for readers, where that is more than its name: `lungs (left and right as one)`.
+        marker: Whether it describes the image and not the network, so that classes of images are compared
+            by it. It stands in tables and figures of markers alone.
     """
 
     name: str
@@ -51,6 +58,13 @@ class Metric:
     made_of: tuple[str, ...] = ()
     margin: float | None = None
     of: str = ""
+    of_words: str = ""
+    marker: bool = False
+
+    @property
+    def of_label(self) -> str:
+        """What readers call `of`."""
+        return self.of_words or self.of
 
     @property
     def whole(self) -> str:
@@ -60,7 +74,7 @@ class Metric:
     def to_json(self) -> dict[str, Any]:
         """Returns the declaration as plans store it."""
         value = {field.name: getattr(self, field.name) for field in fields(Metric)}
-        absent = {name for name in ("of", "margin") if not value[name]}
+        absent = {name for name in ("of", "of_words", "margin", "marker") if not value[name]}
         kept = {name: each for name, each in value.items() if name not in absent}
         return {**kept, "made_of": list(self.made_of)}
 

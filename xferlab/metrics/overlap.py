@@ -13,8 +13,10 @@ from functools import partial
 import numpy as np
 
 from xferlab.metrics.image import ScoredImage
-from xferlab.metrics.metric import GARZON, VIDAL, ImageMetric
+from xferlab.metrics.metric import GARZON, OH, VIDAL, ImageMetric
 
+UNDERSEGMENTED_BELOW = 0.75
+"""Share of the target's area: below it, more than a quarter is missing."""
 _PER_CLASS = "Per class: 1 if the class is absent from both masks, 0 if it is absent from one."
 
 
@@ -113,6 +115,55 @@ def dice(image: ScoredImage) -> float:
 def jaccard(image: ScoredImage) -> float:
     """Jaccard of the masks, in [0, 1] (vidal2021, eq. 4); both empty 1, one empty 0."""
     return image.once(confusion).jaccard()
+
+
+@partial(
+    ImageMetric,
+    name="JACC_SMOOTH",
+    label="Jaccard, smoothed",
+    better="higher",
+    source=f"{OH}, as its code computes Jaccard",
+    margin=0.01,
+    definition="(TP + 1) / (TP + FP + FN + 1).",
+)
+def jaccard_smooth(image: ScoredImage) -> float:
+    """(TP + 1) / (TP + FP + FN + 1), in (0, 1] (code of oh2020); both masks empty 1, one empty above 0."""
+    counts = image.once(confusion)
+    return (counts.tp + 1) / (counts.tp + counts.fp + counts.fn + 1)
+
+
+@partial(
+    ImageMetric,
+    name="AREA_RATIO",
+    label="Area ratio",
+    better=None,
+    source=f"{OH}, section V-F, in numbers",
+    definition="(TP + FP) / (TP + FN): predicted pixels for each pixel of the target.",
+    undefined="NaN if the target is empty.",
+)
+def area_ratio(image: ScoredImage) -> float:
+    """(TP + FP) / (TP + FN), 0 or more; NaN if the target is empty."""
+    counts = image.once(confusion)
+    area = counts.tp + counts.fn
+    return (counts.tp + counts.fp) / area if area else float("nan")
+
+
+@partial(
+    ImageMetric,
+    name="UNDERSEGMENTED",
+    label="Under-segmented",
+    better="lower",
+    source=f"{OH}, section V-F, where it is judged by eye",
+    definition=f"1 if AREA_RATIO is below {UNDERSEGMENTED_BELOW}, else 0.",
+    undefined="NaN if the target is empty.",
+)
+def undersegmented(image: ScoredImage) -> float:
+    """1 if fewer than 3/4 of the target's number of pixels are predicted, else 0; NaN if it is empty.
+
+    oh2020 (section V-F) calls lungs so of which more than a quarter is deformed, as judged by eye.
+    """
+    ratio = image.once(area_ratio.function)
+    return ratio if ratio != ratio else float(ratio < UNDERSEGMENTED_BELOW)
 
 
 @partial(

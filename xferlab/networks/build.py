@@ -10,7 +10,7 @@ from typing import Any, TypedDict, Unpack
 import torch
 from torch import Tensor, nn
 
-from xferlab.networks import efficientnet, resnet, unet, unet_dropout, vgg
+from xferlab.networks import efficientnet, fc_densenet, resnet, unet, unet_dropout, vgg
 from xferlab.networks.head import Head
 from xferlab.networks.names import LayerNames
 from xferlab.networks.standardise import Standardise
@@ -19,6 +19,7 @@ from xferlab.networks.translator import TRANSLATOR, Translator
 NETWORKS: Mapping[str, Callable[..., nn.Module]] = {
     "unet": unet.UNet,
     "unet_dropout": unet_dropout.UNetDropout,
+    **{name: partial(fc_densenet.FCDenseNet, design=design) for name, design in fc_densenet.DESIGNS.items()},
     "vgg16": partial(vgg.VGG, convolutions=(2, 2, 3, 3, 3)),
     "vgg19": partial(vgg.VGG, convolutions=(2, 2, 4, 4, 4)),
     "resnet18": resnet.ResNet18,
@@ -28,6 +29,7 @@ NETWORKS: Mapping[str, Callable[..., nn.Module]] = {
 NAMES: Mapping[str, LayerNames] = {
     "unet": unet.NAMES,
     "unet_dropout": unet_dropout.NAMES,
+    **dict.fromkeys(fc_densenet.DESIGNS, fc_densenet.NAMES),
     "vgg16": vgg.NAMES,
     "vgg19": vgg.NAMES,
     "resnet18": resnet.NAMES,
@@ -37,10 +39,12 @@ NAMES: Mapping[str, LayerNames] = {
 
 
 def network_in(state: Mapping[str, Tensor]) -> str | None:
-    """Returns the name of the network that a state dict is of; of networks with equal layers, the first.
+    """Returns the name of the network that a state dict is of; of `vgg16` and `vgg19`, the first.
 
     None if it has the first layers of none.
     """
+    if design := fc_densenet.design_in(state):
+        return design[0]
     return next((name for name, names in NAMES.items() if {names.first, names.offset} <= state.keys()), None)
 
 
@@ -52,6 +56,7 @@ class Options(TypedDict, total=False):
 
     Attributes:
         init_features: Width of the first level of a `unet` or `unet_dropout`.
+        growth: Channels that each dense layer of an `fc_densenet...` adds; None for its own number.
         translator: New layers at the end of one of these, in place of its own head; None for none.
         head: A head for features of one of the others, in place of its own; None for its own.
         width: What all numbers of channels of one of the others are multiplied by (`width.scaled`), and those
@@ -60,6 +65,7 @@ class Options(TypedDict, total=False):
     """
 
     init_features: int | None
+    growth: int | None
     translator: Translator | None
     head: Head | None
     width: float | None

@@ -242,10 +242,11 @@ def _channel_advice(expected: Mapping[str, Tensor], state: Mapping[str, Tensor])
     model_width, model_channels, *model_kernel = expected[first].shape
     if kernel != model_kernel:
         return ""
-    if width != model_width and not first.startswith("encoder1."):
+    if width != model_width and not first.startswith("encoder1.enc1"):
+        field = "growth" if first.startswith("encoder1.") else "width"
         return (
             f" The first convolution has {width} filters while the network's has {model_width}: the stages "
-            "differ in model.width; set it to the same, or train a donor of that width."
+            f"differ in model.{field}; set it to the same, or train a donor of that {field}."
         )
     if width != model_width:
         return (

@@ -13,12 +13,17 @@ class Dropout(nn.Module):
 
     Draws come from a generator of its own, which `reseed` sets: trials that share a process do not disturb
     each other.
+
+    Attributes:
+        p: The probability, from 0 to below 1.
+        whole_channels: Whether all pixels of a channel share one draw (Tompson et al. 2015, SpatialDropout);
+            values are then `(N, C, H, W)`.
     """
 
-    def __init__(self, p: float):
-        """Takes the probability, from 0 to below 1."""
+    def __init__(self, p: float, *, whole_channels: bool = False):
+        """Takes the probability, and whether whole channels are dropped."""
         super().__init__()
-        self.p = p
+        self.p, self.whole_channels = p, whole_channels
         self._generator: torch.Generator | None = None
 
     def seed(self, seed: int, device: torch.device) -> None:
@@ -28,10 +33,11 @@ class Dropout(nn.Module):
         self._generator.manual_seed(seed)
 
     def forward(self, values: Tensor) -> Tensor:
-        """Returns the values, in training mode with elements dropped."""
+        """Returns the values, in training mode with elements or channels dropped."""
         if not self.training or self.p == 0.0:
             return values
-        keep = torch.empty_like(values).bernoulli_(1.0 - self.p, generator=self._generator)
+        keep = values.new_empty(*values.shape[:2], 1, 1) if self.whole_channels else torch.empty_like(values)
+        keep = keep.bernoulli_(1.0 - self.p, generator=self._generator)
         return values * keep / (1.0 - self.p)
 
 

@@ -7,14 +7,17 @@ from typing import Protocol
 
 from torch import nn
 
-_ENCODER = ("encoder1", "encoder2", "encoder3", "encoder4", "bottleneck")
+_ENCODER = ("encoder1", "encoder2", "encoder3", "encoder4", "encoder5", "bottleneck")
 
 LEVELS: Mapping[str, tuple[str, ...]] = (
     {level: (level,) for level in _ENCODER}
-    | {f"decoder{number}": (f"upconv{number}", f"decoder{number}") for number in (4, 3, 2, 1)}
+    | {f"decoder{number}": (f"upconv{number}", f"decoder{number}") for number in (5, 4, 3, 2, 1)}
     | {"head": ("conv",)}
 )
-"""The levels of a unet or unet_dropout in the order of its forward pass, and the modules of each."""
+"""The levels of a network in the order of its forward pass, and the modules of each.
+
+An FC-DenseNet has all of them, a U-Net neither `encoder5` nor `decoder5`.
+"""
 
 PARTS: Mapping[str, tuple[str, ...]] = {"donor": tuple(LEVELS), "encoder": _ENCODER}
 """What can be frozen, and its levels."""
@@ -25,14 +28,17 @@ class Freezing(Protocol):
 
     @property
     def part(self) -> str:
-        """`donor` (everything but the translator) or `encoder` (its four levels and the bottleneck)."""
+        """`donor` (everything but the translator) or `encoder` (its levels and the bottleneck)."""
 
     def thaws_after(self, level: str) -> int | None:
         """Returns the number of epochs after which a level of the part trains; None for never."""
 
 
 def frozen_modules(freezing: Freezing, epoch: int) -> set[str]:
-    """Returns the names of the modules that are frozen in an epoch, counted from 1; translator excluded."""
+    """Returns the names of the modules that are frozen in an epoch, counted from 1; translator excluded.
+
+    They may include modules of levels that a network lacks.
+    """
     frozen: set[str] = set()
     for level in PARTS[freezing.part]:
         after = freezing.thaws_after(level)

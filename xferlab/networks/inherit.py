@@ -56,7 +56,7 @@ def inherit(model: nn.Module, state: Mapping[str, Tensor], *, origin: str, new_h
 
 def _check_network(own: Mapping[str, Tensor], state: Mapping[str, Tensor], origin: str) -> None:
     expected, given = network_in(own), network_in(state)
-    if given is not None and expected is not None and NAMES[given] != NAMES[expected]:
+    if given is not None and expected is not None and given != expected:
         raise DonorError(
             f"{origin}: these are weights of a {given}, and the network is a {expected}; start from weights "
             f"of a {expected}, or set model.name to {given} if the stage's task has that network"

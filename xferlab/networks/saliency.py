@@ -33,6 +33,36 @@ def grad_cam(
     Raises:
         TaskError: The network has no layer of that name.
     """
+    with torch.inference_mode(False), torch.enable_grad():
+        logits, activations = _followed(network, images, layer)
+        chosen = logits.argmax(dim=1) if classes is None else classes
+        maps = _speaking(logits.gather(1, chosen[:, None]).sum(), activations)
+    highest = maps.amax(dim=(1, 2), keepdim=True)
+    return logits.detach(), torch.where(highest > 0, maps / highest, 0.0)
+
+
+def class_maps(network: nn.Module, images: Tensor, layer: str) -> tuple[Tensor, Tensor]:
+    """Returns the logits of images, and for each image and class the map of `grad_cam`, not divided yet.
+
+    Args:
+        network: As of `grad_cam`.
+        images: As of `grad_cam`.
+        layer: As of `grad_cam`.
+
+    Returns:
+        Logits `(N, outputs)`, and maps `(N, outputs, h, w)`, float32, at least 0.
+
+    Raises:
+        TaskError: The network has no layer of that name.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        logits, activations = _followed(network, images, layer)
+        maps = [_speaking(logit.sum(), activations, again=True) for logit in logits.unbind(dim=1)]
+    return logits.detach(), torch.stack(maps, dim=1)
+
+
+def _followed(network: nn.Module, images: Tensor, layer: str) -> tuple[Tensor, Tensor]:
+    """Logits, with their gradients down to the layer, and what the layer gives."""
     module = _module(network, layer)
     activations: list[Tensor] = []
 
@@ -43,13 +73,10 @@ def grad_cam(
 
     handle = module.register_forward_hook(follow)
     try:
-        with torch.inference_mode(False), torch.no_grad():
-            logits = network(images)
-            chosen = logits.argmax(dim=1) if classes is None else classes
-            (slopes,) = torch.autograd.grad(logits.gather(1, chosen[:, None]).sum(), activations[-1])
+        with torch.no_grad():
+            return network(images), activations[-1]
     finally:
         handle.remove()
-    return logits.detach(), _scaled(activations[-1].detach(), slopes)
 
 
 def _module(network: nn.Module, layer: str) -> nn.Module:
@@ -60,8 +87,8 @@ def _module(network: nn.Module, layer: str) -> nn.Module:
     return modules[layer]
 
 
-def _scaled(activations: Tensor, slopes: Tensor) -> Tensor:
+def _speaking(logit: Tensor, activations: Tensor, *, again: bool = False) -> Tensor:
+    """What speaks for logits, `(N, h, w)`; `again`: others of the same images follow."""
+    (slopes,) = torch.autograd.grad(logit, activations, retain_graph=again)
     weights = slopes.mean(dim=(2, 3), keepdim=True)
-    maps = (weights * activations).sum(dim=1).relu().float()
-    highest = maps.amax(dim=(1, 2), keepdim=True)
-    return torch.where(highest > 0, maps / highest, 0.0)
+    return (weights * activations.detach()).sum(dim=1).relu().float()

@@ -42,7 +42,7 @@ class Standardise(nn.Module):
         self.register_buffer("deviation", torch.ones(()))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Returns standardised images; images are `(N, C, H, W)`, float32, 0..1."""
+        """Returns standardised images; images are `(N, C, H, W)`, float32."""
         if self.mode == "code" and self.training:
             deviation, mean = torch.std_mean(images, dim=(1, 2, 3), correction=0, keepdim=True)
             return (images - mean) / deviation.clamp_min(SMALLEST_DEVIATION)

@@ -17,9 +17,6 @@ from xferlab.networks.translator import Translator, layers
 
 Level = Callable[[str, int, int], nn.Sequential]
 
-SIZE_MULTIPLE = 16
-"""Four poolings halve the image four times."""
-
 FIRST_CONVOLUTION = "encoder1.enc1conv1.weight"
 """Its second dimension is the number of channels of the images."""
 

@@ -111,7 +111,7 @@ def _trial(plan: Plan, trial: TrialSpec, names: list[str], mask_sources: MaskSou
         "num_validation": sizes["validation"],
         "train_patients": len(plan.train_patients[trial.selection]),
         "evaluations": [
-            without_nothing({**asdict(evaluation), "arms": list(evaluation.arms)}, "predicted")
+            without_nothing({**asdict(evaluation), "arms": list(evaluation.arms)}, "predicted", "marks")
             for evaluation in trial.evaluations
         ],
         # Only where they are asked for.
@@ -125,7 +125,7 @@ def _trial(plan: Plan, trial: TrialSpec, names: list[str], mask_sources: MaskSou
 def _told(config: DataSection) -> dict[str, Any]:
     """What a report says of a section; of what may be done to its images, what is done."""
     told = {"source", "note", "shareable", "simulate", "hold_out"}
-    done = ("crop_black_band", "degrade_to")
+    done = ("crop_black_band", "degrade_to", "equalise", "gamma")
     return without_nothing(config.model_dump(mode="json", include=told | set(done)), *done)
 
 

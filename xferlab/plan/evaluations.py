@@ -66,6 +66,7 @@ class Evaluations:
                 )
             self.check_classes(section, selected, repetition)
             reading, selector = self._read(stage_name, section), self._growing.selector
+            marks = self._marks(stage_name, reading, spec)
             predicted = predict(section, selector.units_of(reading, selected) if stage.producers else {})
             identity = {
                 "trial": spec.trial_id,
@@ -76,6 +77,7 @@ class Evaluations:
                 "overlay_cases": self._study.overlay_cases,
                 **self._variant_identity(variant, image_size),
                 **({"targets": list(spec.targets)} if len(spec.targets) > 1 else {}),
+                **({"marks": list(marks)} if marks else {}),
                 **({"predicted": [list(astuple(each)) for each in predicted]} if predicted else {}),
             }
             seen = part != "hold_out" and self._may_have_seen(spec, selected.units)
@@ -91,7 +93,14 @@ class Evaluations:
                 arms=(self._arm,),
                 variant=variant,
                 predicted=predicted,
+                marks=marks,
             )
+
+    def _marks(self, stage_name: str, reading: Reading, spec: TrialSpec) -> tuple[str, ...]:
+        """What cases mark of what a trial learns, or of what is made of it; empty where that is all."""
+        read = reading.sections[0].targets
+        composes = self._study.task_of(stage_name).composed is not None
+        return read if composes and len(spec.targets) > 1 and read != spec.targets else ()
 
     def _warn_seen(self, stage_name: str, item: str, repetition: int) -> None:
         self._growing.warn(

@@ -44,13 +44,13 @@ class Probe:
         self, trial_id: str, trial_identity: TrialIdentity, data: dict[str, Any], predict: Predict
     ) -> tuple[FeaturesSpec | None, dict[str, Any]]:
         """Returns what a trial is to store, and the configurations of the sections that it then reads."""
-        if self._asked is None or not trial_identity.layers:
+        if self._asked is None or not trial_identity.compared_layers:
             return None, data
         identity = {
             "trial": trial_id,
             "selection": self._digest,
             "resolution": trial_identity.image_size,
-            "layers": list(trial_identity.layers),
+            "layers": list(trial_identity.compared_layers),
             "features": FEATURES_VERSION,
         }
         # No arm has an empty name: its own cases under this section's name are not mistaken for these.

@@ -59,6 +59,7 @@ class EvaluationSpec:
         variant: Foreign object laid on the images, or `original` to measure at the images' own size; empty:
             the cases as the network takes them.
         predicted: Predictions that it needs: every case once for each role.
+        marks: What the cases mark of what the trial learns, or of what its task makes of it; empty for all.
     """
 
     evaluation_id: str
@@ -71,6 +72,7 @@ class EvaluationSpec:
     source: str = ""
     variant: str = ""
     predicted: tuple[Predicted, ...] = ()
+    marks: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -304,7 +306,7 @@ class TrialSpec(PlannedTrial):
         value = {"version": SPEC_VERSION, **asdict(self), "identity": self.identity.to_json()}
         value["inputs"] = [given.to_json() for given in self.inputs]
         value["evaluations"] = [
-            without_nothing(evaluation, "predicted") for evaluation in value["evaluations"]
+            without_nothing(evaluation, "predicted", "marks") for evaluation in value["evaluations"]
         ]
         if self.features:
             value["features"] = without_nothing(value["features"], "predicted")

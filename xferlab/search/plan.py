@@ -89,7 +89,7 @@ class Tuning:
             raise UsageError(
                 f"--stage: stage {wanted.stage!r} has no score by which samples could be compared"
             )
-        self._judge = {name: getattr(identity.training, name) for name in identity.judged_by}
+        self._judge = identity.training.model_dump(mode="json", include=set(identity.judged_by))
         self.score = identity.score
         longest = max(trial.max_epochs for trial in self.base)
         halving = {"grace_epochs": max(1, longest // REDUCTION**3), "reduction": REDUCTION}

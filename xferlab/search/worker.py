@@ -147,14 +147,13 @@ class _Repetition:
         learner = registry.learner_of(identity, context.device)
         load_origins(spec, learner, context)
         self.trainer = trainer_of(identity, learner)
-        training = identity.training.model_copy(update=dict(judge))
-        self._judge = None
-        if training != identity.training:
-            judged = identity.model_copy(update={"training": training})
+        training = type(identity.training).model_validate({**dict(identity.training), **judge})
+        judged, self._judge = identity.model_copy(update={"training": training}), None
+        if judged != identity:
             self._judge = registry.learner_of(judged, context.device, share=learner)
             self._judge.prepare(self._train)
-        assert identity.score is not None  # `Tuning` refuses a stage without one
-        self.score, self._trial_id = identity.score, spec.trial_id
+        assert judged.score is not None  # `Tuning` refuses a stage without one
+        self.score, self._trial_id = judged.score, spec.trial_id
         self._scores: list[float] = []
 
     def catch_up(self, epoch: int, after_batch: Callable[[], None]) -> None:

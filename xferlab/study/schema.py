@@ -195,15 +195,19 @@ class Study(Section):
         """Returns a data section as a stage reads it: the images, and the masks of its structures.
 
         A stage without `structures` reads those of the section that it trains on in all others, too. Where
-        each has one by itself, its name does not matter.
+        each has one by itself, its name does not matter. A section that the stage is only evaluated on may
+        mark some of several structures, or what the task makes of them.
         """
         config, structures = self.data[section], self.stages[stage].structures
+        sections = single_sections(self.stages[stage].section or "")
         if not self.task_of(stage).reads_masks:
             return config.reading(())
-        if structures is not None:
-            return config.reading(structures)
-        trained = self.data.get(single_sections(self.stages[stage].section or "")[0], config).targets
-        return config if len(trained) == len(config.targets) == 1 else config.reading(trained)
+        if structures is None:
+            structures = list(self.data.get(sections[0], config).targets)
+            if len(structures) == len(config.targets) == 1:
+                return config
+        marked = self.task_of(stage).marked(structures, config.markable)
+        return config.reading(structures if section in sections else marked or structures)
 
     def targets_of(self, stage: str) -> tuple[str, ...]:
         """Returns the names of what a stage learns to tell, in order; empty where its task names nothing."""

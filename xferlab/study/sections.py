@@ -32,7 +32,11 @@ def structures(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
     """Yields the structures that a section that the stage reads does not have."""
     field = "data" if stage.structures is None else "structures"
     path: KeyPath = ("stages", name, field)
-    for section in sections_read(study, name, stage):
+    trained = single_sections(stage.section or "")
+    for section, names_it in sections_read(study, name, stage).items():
+        if section not in trained and study.task_of(name).composed and len(study.targets_of(name)) > 1:
+            yield from _measurable(study, name, section, names_it)
+            continue
         markable, related = study.data[section].markable, (("data", section),)
         for structure in study.section_of(name, section).targets:
             if structure not in markable:
@@ -42,6 +46,33 @@ def structures(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
                     f"{', '.join(markable)}.{suggest(structure, markable)}",
                     related=related,
                 )
+
+
+def _measurable(study: Study, name: str, section: str, path: KeyPath) -> Iterator[Finding]:
+    """What is wrong with a section that a stage of several structures is only evaluated on.
+
+    It may mark some of them. A name that is only nearly one of those that it lacks is a warning.
+    """
+    task, learnt, markable = study.task_of(name), study.targets_of(name), study.data[section].markable
+    made = task.composed(learnt) if task.composed else {}
+    read = task.marked(learnt, markable)
+    known = {*read, *(part for target in read for part in made.get(target, ()))}
+    lacking = [target for target in learnt if target not in known]
+    lacking += [target for target, parts in made.items() if known.isdisjoint((target, *parts))]
+    hints = {other: suggest(other, lacking) for other in markable if other not in read}
+    related: tuple[KeyPath, ...] = (("data", section), ("stages", name, "structures"))
+    if not read:
+        as_one = "".join(f", or {target}: {' and '.join(parts)} as one" for target, parts in made.items())
+        what = (
+            f"stage {name!r} is evaluated on section {section!r}, which has {', '.join(markable)} and marks "
+            f"nothing that the stage learns ({', '.join(learnt)}{as_one})."
+        )
+        yield Finding(path, what + next(filter(None, hints.values()), ""), related=related)
+        return
+    for other, hint in hints.items():
+        if hint:
+            what = f"section {section!r} marks {other!r}, which stage {name!r} does not learn.{hint}"
+            yield Finding(path, what, "warning", related=related)
 
 
 def sets(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
@@ -61,9 +92,10 @@ def sets(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
             yield Finding(path, what, related=related)
         read = {section: " and ".join(study.section_of(name, section).targets) for section in sections}
         if len(set(read.values())) > 1:
+            trains = cases == stage.section
             what = (
-                f"stage {name!r} joins sections of which it reads different structures ({_each(read)}); name "
-                "those that all have in its `structures`"
+                f"stage {name!r} joins sections of which it reads different structures ({_each(read)}); "
+                + ("name those that all have in its `structures`" if trains else "evaluate on each by itself")
             )
             yield Finding(path, what, related=related)
 

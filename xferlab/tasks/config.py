@@ -111,7 +111,8 @@ class TrialIdentity(Section):
     """Fields of the training that only end it: trials that differ in nothing else go through the same epochs.
     A task whose learner computes anything from one of them, such as a learning rate, leaves that one out."""
     layers: ClassVar[tuple[str, ...]] = ()
-    """Names of the layers that deep features compare, in the order of the forward pass."""
+    """Names of the layers that deep features compare, in the order of the forward pass; of several networks,
+    those of all."""
 
     task: str
     version: int
@@ -142,6 +143,11 @@ class TrialIdentity(Section):
     def image_size(self) -> Size:
         """The size at which the network takes images."""
         raise NotImplementedError
+
+    @property
+    def compared_layers(self) -> tuple[str, ...]:
+        """Those of `layers` that its network has."""
+        return self.layers
 
     @property
     def default_targets(self) -> tuple[str, ...]:

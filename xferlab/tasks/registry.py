@@ -159,5 +159,6 @@ def learner_of(
     """
     make = _part(identity.task, task(identity.task).learner)
     learner: Learner[Any, Any] = make(identity, device, share=share)
-    check_names("Learner.layers", learner.layers(), declared_in="Identity.layers", required=identity.layers)
+    names = identity.compared_layers
+    check_names("Learner.layers", learner.layers(), declared_in="Identity.layers", required=names)
     return learner

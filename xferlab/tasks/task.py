@@ -116,6 +116,9 @@ class Task:
             labels). Their names are the targets of a trial. Other stages may take what it predicts of them
             (`Learner.for_others`): masks of the structures, or a gate by the classes. Empty where what it
             learns has no names.
+        composed: Takes the targets of a trial, and returns what is made of several of them: the names of the
+            parts by its own. A stage may then be evaluated on sections that mark only some of its targets, or
+            only what is made of them: see `CaseSet.learnt`. None where `Learner.measure` needs all targets.
         networks: Networks that may each start from another stage (`starts_from: {NAME: STAGE}`): by name,
             what the task of that stage gives; empty for a stage of the same task. `Learner` then has
             `start_network_from`. Without any, a stage starts from one other of its task.
@@ -160,6 +163,7 @@ class Task:
     identity: type[TrialIdentity]
     learner: str
     targets: Literal["structures", "classes", ""] = ""
+    composed: Callable[[tuple[str, ...]], Mapping[str, Sequence[str]]] | None = None
     networks: Mapping[str, Literal["structures", "classes", ""]] = field(default_factory=dict)
     masks: type[Masks] | None = None
     adapt: type[Section] | None = None
@@ -213,6 +217,26 @@ class Task:
                     f"is no function of sets ({', '.join(FUNCTIONS)})."
                     f"{suggest(metric.computed_by, FUNCTIONS)}"
                 )
+
+    def marked(self, structures: Sequence[str], markable: Sequence[str]) -> list[str]:
+        """Returns which structures of a stage a set marks, and what is made of those that it does not mark.
+
+        Args:
+            structures: Those that the stage learns.
+            markable: What the masks of the set mark.
+
+        Returns:
+            Names in the order of the structures; all of them, or none, where `composed` is None.
+        """
+        marked = [name for name in structures if name in markable]
+        if self.composed is None:
+            return marked if marked == list(structures) else []
+        made = [
+            name
+            for name, parts in self.composed(tuple(structures)).items()
+            if name in markable and not set(parts).intersection(marked)
+        ]
+        return [*marked, *made]
 
     def measured(self, targets: tuple[str, ...]) -> tuple[str, ...]:
         """Returns the names of what `Learner.measure` gives, in order.

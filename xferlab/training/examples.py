@@ -52,11 +52,15 @@ class CaseSet:
         labels: (N,) int64, the number of each case's class; empty where labels are not learnt.
         classes: Names of the classes, in the order of the labels.
         masks: What another stage predicts of the cases, where this one takes masks; else None.
+        learnt: Names of what the trial learns, in the order of its outputs, where these are several
+            structures. A set that is only evaluated may mark some of them, or what the task makes of them
+            (`Task.composed`): its targets are those of `structures`. Empty: all of `structures` are learnt.
     """
 
     labels: npt.NDArray[np.int64] = np.empty(0, np.int64)
     classes: tuple[str, ...] = ()
     masks: PredictedMasks | None = None
+    learnt: tuple[str, ...] = ()
 
     def case(self, row: int) -> tuple[Pixels, Pixels]:
         """Returns the image (C, H, W) and targets (S, H, W) of one case, uint8."""
@@ -74,9 +78,20 @@ class CaseSet:
             [np.asarray(plane.resize((width, height), Image.Resampling.NEAREST)) for plane in planes]
         )
 
+    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """Returns what `compute` returned the first time that it was asked for under this key."""
+        derived: dict[Hashable, object] = self.__dict__.setdefault("_derived", {})
+        if key not in derived:
+            derived[key] = compute()
+        return cast("T", derived[key])
+
     def label(self, labels: Sequence[int], classes: Sequence[str]) -> None:
         """Gives the cases their labels."""
         self.labels, self.classes = np.array(labels, np.int64), tuple(classes)
+
+    def learn(self, structures: Sequence[str]) -> None:
+        """Says what the trial learns, where it is several structures."""
+        self.learnt = tuple(structures)
 
 
 class NativeExamples(CaseSet):
@@ -104,7 +119,6 @@ class NativeExamples(CaseSet):
         self.spacing_mm = images.spacing_mm[rows]
         self.device = device
         self._images, self._rows = images, rows
-        self._derived: dict[Hashable, object] = {}
 
     def __len__(self) -> int:
         """Number of cases."""
@@ -120,12 +134,6 @@ class NativeExamples(CaseSet):
         _, height, width = self.case(row)[0].shape
         return height, width
 
-    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
-        """Returns what `compute` returned the first time that it was asked for under this key."""
-        if key not in self._derived:
-            self._derived[key] = compute()
-        return cast("T", self._derived[key])
-
 
 class ImageExamples(CaseSet):
     """Images and targets of one size: on CUDA all live on the device, on the CPU they stay mapped.
@@ -135,6 +143,7 @@ class ImageExamples(CaseSet):
         images: (N, C, H, W) uint8.
         targets: (N, S, H, W) uint8, a plane for each structure: 0 background, 255 structure, 127 ignored.
         structures: Names of the S structures.
+        device: Where batches go.
         spacing_mm: (N, 2) row and column spacing at this size, NaN where unknown.
         original: The same cases at their own size, where outputs are to be measured at that; else None.
     """
@@ -155,7 +164,7 @@ class ImageExamples(CaseSet):
         self.keys = case_keys(digests)
         self.images, self.targets, self.spacing_mm = images, targets, spacing_mm[rows]
         self.structures, self.original = tuple(structures), original
-        self._rows, self._device = rows, device
+        self._rows, self.device = rows, device
         self._resident: tuple[torch.Tensor, torch.Tensor] | None = None
         if device.type == "cuda":
             self._resident = (
@@ -167,10 +176,16 @@ class ImageExamples(CaseSet):
         """Number of cases."""
         return len(self._rows)
 
+    def learn(self, structures: Sequence[str]) -> None:
+        """Says what the trial learns, of the cases at their own size, too."""
+        super().learn(structures)
+        if self.original is not None:
+            self.original.learn(structures)
+
     def take(self, rows: Rows) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns images (n, C, H, W) and targets (n, S, H, W), uint8, on the device."""
         if self._resident is not None:
-            on_device = torch.from_numpy(rows).to(self._device)
+            on_device = torch.from_numpy(rows).to(self.device)
             return self._resident[0][on_device], self._resident[1][on_device]
         mapped = self._rows[rows]
         return torch.from_numpy(self.images[mapped]), torch.from_numpy(self.targets[mapped])
@@ -178,7 +193,7 @@ class ImageExamples(CaseSet):
     def take_masks(self, rows: Rows) -> torch.Tensor:
         """Returns `masks_of` of some cases, (n, S, H, W), on the device."""
         stretched = np.stack([self.masks_of(row) for row in rows.tolist()])
-        return torch.from_numpy(stretched).to(self._device)
+        return torch.from_numpy(stretched).to(self.device)
 
     def case(self, row: int) -> tuple[Pixels, Pixels]:
         """Returns the image (C, H, W) and targets (S, H, W) of one case, uint8, on the host."""

@@ -42,6 +42,11 @@ def minmax(values: torch.Tensor) -> torch.Tensor:
     return (values - lowest) / (highest - lowest).clamp_min(1.0)
 
 
+def raw(values: torch.Tensor) -> torch.Tensor:
+    """Returns grey levels as they are, 0..255."""
+    return values
+
+
 def equalise(values: torch.Tensor) -> torch.Tensor:
     """Returns each image and channel after histogram equalisation to 0..255 and gamma 0.5, divided by 255.
 
@@ -63,5 +68,6 @@ INTENSITIES: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "zscore": zscore,
     "unit": unit,
     "minmax": minmax,
+    "raw": raw,
     "equalise": equalise,
 }

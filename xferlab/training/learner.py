@@ -107,7 +107,11 @@ class Learner(Protocol[E_contra, B]):
         """
 
     def batches(self, examples: E_contra, epoch: int) -> Sequence[Rows]:
-        """Returns the rows of each training batch of an epoch, a pure function of seed and epoch."""
+        """Returns the rows of each training batch of an epoch, a pure function of seed and epoch.
+
+        Where draws are with replacement, row + t * N stands for a case that comes for the (t + 1)-th time, of
+        N cases: `load` may then draw anew.
+        """
 
     @abstractmethod
     def load(self, examples: E_contra, rows: Rows, draw: AugmentationSeed | None) -> B:
@@ -135,8 +139,13 @@ class Learner(Protocol[E_contra, B]):
     def validate(self, examples: E_contra) -> Mapping[str, float]:
         """Returns float32 values by name, with that of `Identity.score`, over fixed batches in case order."""
 
-    def end_epoch(self, score: float | None) -> Mapping[str, float]:
-        """Moves schedules on; returns what else is to be noted of the epoch, such as `lr`."""
+    def end_epoch(self, score: float | None, losses: Mapping[str, float]) -> Mapping[str, float]:
+        """Moves schedules on; returns what else is to be noted of the epoch, such as `lr`.
+
+        Args:
+            score: Of the epoch; None where it has none, or where it is no number.
+            losses: What `train_step` returned, by name: means over the images of the epoch.
+        """
 
     def finish(self, validation: E_contra) -> None:
         """Learns what the best weights tell of the validation cases, such as thresholds.

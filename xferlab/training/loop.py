@@ -208,6 +208,7 @@ class Trainer(Generic[E_contra, B]):
         value = None if judge is None else float(measured[judge.name])
         improved = judge is None or value is None or judge.improves(value, cursor.best_score)
         score = _number(value)
+        losses = {name: total / cursor.num_images for name, total in cursor.sums.items()}
         if improved:
             cursor.best_score, cursor.best_epoch = score, cursor.epoch
             weights = weights_of(self.learner)
@@ -215,9 +216,9 @@ class Trainer(Generic[E_contra, B]):
         result = EpochResult(
             epoch=cursor.epoch,
             values={
-                **{f"train_{name}": total / cursor.num_images for name, total in cursor.sums.items()},
+                **{f"train_{name}": loss for name, loss in losses.items()},
                 **{f"validation_{name}": _number(measure) for name, measure in measured.items()},
-                **self.learner.end_epoch(score),
+                **self.learner.end_epoch(score, losses),
             },
             score=score,
             improved=improved,

@@ -7,6 +7,8 @@ such a state is never stored.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -32,35 +34,56 @@ class LossGuard:
         return 0.0 if self._bad is None else float(self._bad)
 
 
-class Stepper:
-    """Adam over a network's parameters, with an optional reduction of the learning rate on a plateau."""
+@dataclass(frozen=True)
+class Optimisation:
+    """How Adam steps, and how its learning rate falls.
 
-    def __init__(
-        self,
-        network: nn.Module,
-        *,
-        lr: float,
-        plateau: tuple[float, int] | None = None,
-        better: Literal["lower", "higher"] = "lower",
-        guard: LossGuard | None = None,
-    ):
+    Attributes:
+        lr: Initial learning rate.
+        weight_decay: Times a parameter, it is added to the parameter's gradient (an L2 penalty).
+        l1: Times the sign of a parameter, it is added to the parameter's gradient (an L1 penalty).
+        plateau: (factor, patience) of the reduction where epochs stall, or None.
+        follows: What stalls: the `score` of epochs, or their `training_loss`.
+        better: Whether `lower` or `higher` scores are better.
+        milestones: (epochs, factor): after each of these epochs the rate is multiplied; None for none.
+    """
+
+    lr: float
+    weight_decay: float = 0.0
+    l1: float = 0.0
+    plateau: tuple[float, int] | None = None
+    follows: Literal["score", "training_loss"] = "score"
+    better: Literal["lower", "higher"] = "lower"
+    milestones: tuple[Sequence[int], float] | None = None
+
+    def lr_of(self, epoch: int) -> float:
+        """Returns the learning rate of an epoch, from 1, that follows from the milestones alone."""
+        epochs, factor = self.milestones or ((), 1.0)
+        return self.lr * factor ** sum(milestone < epoch for milestone in epochs)
+
+
+class Stepper:
+    """Adam over a network's parameters, with an optional reduction of the learning rate."""
+
+    def __init__(self, network: nn.Module, how: Optimisation, *, guard: LossGuard | None = None):
         """Takes what is trained.
 
         Args:
             network: Its parameters are stepped.
-            lr: Initial learning rate.
-            plateau: (factor, patience) of the learning-rate reduction, or None.
-            better: Whether `lower` or `higher` scores are better, for the reduction.
+            how: Learning rate, penalty and reduction.
             guard: That of the learner's other steppers: after a loss that is not finite none of them steps.
         """
-        self._network, self._guard = network, guard or LossGuard()
-        self.optimizer = torch.optim.Adam(network.parameters(), lr=lr, fused=True)
+        self._network, self._how, self._guard = network, how, guard or LossGuard()
+        self.optimizer = torch.optim.Adam(
+            network.parameters(), lr=how.lr, weight_decay=how.weight_decay, fused=True
+        )
         self.schedule = None
-        if plateau is not None:
-            factor, patience = plateau
+        if how.plateau is not None:
+            factor, patience = how.plateau
+            is_lower = how.follows == "training_loss" or how.better == "lower"
             self.schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
                 self.optimizer,
-                mode="min" if better == "lower" else "max",
+                mode="min" if is_lower else "max",
                 factor=factor,
                 patience=patience,
                 threshold=0.0,
@@ -76,11 +99,20 @@ class Stepper:
         value = loss.detach()
         is_bad = self._guard(value)
         loss.backward()  # type: ignore[no-untyped-call]
+        if self._how.l1:
+            self._penalise()
         # The fused step reads it on the device and leaves parameters as they are where it is 1.
         self.optimizer.found_inf = is_bad  # type: ignore[attr-defined]
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return value
+
+    @torch.no_grad()
+    def _penalise(self) -> None:
+        """Adds the slope of the L1 penalty to all gradients."""
+        for value in self._network.parameters():
+            if value.grad is not None:
+                value.grad.add_(value.sign(), alpha=self._how.l1)
 
     def check(self, where: str) -> None:
         """Raises if a loss was not finite; waits for the device.
@@ -105,11 +137,21 @@ class Stepper:
             return f"a step before it made {damaged!r} NaN or infinite. Most often {lr} is too high."
         return f"the weights are finite, and the network's output is not. Most often {lr} is too high."
 
-    def end_epoch(self, score: float | None) -> float:
-        """Moves the schedule on by the epoch's score; returns the learning rate that the epoch used."""
-        lr = self.lr
-        if self.schedule is not None and score is not None:
-            self.schedule.step(score)
+    def begin_epoch(self, epoch: int) -> None:
+        """Sets the learning rate of an epoch, from 1, where there are milestones."""
+        if self._how.milestones is not None:
+            for group in self.optimizer.param_groups:
+                group["lr"] = self._how.lr_of(epoch)
+
+    def end_epoch(self, score: float | None, loss: float) -> float:
+        """Moves the reduction on by the epoch's score, or by its mean training loss.
+
+        Returns:
+            The learning rate that the epoch used.
+        """
+        lr, value = self.lr, loss if self._how.follows == "training_loss" else score
+        if self.schedule is not None and value is not None:
+            self.schedule.step(value)
         return lr
 
     def state(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Literal, cast
+from typing import Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +18,21 @@ from xferlab.training.batches import Rows, divide, fixed
 from xferlab.training.learner import Array, B, E_contra, Layer, Learner, Presented, State
 from xferlab.training.precision import float32
 from xferlab.training.randomness import permutation
-from xferlab.training.step import Stepper
+from xferlab.training.step import Optimisation, Stepper
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
+
+
+class Execution(Protocol):
+    """How exactly a training computes; the identity of a trial says it."""
+
+    @property
+    def precision(self) -> str:
+        """Of training steps: `float32`, `tf32` (CUDA) or `bfloat16`. All else is IEEE float32."""
+
+    @property
+    def compile(self) -> bool:
+        """Whether steps run a compiled view of the network."""
 
 
 class SupervisedLearner(Learner[E_contra, B]):
@@ -40,11 +52,8 @@ class SupervisedLearner(Learner[E_contra, B]):
         *,
         seed: int,
         batch_size: int,
-        lr: float,
-        plateau: tuple[float, int] | None = None,
-        better: Literal["lower", "higher"] = "lower",
-        precision: str = "float32",
-        compile_network: bool = False,
+        optimisation: Optimisation,
+        execution: Execution,
     ):
         """Takes a network on its device.
 
@@ -53,25 +62,21 @@ class SupervisedLearner(Learner[E_contra, B]):
             device: Where.
             seed: The trial's seed.
             batch_size: Images in a batch.
-            lr: Initial learning rate of Adam.
-            plateau: (factor, patience) of the learning-rate reduction, or None.
-            better: Whether `lower` or `higher` scores are better, for the reduction.
-            precision: Of training steps: `float32`, `tf32` (CUDA) or `bfloat16`. All else is IEEE float32.
-            compile_network: Whether steps run a compiled view of the network.
+            optimisation: Learning rate of Adam, and how it falls.
+            execution: How exactly it computes.
         """
         self.network, self.device, self.seed, self.batch_size = network, device, seed, batch_size
-        self._precision, self._compiles = precision, compile_network
-        self._lr, self._plateau, self._better = lr, plateau, better
+        self._optimisation, self._execution = optimisation, execution
         self._epoch, self._batch = 1, 0
 
     # Made when it is first trained: prediction needs neither, and both are slow to import.
     @cached_property
     def _stepper(self) -> Stepper:
-        return Stepper(self.network, lr=self._lr, plateau=self._plateau, better=self._better)
+        return Stepper(self.network, self._optimisation)
 
     @cached_property
     def _forward(self) -> nn.Module:
-        return cast("nn.Module", torch.compile(self.network)) if self._compiles else self.network
+        return cast("nn.Module", torch.compile(self.network)) if self._execution.compile else self.network
 
     @abstractmethod
     def loss(self, forward: Forward, batch: B) -> torch.Tensor:
@@ -81,6 +86,10 @@ class SupervisedLearner(Learner[E_contra, B]):
             forward: The network; its output is float32.
             batch: From `load`.
         """
+
+    def judged(self, examples: E_contra, rows: Rows) -> B:
+        """Returns validation cases as a batch, on which `validate` measures the loss: what `load` gives."""
+        return self.load(examples, rows, None)
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
@@ -109,16 +118,17 @@ class SupervisedLearner(Learner[E_contra, B]):
         """Puts the network into training mode; `batch` is the next one, counted from 0."""
         self._epoch, self._batch = epoch, batch
         self.network.train()
+        self._stepper.begin_epoch(epoch)
 
     def train_step(self, batch: B) -> Mapping[str, torch.Tensor]:
         """Takes one step down the loss; returns it as `loss`."""
         reseed(self.network, seed=self.seed, epoch=self._epoch, batch=self._batch)
         self._batch += 1
-        with float32(tf32=self._precision == "tf32"):
+        with float32(tf32=self._execution.precision == "tf32"):
             return {"loss": self._stepper(self.loss(self._cast, batch))}
 
     def _cast(self, inputs: torch.Tensor) -> torch.Tensor:
-        is_short = self._precision == "bfloat16"
+        is_short = self._execution.precision == "bfloat16"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=is_short):
             output: torch.Tensor = self._forward(inputs)
         return output.float()
@@ -146,7 +156,7 @@ class SupervisedLearner(Learner[E_contra, B]):
         total = 0.0
         with torch.inference_mode(), float32():
             for rows in fixed(len(examples), self.batch_size):
-                total += float(self.loss(forward, self.load(examples, rows, None))) * len(rows)
+                total += float(self.loss(forward, self.judged(examples, rows))) * len(rows)
         if not np.isfinite(total):
             where = f"in epoch {self._epoch}"
             raise NonFiniteLossError(
@@ -154,9 +164,9 @@ class SupervisedLearner(Learner[E_contra, B]):
             )
         return total / len(examples)
 
-    def end_epoch(self, score: float | None) -> Mapping[str, float]:
+    def end_epoch(self, score: float | None, losses: Mapping[str, float]) -> Mapping[str, float]:
         """Moves the learning-rate schedule on; returns the rate that the epoch used as `lr`."""
-        return {"lr": self._stepper.end_epoch(score)}
+        return {"lr": self._stepper.end_epoch(score, losses["loss"])}
 
     def outputs(self, examples: E_contra, row: int, prediction: Array) -> Mapping[str, Array]:
         """Stores nothing to look at."""

@@ -98,9 +98,11 @@ def in_steps(
 
 
 def _known(loaded: AnyExamples, spec: TrialSpec, selection: Selection, given: Given) -> AnyExamples:
-    """The same cases with their labels, where labels are learnt, and with what others predict of them."""
+    """The same cases with what is learnt of them, labels or structures, and with what others predict."""
     if labels := selection.labels:
         loaded.label(labels, spec.targets)
+    elif len(spec.targets) > 1:
+        loaded.learn(spec.targets)
     return given.give(loaded, selection.digests)
 
 

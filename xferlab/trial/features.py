@@ -55,7 +55,7 @@ def extract(
     digests = reader.read_selection(context.store, asked.selection).digests
     given = predictions_for(spec, asked.predicted, asked.source, context)
     loaded = given.give(examples(spec, asked.source, digests, context), digests)
-    names = spec.identity.layers
+    names = spec.identity.compared_layers
     grams = [
         {layer: gram(x) for layer, x in pooled(each, names, loaded, after_case=after_case).items()}
         for each in (start, learner)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xferlab.data.decode import read_image
+from xferlab.data.pixels import Picture
 from xferlab.errors import DataError, Problem, StorageError, check_names
 from xferlab.parallel import for_each
 from xferlab.records.store import Store
@@ -114,12 +115,11 @@ def predict(
 
 @dataclass(frozen=True)
 class _Image:
-    """A file's pixels as they are and as the network gets them."""
+    """A file's picture, and its pixels as the network gets them."""
 
     request: Request
-    pixels: npt.NDArray[np.uint8]
+    picture: Picture
     prepared: npt.NDArray[np.uint8]
-    modality: str
 
 
 @dataclass(frozen=True)
@@ -136,8 +136,8 @@ Problems = tuple[Problem, ...]
 
 def _read(predictor: Predictor, request: Request) -> _Image | Problems:
     try:
-        picture = read_image(request.image)
-        return _Image(request, picture.pixels, predictor.prepared(picture.pixels), picture.modality)
+        picture = read_image(request.image, own_depth=predictor.own_depth)
+        return _Image(request, picture, predictor.prepared(picture))
     except DataError as error:
         return error.problems
     except MemoryError:
@@ -149,9 +149,9 @@ def _predicted(predictor: Predictor, images: Sequence[_Image]) -> Sequence[_Outp
     if not images:
         return []
     try:
-        pixels = [image.pixels for image in images]
-        outputs = predictor.predictions([image.prepared for image in images], pixels)
-        passed = predictor.passed(pixels)
+        pictures = [image.picture for image in images]
+        outputs = predictor.predictions([image.prepared for image in images], pictures)
+        passed = predictor.passed(pictures)
     except (RuntimeError, MemoryError) as error:
         if kind_of(type(error).__name__, str(error)) is not Kind.MEMORY:
             raise
@@ -171,20 +171,20 @@ def _finite(image: _Image, probability: Array, passed: Mapping[str, int]) -> _Ou
 
 def _put(predictor: Predictor, store: Store, threshold: float, output: _Output) -> Prediction | Problems:
     """Writes each output whole or not at all."""
-    image, name = output.image, output.image.request.name
+    request, picture = output.image.request, output.image.picture
     shown = predictor.learner.present(
-        image.pixels,
+        picture.pixels,
         output.probability,
-        height=predictor.seen(image.pixels),
+        height=predictor.seen(picture.pixels),
         targets=predictor.targets,
         threshold=threshold,
     )
     endings = registry.task(predictor.identity.task).files(predictor.targets)
     check_names("Learner.present", shown.files, declared_in="Task.files", accepted=endings)
-    files = {column: name + endings[column] for column in shown.files}
+    files = {column: request.name + endings[column] for column in shown.files}
     try:
         for column, data in shown.files.items():
             store.write(files[column], data)
     except StorageError as error:
-        return (Problem(str(image.request.image), f"its outputs cannot be written: {error}"),)
-    return Prediction(image.request, files, {**shown.columns, **output.passed}, image.modality)
+        return (Problem(str(request.image), f"its outputs cannot be written: {error}"),)
+    return Prediction(request, files, {**shown.columns, **output.passed}, picture.modality)

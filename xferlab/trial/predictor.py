@@ -14,9 +14,10 @@ import torch
 
 from xferlab.cohort import single_sections
 from xferlab.data.cache import resized
-from xferlab.data.preprocessing import degraded, height_without_band, recipe
+from xferlab.data.pixels import Picture
+from xferlab.data.preprocessing import height_without_band, recipe
 from xferlab.data.sources.registry import DataSection, section_if_known
-from xferlab.data.sources.source import Decoded
+from xferlab.data.sources.source import Decoded, with_steps
 from xferlab.errors import RecordError, UsageError
 from xferlab.metrics.metric import PASSED
 from xferlab.networks.donors import read_weights
@@ -190,43 +191,46 @@ class Predictor:
         crops = self.section is not None and self.section.crop_black_band
         return height_without_band(image) if crops else len(image)
 
-    def prepared(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """Returns a grey image `(H, W)` as the image cache holds it: `(1, size, size)`, or native."""
-        size, image = self.identity.image_size, image[: self.seen(image)]
-        if self.section is not None and self.section.degrade_to:
-            image = degraded(image, self.section.degrade_to)
-        if size == "native":
-            return image[None]
-        return resized(Decoded(image, np.empty((0, *image.shape[:2]), np.uint8)), size)[0]
+    @property
+    def own_depth(self) -> bool:
+        """Whether pictures need their levels, see `read_image`."""
+        return self.section is not None and self.section.own_depth
+
+    def prepared(self, picture: Picture) -> npt.NDArray[np.uint8]:
+        """Returns a grey picture as the image cache holds it: `(1, size, size)`, or native."""
+        no_targets = np.empty((0, *picture.pixels.shape), np.uint8)
+        decoded = Decoded(picture.pixels, no_targets, levels=picture.levels)
+        if self.section is not None:
+            decoded = with_steps(decoded, self.section.reading(()))
+        size = self.identity.image_size
+        return decoded.image[None] if size == "native" else resized(decoded, size)[0]
 
     def predictions(
-        self, prepared: Sequence[npt.NDArray[np.uint8]], images: Sequence[npt.NDArray[np.uint8]] = ()
+        self, prepared: Sequence[npt.NDArray[np.uint8]], pictures: Sequence[Picture] = ()
     ) -> Sequence[Array]:
         """Returns the learner's output of each prepared image; it may hold NaN.
 
         Args:
             prepared: The images as `prepared` gives them.
-            images: The same images (H, W), of which others predict what the network takes.
+            pictures: The same images, of which others predict what the network takes.
         """
         examples = untargeted(prepared, self.identity.image_size, device=self.device)
         if MASKS in self.givers:
             _, given = self.givers[MASKS]
-            examples.masks = Masks(given, self._given(MASKS, images).__getitem__)
+            examples.masks = Masks(given, self._given(MASKS, pictures).__getitem__)
         return self.learner.predict(self.learner.load(examples, np.arange(len(prepared)), None))
 
-    def passed(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[dict[str, int]]:
-        """Returns of each image (H, W) whether it passes the gate, as a column; none without a gate."""
+    def passed(self, pictures: Sequence[Picture]) -> list[dict[str, int]]:
+        """Returns of each picture whether it passes the gate, as a column; none without a gate."""
         if GATE not in self.givers:
-            return [{} for _ in images]
+            return [{} for _ in pictures]
         _, given = self.givers[GATE]
-        return [{PASSED.name: int(passes(given, arrays))} for arrays in self._given(GATE, images)]
+        return [{PASSED.name: int(passes(given, arrays))} for arrays in self._given(GATE, pictures)]
 
-    def _given(
-        self, role: str, images: Sequence[npt.NDArray[np.uint8]]
-    ) -> list[Mapping[str, npt.NDArray[Any]]]:
-        """What another network predicts of images for this one."""
+    def _given(self, role: str, pictures: Sequence[Picture]) -> list[Mapping[str, npt.NDArray[Any]]]:
+        """What another network predicts of pictures for this one."""
         giver, given = self.givers[role]
-        outputs = giver.predictions([giver.prepared(image) for image in images], images)
+        outputs = giver.predictions(list(map(giver.prepared, pictures)), pictures)
         return [giver.learner.for_others(output, given.threshold or 0.0) for output in outputs]
 
 

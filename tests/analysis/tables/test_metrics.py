@@ -84,10 +84,12 @@ def test_few_patients_get_a_word_in_place_of_a_deviation(tmp_path: Path) -> None
 @pytest.mark.component
 def test_what_is_done_to_images_is_said(tmp_path: Path) -> None:
     contents = contents_of(tmp_path, images=6, repetitions=1)
-    contents.results.plan["data"]["portable"] |= {"crop_black_band": True, "degrade_to": 128}
+    steps = {"crop_black_band": True, "degrade_to": 128, "equalise": True, "gamma": 0.5}
+    contents.results.plan["data"]["portable"] |= steps
     said = " ".join(named(contents, "general_portable_hold_out").notes)
     assert "portable: black bands at the borders of images are cut off." in said
     assert "portable: images are reduced to 128 px where they are larger, as a control." in said
+    assert "portable: the histogram of each image is equalised, then gamma 0.5." in said
 
 
 @pytest.mark.component

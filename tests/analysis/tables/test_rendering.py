@@ -10,7 +10,17 @@ import pandas as pd
 import pytest
 
 from xferlab.analysis.pages import FOLDED, LONG, Page, Section, written
-from xferlab.analysis.tables.model import Group, Layout, Row, Table, file_name, interval, number, p_value
+from xferlab.analysis.tables.model import (
+    Group,
+    Layout,
+    Row,
+    Table,
+    file_name,
+    interval,
+    number,
+    p_value,
+    starred,
+)
 from xferlab.analysis.tables.rendering import (
     html_text,
     latex_text,
@@ -104,6 +114,8 @@ def test_numbers() -> None:
     assert number(float("nan")) == number(None) == "–"
     assert number(2332.7758, "s") == "2,332.8"
     assert (p_value(0.0004), p_value(0.0126), p_value(float("nan"))) == ("<0.001", "0.013", "–")
+    values = (0.0009, 0.001, 0.01, 0.049, 0.05, float("nan"))
+    assert [starred(p) for p in values] == ["<0.001 ***", "0.001 **", "0.010 *", "0.049 *", "0.050", "–"]
     assert interval(-0.1, 0.2) == "[−0.1000, +0.2000]"
     assert interval(float("nan"), 0.2) == "–"
 

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.analysis.conftest import contents_of
+from tests.analysis.conftest import STUDY, Marking, contents_of
+from xferlab.analysis import load_study
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.tables.arms import arms_tables
 from xferlab.analysis.tables.metrics import metrics_tables
 from xferlab.analysis.tables.structures import structures_tables
+from xferlab.analysis.tables.subgroups import subgroups_tables
 from xferlab.metrics.measuring import metrics_of
 
 pytestmark = pytest.mark.component
@@ -29,13 +31,14 @@ def test_each_structure_has_its_lines_and_the_mean_the_last(several: Contents) -
     assert table.columns[0] == "Dice"
     lines = {(group.labels[0], row.label): row.cells[0] for group in table.groups for row in group.rows}
     # 0.9 + 0.01 r + 0.001 i over repetitions 1 to 4 and images 0 to 17, less 0.05 times a structure's number.
+    # The SD of 0, 0.001, ..., 0.017 is 0.0053.
     assert lines == {
-        ("heart", "baseline"): "0.8835 ± 0.0129",
-        ("heart", "frozen"): "0.8635 ± 0.0129",
-        ("left_lung", "baseline"): "0.8335 ± 0.0129",
-        ("left_lung", "frozen"): "0.8135 ± 0.0129",
-        ("mean of all", "baseline"): "0.9335 ± 0.0129",
-        ("mean of all", "frozen"): "0.9135 ± 0.0129",
+        ("heart", "baseline"): "0.8835 ± 0.0129 (± 0.0053)",
+        ("heart", "frozen"): "0.8635 ± 0.0129 (± 0.0053)",
+        ("left_lung", "baseline"): "0.8335 ± 0.0129 (± 0.0053)",
+        ("left_lung", "frozen"): "0.8135 ± 0.0129 (± 0.0053)",
+        ("mean of all", "baseline"): "0.9335 ± 0.0129 (± 0.0053)",
+        ("mean of all", "frozen"): "0.9135 ± 0.0129 (± 0.0053)",
     }
     assert {group.labels[1:] for group in table.groups} == {("4 of 4", "18")}
     assert any("means over those defined of heart, left_lung" in note for note in table.notes)
@@ -68,3 +71,54 @@ def test_stages_and_arms_that_learn_other_structures_are_not_compared(tmp_path: 
             trial["targets"] = ["heart", "left_lung", "clavicles"]
     assert [arm for arm, _ in contents.pairs()] == ["baseline"]
     assert contents.against_baseline(hold_out) == []
+
+
+LUNG = "lung (mean of left and right)"
+ONE = "lungs (left and right as one)"
+MARKS = f"portable marks {ONE} alone: there, values are of this."
+
+
+@pytest.fixture(scope="module")
+def marking(tmp_path_factory: pytest.TempPathFactory) -> Contents:
+    builder = Marking(tmp_path_factory.mktemp("marking"), missing=set(), pixels=False, compare_to=None)
+    return Contents(load_study(builder.write(), STUDY))
+
+
+def test_both_sides_have_lines_after_the_structures_and_before_their_mean(marking: Contents) -> None:
+    tables = {table.title: table for table in structures_tables(marking)}
+    table = tables["stage general on general.test, structure by structure"]
+    lines = ["heart", "left_lung", "right_lung", LUNG, ONE, "mean of all"]
+    assert [group.labels[0] for group in table.groups] == lines
+    assert table.caption[-2:] == (
+        "Last lines: mean of all structures of an image, averaged likewise.",
+        "Lines of left and right together are no part of that mean.",
+    )
+    assert table.columns[0] == "Dice"
+    assert not any("marks" in note for note in table.notes)
+    assert set(table.data["of"]) == {*Marking.structures, "lung", "lungs", "mean of all"}
+
+
+def test_a_set_has_lines_for_what_it_marks_and_says_what_that_is(marking: Contents) -> None:
+    tables = {table.title: table for table in structures_tables(marking)}
+    table = tables["stage portable on portable.hold_out, structure by structure"]
+    assert [group.labels[0] for group in table.groups] == [ONE]
+    assert [row.cells[0].partition(" (")[0] for group in table.groups for row in group.rows] == [
+        "0.9335 ± 0.0129",
+        "0.9135 ± 0.0129",
+    ]
+    assert MARKS in table.notes
+    assert not any("mean of all" in sentence for sentence in table.caption)
+    for other in metrics_tables(marking, hold_out=True):
+        assert (MARKS in other.notes) == other.title.startswith("stage portable")
+
+
+def test_groups_have_lines_for_both_sides_too_and_one_where_a_set_marks_one_thing(marking: Contents) -> None:
+    cases = marking.cases["case"].astype(str).unique()
+    groups = {"sex": {"f": cases[::2].tolist(), "m": cases[1::2].tolist()}}
+    marking.results.plan["subgroups"] = groups  # type: ignore[index]
+    tables = {table.title: table for table in subgroups_tables(marking)}
+    table = tables["stage portable on portable.hold_out, by sex"]
+    assert [group.labels[0] for group in table.groups] == ["f", "m", "all images"]
+    assert MARKS in table.notes
+    table = tables["stage general on general.test, by sex"]
+    assert [group.labels[-1] for group in table.groups][:7] == ["all", *Marking.structures, LUNG, ONE, "all"]

@@ -58,10 +58,10 @@ class Planes:
 
 def examples(
     number: int = 6, *, labels: Sequence[int] = (0, 1, 2, 1, 0, 2), classes: Sequence[str] = CLASSES,
-    masks: bool = False,
+    masks: bool = False, side: int = SIDE,
 ) -> ImageExamples:  # fmt: skip
     """Noise with labels, and masks of two thirds of each image if they are asked for."""
-    cases = resized(*noisy(number, SIDE))
+    cases = resized(*noisy(number, side))
     cases.label(labels[:number], classes)
     cases.masks = Planes() if masks else None
     return cases

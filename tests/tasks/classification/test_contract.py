@@ -21,12 +21,34 @@ class TestExclusive(LearnerContract):
             model={"head": DROPOUT},
             rotation={"degrees": 10.0, "probability": 0.75},
             augmentation={"noise": 0.1, "blur": 1.0, "flip": 0.5, "scale": (0.9, 1.1)},
-            plateau={"factor": 0.5, "patience": 1},
+            plateau={"factor": 0.5, "patience": 1, "of": "training_loss"},
+            weight_decay=0.1,
+            l1=0.001,
             score="mean_f1",
         )
 
     def examples(self) -> ImageExamples:
         return examples(masks=True)
+
+
+class TestPatches(LearnerContract):
+    targets = CLASSES
+
+    @property
+    def identity(self) -> TrialIdentity:
+        patches = {"size_px": 32, "number": 5, "validation": 2}
+        return identity(
+            masks=INSIDE,
+            model={"image_size": 48, "patches": patches, "head": DROPOUT},
+            rotation={"degrees": 5.0, "probability": 1.0},
+            augmentation={"noise": 0.1, "flip": 0.5},
+            sampling="balanced",
+            class_weights=None,
+            score="mean_f1",
+        )
+
+    def examples(self) -> ImageExamples:
+        return examples(masks=True, side=48)
 
 
 class TestIndependent(LearnerContract):

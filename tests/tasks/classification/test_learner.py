@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
+from tests.refusals import problems_of
 from tests.tasks.classification.learners import CLASSES, SIDE, examples, make
 from tests.tasks.classification.test_contract import DROPOUT, INSIDE
-from xferlab.errors import DonorError
+from xferlab.errors import DonorError, StudyError
 from xferlab.networks.build import build
+from xferlab.study.load import load
 from xferlab.tasks.classification.learner import balanced
 from xferlab.tasks.classification.measures import NO_THRESHOLD
 from xferlab.training.learner import AugmentationSeed
@@ -29,6 +33,21 @@ def test_a_network_sees_what_masks_leave(keep: str) -> None:
         left = {"inside": raw * inside, "outside": raw * ~inside, "whole": raw}[keep]
         expected = (left - left.min()) / (left.max() - left.min())
         np.testing.assert_allclose(image, expected, atol=1e-6)
+    levels = make(masks={**INSIDE, "keep": keep}, model={"intensity": "raw"}).load(cases, ROWS, None).inputs
+    assert np.array_equal(levels[-1].numpy(), left)
+
+
+def test_grey_levels_as_they_are_do_not_fit_published_weights(tmp_path: Path) -> None:
+    study = tmp_path / "study.yaml"
+    study.write_text(
+        "study: s\ndata:\n  a: {source: phantom_cxr, count: 60}\nstages:\n  sick:\n    data: a\n"
+        "    task: classification\n    model: {intensity: raw, standardise: imagenet}\n"
+    )
+    (problem,) = problems_of(StudyError, load, study)
+    assert str(problem) == (
+        f"{study}:8: stage 'sick' leaves images at 0 to 255, and `standardise: imagenet` expects 0 to 1; set "
+        "model.intensity: unit, or model.standardise: null"
+    )
 
 
 def test_masks_turn_with_their_images() -> None:

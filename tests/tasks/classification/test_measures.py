@@ -32,12 +32,12 @@ def test_labels_become_classes() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_values_of_all_are_those_of_scikit_learn(seed: int) -> None:
     probability, labels = drawn(seed)
-    values = EXCLUSIVE.of_all(probability, EXCLUSIVE.truth(labels, 3))
+    values = EXCLUSIVE.of_all(EXCLUSIVE.counts(probability, EXCLUSIVE.truth(labels, 3)), len(labels))
     called = probability.argmax(axis=1)
     assert values["accuracy"] == pytest.approx(accuracy_score(labels, called))
     assert values["mean_f1"] == pytest.approx(f1_score(labels, called, average="macro"))
     truth = INDEPENDENT.truth(labels, 3)
-    values = INDEPENDENT.of_all(probability, truth)
+    values = INDEPENDENT.of_all(INDEPENDENT.counts(probability, truth), len(labels))
     assert values["accuracy"] == pytest.approx(((probability > 0.5) == (truth == 1)).mean())
     assert values["mean_f1"] == pytest.approx(
         f1_score(truth, probability > 0.5, average="macro", zero_division=0)

@@ -29,5 +29,19 @@ class TestNative(LearnerContract):
         return native(images_of(SIZES))
 
 
+DENSE = {"name": "fc_densenet56", "growth": 1, "image_size": 32}
+
+
+class TestDense(LearnerContract):
+    identity = tiny(model=DENSE)
+
+    def examples(self) -> ImageExamples:
+        return resized(*noisy(5, 32))
+
+
+class TestDenseTiled(TestNative):
+    identity = tiny(model={**DENSE, "image_size": "native", "tiles": {"size": 32}})
+
+
 class TestTiled(TestNative):
     identity = tiny(model={"image_size": "native", "tiles": {"size": 32}})

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from PIL import Image
 from torch.nn import functional
 
-from tests.analysis.conftest import StudyBuilder, contents_of
+from tests.analysis.conftest import Marking, StudyBuilder, contents_of
 from xferlab.analysis import load_study
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.figures.style import Picture
@@ -199,6 +199,18 @@ def test_several_structures_have_a_colour_each_and_the_targets_of_all(tmp_path: 
     assert len(drawn) == 6  # of both: a fill, its line, and the target's
     # The counts of both structures are added; in this study each has a fraction less than the mean.
     assert texts(artefacts.figure.axes[1])[0] == "3 bridges, 3 islands"
+
+
+def test_a_set_that_marks_both_sides_as_one_has_their_outline_and_all_masks(tmp_path: Path) -> None:
+    folder = Marking(tmp_path, arms=("baseline",), repetitions=2).write()
+    results = load_study(folder, "covid_lung")
+    for trial in results.plan["trials"]:
+        trial["evaluations"] = [each for each in trial["evaluations"] if trial["stage"] == "portable"]
+    (shown,) = task_pictures(Contents(results))
+    assert shown.name == "overlays_portable_on_portable_hold_out_baseline"
+    assert "portable marks lungs (left and right as one) alone: there, values are of this." in shown.caption
+    assert len(shown.figure.axes[1].collections) == 3 * 2 + 1  # fill and line of each, and one target
+    assert texts(shown.figure.axes[1])[0] == "mean Dice 0.910"
 
 
 def test_without_pixels_there_are_no_overlays(tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def test_colour_images_for_a_grey_network_are_refused():
 # --- augmentation ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("intensity", ["zscore", "unit", "minmax", "equalise"])
+@pytest.mark.parametrize("intensity", ["zscore", "unit", "minmax", "raw", "equalise"])
 @pytest.mark.parametrize("rotation", [None, (10.0, 0.75)])
 def test_a_case_is_augmented_alike_in_any_batch(intensity, rotation):
     options = {"augmentation": STRONG, "intensity": intensity, "rotation": rotation}
@@ -201,6 +201,17 @@ def test_what_is_under_an_ignored_pixel_in_the_target_does_not_count():
         for rows in (ALL, ALL[1:])
     ]
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+
+
+def test_a_pixel_of_several_masks_is_learnt_as_the_first_and_measured_as_all():
+    masks = torch.tensor([[255.0, 255, 0, 0, 127], [255, 0, 255, 0, 255], [0, 255, 255, 255, 255]])
+    targets = masks.reshape(1, 3, 1, 5)
+    view = ResizedSegmentation(in_channels=1, is_exclusive=True, first_counts=True)
+    batch = view.framed(torch.zeros(1, 1, 1, 5), targets)
+    expected = torch.tensor([[1.0, 1, 0, 0, 0], [0, 0, 1, 0, 1], [0, 0, 0, 1, 0]])
+    assert torch.equal(batch.target[0, :, 0], expected)
+    assert torch.equal(batch.valid, (targets != 127).float())
+    assert torch.equal(targets[0, :, 0], masks)
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])

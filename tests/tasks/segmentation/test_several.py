@@ -9,12 +9,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from monai.losses import DiceLoss, TverskyLoss
+from sklearn.metrics import jaccard_score
 
 from tests.tasks.contract import LearnerContract
 from tests.tasks.segmentation.learners import identity, make, trainer
 from tests.training.images import STRONG, Images, images_of, native, noisy, resized
 from xferlab.errors import DonorError
 from xferlab.metrics.measuring import METRICS, measure, metrics_of
+from xferlab.metrics.score import Score
 from xferlab.tasks.config import TrialIdentity
 from xferlab.tasks.segmentation.losses import LOSSES, against_others, exclusive_cross_entropy, loss_of
 from xferlab.tasks.segmentation.resized import ResizedSegmentation
@@ -99,6 +101,24 @@ def test_gradients_are_those_of_the_losses(name: str, is_exclusive: bool) -> Non
     )
 
 
+def test_weighted_cross_entropy_is_that_of_pytorch() -> None:
+    numbers, weights = classes(), [0.5, 1.0, 2.0, 0.25]
+    logits, target = logits_for(numbers), planes(numbers)
+    valid = torch.ones_like(target)
+    valid[1] = 0
+    expected = F.cross_entropy(logits[[0, 2, 3]], numbers[[0, 2, 3]], weight=torch.tensor(weights).double())
+    options: dict[str, Any] = {"is_exclusive": True, "class_weights": weights}
+    found = loss_of("cross_entropy", logits, target, valid, 1.0, **options)
+    assert float(found) == pytest.approx(float(expected), rel=1e-12)
+    both = loss_of("dice_cross_entropy", logits, target, valid, 1.0, **options)
+    assert float(both - found) == pytest.approx(
+        float(loss_of("dice", logits, target, valid, 1.0, is_exclusive=True))
+    )
+    even = loss_of("cross_entropy", logits, target, valid, 1.0, is_exclusive=True, class_weights=[3.0] * 4)
+    assert float(even) == pytest.approx(float(exclusive_cross_entropy(logits, target, valid)), rel=1e-12)
+    assert float(loss_of("cross_entropy", logits, target, torch.zeros_like(valid), 1.0, **options)) == 0.0
+
+
 def test_an_absent_mask_leaves_the_truth_open_and_no_more() -> None:
     """Without the mask of structure 2, background may be background or structure 2."""
     logits = logits_for(torch.zeros(1, 1, 4, dtype=torch.int64))
@@ -110,6 +130,9 @@ def test_an_absent_mask_leaves_the_truth_open_and_no_more() -> None:
     known = torch.stack([p[0, 0] + p[2, 0], p[1, 1], p[3, 2]])
     expected = -known.log().mean()
     assert float(exclusive_cross_entropy(logits, target, valid)) == pytest.approx(float(expected), rel=1e-12)
+    weights = torch.tensor([(0.5 + 3.0) / 2, 1.0, 5.0]).double()  # of several classes, the mean
+    weighted = exclusive_cross_entropy(logits, target, valid, [0.5, 1.0, 3.0, 5.0])
+    assert float(weighted) == pytest.approx(float(-(weights * known.log()).sum() / weights.sum()), rel=1e-12)
 
 
 @pytest.mark.parametrize("is_exclusive", [True, False])
@@ -243,6 +266,26 @@ def test_two_halves_of_a_disc_are_learnt(outputs: str) -> None:
     assert measured["DICE_c"] == 1.0  # nothing is there, and nothing is found
 
 
+@pytest.mark.parametrize("model", [EXCLUSIVE, {**EXCLUSIVE, "image_size": "native"}, OVERLAPPING])
+def test_epochs_may_be_judged_by_the_jaccard_index_of_scikit_learn(model: dict[str, Any]) -> None:
+    """Over images and structures, without the structure that a case has no mask of."""
+    is_native = "image_size" in model
+    examples = native(discs(SIZES)) if is_native else overlapping()
+    learner = make(model=model, score="jaccard", batch_size=2)
+    values = []
+    for row in range(COUNT):
+        (prediction,) = learner.predict(learner.load(examples, np.array([row]), None))
+        masks = ResizedSegmentation(1, is_exclusive=model is not OVERLAPPING).masks(prediction)
+        for mask, target in zip(masks, examples.case(row)[1], strict=True):
+            if (counted := target != 127).any():
+                pair = (target == 255)[counted], mask[counted]
+                values.append(jaccard_score(*pair, zero_division=1.0))
+    assert len(values) == 3 * COUNT - (not is_native)
+    assert learner.validate(examples)["jaccard"] == pytest.approx(np.mean(values), rel=1e-12)
+    assert identity(score="jaccard").score == Score("jaccard", "higher")
+    assert "jaccard" not in make(model=model).validate(examples)
+
+
 # --- heads -----------------------------------------------------------------------------------------
 
 
@@ -283,7 +326,11 @@ class TestResized(LearnerContract):
 
 
 class TestExclusive(LearnerContract):
-    identity, targets = tiny(model={"image_size": "native", **EXCLUSIVE}), ("a", "b", "c")
+    targets = ("a", "b", "c")
+    identity = tiny(
+        model={"image_size": "native", **EXCLUSIVE}, loss="cross_entropy", class_weights=(0.5, 1, 1, 1),
+        score="jaccard", weight_decay=0.01, plateau={"of": "training_loss"},
+    )  # fmt: skip
 
     def examples(self) -> NativeExamples:
         return native(discs(SIZES))

@@ -10,6 +10,8 @@ from pydantic import Field, field_validator, model_validator
 from xferlab.errors import suggest
 from xferlab.section import Float, Int, Name, Scalar, Section
 
+STEPS = ("crop_black_band", "degrade_to", "equalise", "gamma")
+"""Fields that say what is done to the pixels of an image before it is resized."""
 NAMING_COLUMNS = ("patient_id", "image", "mask", "name")
 """Columns whose values identify people."""
 
@@ -44,6 +46,10 @@ class SourceConfig(Section):
     """Cut the black band at the bottom of an X-ray off, from image and masks alike, before all else."""
     degrade_to: Int | None = Field(None, ge=8)
     """Shrink every image to this longer side in px, and enlarge it again: a control for sharpness."""
+    equalise: bool = False
+    """Equalise the histogram of every X-ray, by itself, at its own size and the depth of its file."""
+    gamma: Float | None = Field(None, ge=0.01, le=100)
+    """Exponent of the grey levels of X-rays as shares of white, after `equalise`; below 1 brightens."""
     shareable: bool = False
     """Whether pixels may leave for Weights & Biases, and records name patients and images.
 
@@ -77,7 +83,13 @@ class SourceConfig(Section):
 
     def as_taken(self) -> Self:
         """Returns the section with its images as they were taken, without simulation and steps of its own."""
-        return self.model_copy(update={"simulate": None, "crop_black_band": False, "degrade_to": None})
+        fields = type(self).model_fields
+        return self.model_copy(update={name: fields[name].default for name in ("simulate", *STEPS)})
+
+    @property
+    def own_depth(self) -> bool:
+        """Whether images are equalised at the depth of their files, and not in the 8 bits of a simulation."""
+        return self.equalise and self.simulate is None
 
     @property
     def mask_values(self) -> Mapping[str, Sequence[int]]:
@@ -102,9 +114,9 @@ class SourceConfig(Section):
             raise ValueError(f"read names a structure twice: {', '.join(names)}")
         return self
 
-    @field_validator("simulate", "crop_black_band")
+    @field_validator("simulate", "crop_black_band", "equalise", "gamma")
     @classmethod
-    def _is_of_radiographs(cls, value: str | bool | None) -> str | bool | None:
+    def _is_of_radiographs(cls, value: str | float | None) -> str | float | None:
         if value and cls.channels != 1:
             raise ValueError("this is for X-rays, whose images are grey; leave it out")
         return value

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from xferlab.cohort import Case
 from xferlab.data import preprocessing
 from xferlab.data.memo import FileMemo
+from xferlab.data.pixels import Levels
 from xferlab.data.sources.config import FileConfig, SourceConfig
 from xferlab.errors import DataError, Problem
 
@@ -37,6 +38,7 @@ class Decoded:
         spacing_mm: Distance between rows and between columns, if the file tells it.
         remarks: What somebody should look at, though the case can be used; `check` lists them.
         values: Structures and values that the section's labels name and the masks hold.
+        levels: As in a `Picture`, before the section's steps.
     """
 
     image: NDArray[np.uint8]
@@ -44,6 +46,7 @@ class Decoded:
     spacing_mm: tuple[float, float] | None = None
     remarks: tuple[str, ...] = ()
     values: frozenset[tuple[str, int]] = frozenset()
+    levels: Levels | None = None
 
 
 @dataclass(frozen=True)
@@ -104,23 +107,17 @@ class Source(ABC):
                 f"the section has no case {case.digest[:16]} ({case.name}); plan the study again.",
             )
         entry = self._entries[case.digest]
-        return self._prepared(self.read(entry), entry)
+        device = partial(self._simulated, entry) if self.config.simulate else None
+        return with_steps(self.read(entry), self.config, device)
 
-    def _prepared(self, decoded: Decoded, entry: Any) -> Decoded:
-        config = self.config
-        if config.crop_black_band:
-            decoded = without_band(decoded, config.targets)
-        if config.simulate:
-            from xferlab.phantoms.device import simulate_portable  # it takes a while to import
+    def _simulated(self, entry: Any, decoded: Decoded) -> Decoded:
+        from xferlab.phantoms.device import simulate_portable  # it takes a while to import
 
-            seed, key = self.device_key(entry)
-            image, targets = simulate_portable(decoded.image, decoded.targets, seed=seed, key=key)
-            # Where the device sees nothing there is background; of an absent mask nothing is known there.
-            targets[(decoded.targets == IGNORED).all(axis=(1, 2))] = IGNORED
-            decoded = replace(decoded, image=image, targets=targets)
-        if config.degrade_to:
-            decoded = replace(decoded, image=preprocessing.degraded(decoded.image, config.degrade_to))
-        return decoded
+        seed, key = self.device_key(entry)
+        image, targets = simulate_portable(decoded.image, decoded.targets, seed=seed, key=key)
+        # Where the device sees nothing there is background; of an absent mask nothing is known there.
+        targets[(decoded.targets == IGNORED).all(axis=(1, 2))] = IGNORED
+        return replace(decoded, image=image, targets=targets)
 
     @cached_property
     def survey(self) -> Survey:
@@ -155,6 +152,24 @@ class FileSource(Source):
         return FileMemo(self.memo_dir, self.root)
 
 
+def with_steps(
+    decoded: Decoded, config: SourceConfig, device: Callable[[Decoded], Decoded] | None = None
+) -> Decoded:
+    """Returns a case after the section's own steps: crop, device, degrade, equalise, gamma.
+
+    Args:
+        decoded: As it is in its source.
+        config: Of the section.
+        device: What simulates a device; None for no simulation.
+    """
+    if config.crop_black_band:
+        decoded = without_band(decoded, config.targets)
+    if device is not None:
+        decoded = device(decoded)
+    image = preprocessing.altered(decoded.image, config, decoded.levels)
+    return replace(decoded, image=image, levels=None)
+
+
 def without_band(decoded: Decoded, structures: Sequence[str]) -> Decoded:
     """Returns a grey case without the black band at its bottom; a structure that it cuts is a remark.
 
@@ -170,6 +185,7 @@ def without_band(decoded: Decoded, structures: Sequence[str]) -> Decoded:
         image=decoded.image[:height],
         targets=decoded.targets[:, :height],
         remarks=(*decoded.remarks, *filter(None, cut)),
+        levels=decoded.levels and decoded.levels.above(height),
     )
 
 

@@ -15,7 +15,10 @@ _OF_PARENT = ("name", "width", "head")
 def check(stage: StageView) -> Iterator[Finding]:
     """Yields what is wrong or odd about a stage's images, its classes, and the weights that it takes over."""
     yield from _channels(stage)
+    yield from _scale(stage)
     yield from _outputs(stage)
+    yield from _patches(stage)
+    yield from _sampling(stage)
     if stage.training.batch_size == 1:
         path = stage.written("batch_size")
         yield from check_single(stage, path, "batch_size is 1", "set training.batch_size to 2 or more")
@@ -32,12 +35,16 @@ def check_single(stage: StageView, path: Path, why: str, remedy: str) -> Iterato
         why: How it does.
         remedy: What to do about it; a larger image is another way.
     """
-    if stage.model.name in _BATCH_NORM and stage.model.image_size == SMALLEST_SIDE:
+    model = stage.model
+    side, field = model.image_size, "image_size"
+    if model.patches is not None:
+        side, field = model.patches.size_px, "patches.size_px"
+    if model.name in _BATCH_NORM and side == SMALLEST_SIDE:
         yield Finding(
             path,
             f"stage {stage.name!r} would train on a single image at a time ({why}), and the last features of "
-            f"a {stage.model.name} at {SMALLEST_SIDE} px are one pixel: batch norm needs two values of each "
-            f"channel; {remedy}, or set model.image_size to {SMALLEST_SIDE + 1} or more",
+            f"a {model.name} at {SMALLEST_SIDE} px are one pixel: batch norm needs two values of each "
+            f"channel; {remedy}, or set model.{field} to {SMALLEST_SIDE + 1} or more",
             related=(("stages", stage.name, "model"),),
         )
 
@@ -57,6 +64,16 @@ def _channels(stage: StageView) -> Iterator[Finding]:
         yield Finding(path, what, related=(("stages", stage.name, "model", "standardise"),))
 
 
+def _scale(stage: StageView) -> Iterator[Finding]:
+    if stage.model.standardise == "imagenet" and stage.model.intensity == "raw":
+        what = (
+            f"stage {stage.name!r} leaves images at 0 to 255, and `standardise: imagenet` expects 0 to 1; "
+            "set model.intensity: unit, or model.standardise: null"
+        )
+        path: Path = ("stages", stage.name, "model", "intensity")
+        yield Finding(path, what, related=(("stages", stage.name, "model", "standardise"),))
+
+
 def _outputs(stage: StageView) -> Iterator[Finding]:
     path: Path = ("stages", stage.name, "model", "outputs")
     related: tuple[Path, ...] = (("stages", stage.name, "classes"), ("stages", stage.name, "model"))
@@ -72,6 +89,48 @@ def _outputs(stage: StageView) -> Iterator[Finding]:
             "model.outputs out, or say what stands between the classes of an image (classes.separator)"
         )
         yield Finding(path, what, related=related)
+
+
+def _patches(stage: StageView) -> Iterator[Finding]:
+    model, patches = stage.model, stage.model.patches
+    if patches is None:
+        return
+    path: Path = ("stages", stage.name, "model", "patches")
+    related: tuple[Path, ...] = (("stages", stage.name, "model"),)
+    if patches.size_px > model.image_size:
+        what = (
+            f"patches of {patches.size_px} px are larger than the image with its {model.image_size} px; "
+            f"set size_px to {model.image_size} at most, or leave patches out: images are then taken whole"
+        )
+        yield Finding((*path, "size_px"), what, related=related)
+    if patches.validation > patches.number:
+        what = (
+            f"{patches.validation} patches of a validation image judge epochs, and they are the first of the "
+            f"{patches.number} that vote; set validation to {patches.number} at most"
+        )
+        yield Finding((*path, "validation"), what, related=related)
+    if model.outputs == "independent":
+        what = (
+            f"patches of stage {stage.name!r} vote for one class, and its outputs are independent; leave "
+            "model.patches out, or learn classes that exclude each other"
+        )
+        yield Finding(path, what, related=related)
+
+
+def _sampling(stage: StageView) -> Iterator[Finding]:
+    training, related = stage.training, (("stages", stage.name, "model", "outputs"),)
+    if training.sampling is None:
+        return
+    path = stage.written("sampling")
+    if stage.model.outputs == "independent":
+        what = f"images of stage {stage.name!r} may be of several classes, so none can be drawn by its class"
+        yield Finding(path, f"{what}; leave sampling out", related=related)
+    if training.class_weights is not None:
+        what = (
+            "rare classes count twice: they are drawn more often (sampling) and weigh more in the loss "
+            "(class_weights, whose default is balanced); set class_weights: null"
+        )
+        yield Finding(path, what, "warning", related=(stage.written("class_weights"),))
 
 
 def _adaptation(stage: StageView, adapt: Adapt) -> Iterator[Finding]:

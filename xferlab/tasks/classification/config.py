@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from xferlab.metrics.classes import LOG_LOSS, SENSITIVE, YOUDEN, metrics_of_classes
+from xferlab.metrics.markers import MARKERS
 from xferlab.metrics.metric import Metric
 from xferlab.metrics.score import Score
 from xferlab.tasks.classification.checks import check, check_single
@@ -20,6 +21,15 @@ _HEAT = Metric(
         "Share of the heat map of the most probable class that lies inside of the masks that the stage takes."
     ),
     undefined="NaN without masks, and where nothing speaks for the class.",
+)
+COVERED = "COVERED"
+_COVERED = Metric(
+    name=COVERED,
+    label="Covered by patches",
+    better=None,
+    source="-",
+    definition="Share of the pixels of what masks leave that some patch covers.",
+    undefined="NaN without patches, and where masks leave nothing.",
 )
 
 
@@ -56,13 +66,13 @@ class Identity(TrialIdentity):
 
 def metrics(classes: tuple[str, ...]) -> tuple[Metric, ...]:
     """Returns what is reported of classes."""
-    return (*metrics_of_classes(classes, thresholds=(YOUDEN, SENSITIVE)), _HEAT)
+    return (*metrics_of_classes(classes, thresholds=(YOUDEN, SENSITIVE)), _HEAT, _COVERED, *MARKERS)
 
 
 TASK = Task(
     name="classification",
     version=1,
-    metrics_version=1,
+    metrics_version=2,
     metrics=metrics,
     headline="ACCURACY",
     ranked_by=LOG_LOSS.name,

@@ -11,33 +11,38 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
-from xferlab.networks.saliency import grad_cam
-from xferlab.tasks.classification.config import HEAT_INSIDE, TASK, Identity
+from xferlab.metrics.markers import markers, patch_markers
+from xferlab.tasks.classification.config import COVERED, HEAT_INSIDE, TASK, Identity
 from xferlab.tasks.classification.heat import share_inside
 from xferlab.tasks.classification.measures import Measures, thresholds_of
 from xferlab.tasks.classification.network import Classifier, take_over
+from xferlab.tasks.classification.prediction import Prediction
 from xferlab.tasks.classification.presentation import present
 from xferlab.tasks.classification.regions import Region
-from xferlab.training.batches import Rows, fixed
+from xferlab.tasks.classification.sampling import balanced_rows
+from xferlab.tasks.classification.shown import arrays
+from xferlab.tasks.classification.views import view_of
+from xferlab.training.batches import Rows, divide, fixed
 from xferlab.training.examples import ImageExamples, Pixels
-from xferlab.training.learner import Array, AugmentationSeed, Layer, Learner, Presented
-from xferlab.training.precision import float32
+from xferlab.training.learner import Array, AugmentationSeed, Layer, Learner, Presented, State
+from xferlab.training.step import Optimisation
 from xferlab.training.supervised import Forward, SupervisedLearner
 
 
 class Batch(NamedTuple):
-    """Network input (N, C, H, W), and truth (N, K), 1 for each class that an image is of, all float32."""
+    """What the network is given of cases, and their truth.
 
-    inputs: torch.Tensor
+    Attributes:
+        inputs: (N, C, H, W) float32; of cases to predict what the view gives.
+        truth: (N, K) float32, 1 for each class that an image is of.
+    """
+
+    inputs: Any
     truth: torch.Tensor
 
 
 class ClassificationLearner(SupervisedLearner[ImageExamples, Batch]):
-    """Tells the classes of whole images.
-
-    A prediction is one float32 vector: the probability of each of the K classes, then the map of where the
-    network looks for the most probable one (Grad-CAM), a square of so many rows as its last features have.
-    """
+    """Tells the classes of whole images, from all of them or from patches; a prediction is a `Prediction`."""
 
     network: Classifier
 
@@ -50,16 +55,14 @@ class ClassificationLearner(SupervisedLearner[ImageExamples, Batch]):
             device,
             seed=identity.seed,
             batch_size=training.batch_size,
-            lr=training.lr,
-            plateau=training.reduction,
-            better=identity.score.better,
-            precision=identity.execution.precision,
-            compile_network=identity.execution.compile,
+            optimisation=Optimisation(**training.optimisation, better=identity.score.better),
+            execution=identity.execution,
         )
-        self._identity, self._region = identity, Region.of(identity)
+        self._identity, self._view, self._region = identity, view_of(identity), Region.of(identity)
         self._num_classes = identity.num_classes or 1
         self._measures = Measures(identity.is_exclusive)
         self._class_weights = torch.ones(self._num_classes, device=device)
+        self._counts, self._number = torch.zeros(3, self._num_classes, dtype=torch.int64, device=device), 0
 
     def start_from(self, weights: Mapping[str, torch.Tensor], *, origin: str) -> None:
         """Takes over a parent's weights, or published ones, folded where the identity says so.
@@ -73,21 +76,37 @@ class ClassificationLearner(SupervisedLearner[ImageExamples, Batch]):
         """Takes mean and deviation of the training images, and the weights of the classes."""
         batches = fixed(len(train), self.batch_size)
         if self.network.standardise is not None:
-            self.network.standardise.learn(self.load(train, rows, None).inputs for rows in batches)
+            self.network.standardise.learn(self._view.judged(train, rows) for rows in batches)
         if self._identity.training.class_weights:
             truth = self._truth(train, np.arange(len(train)))
             self._class_weights = balanced(truth, is_exclusive=self._identity.is_exclusive).to(self.device)
 
+    def batches(self, examples: ImageExamples, epoch: int) -> Sequence[Rows]:
+        """Returns all cases once, or draws with replacement (`balanced_rows`), cut into batches."""
+        if self._identity.training.sampling is None:
+            return super().batches(examples, epoch)
+        rows = balanced_rows(examples.keys, examples.labels, seed=self.seed, epoch=epoch)
+        return divide(rows, self.batch_size)
+
     def begin_epoch(self, epoch: int, batch: int = 0) -> None:
         """Puts the network into training mode, with the trunk frozen where it rests in this epoch."""
         super().begin_epoch(epoch, batch)
+        if batch == 0:
+            self._counts, self._number = torch.zeros_like(self._counts), 0
         freeze = self._identity.adapt and self._identity.adapt.freeze
         if freeze:
             self.network.freeze_trunk(freeze.unfreeze_after is None or epoch <= freeze.unfreeze_after)
 
     def load(self, examples: ImageExamples, rows: Rows, draw: AugmentationSeed | None) -> Batch:
-        """Returns what the network sees of images, augmented if there is something to draw from."""
-        return Batch(self._region.inputs(examples, rows, draw), self._truth(examples, rows).to(self.device))
+        """Returns cases to train on, augmented, if there is something to draw from; else cases to predict."""
+        view, truth = self._view, self._truth(examples, rows % len(examples)).to(self.device)
+        inputs = view.cases(examples, rows) if draw is None else view.drawn(examples, rows, draw)
+        return Batch(inputs, truth)
+
+    def judged(self, examples: ImageExamples, rows: Rows) -> Batch:
+        """Returns validation cases as a batch: of patches, the first few of each."""
+        truth = self._truth(examples, rows).repeat_interleave(self._view.per_case, dim=0)
+        return Batch(self._view.judged(examples, rows), truth.to(self.device))
 
     def _truth(self, examples: ImageExamples, rows: Rows) -> torch.Tensor:
         if not len(examples.labels):  # new images
@@ -95,8 +114,18 @@ class ClassificationLearner(SupervisedLearner[ImageExamples, Batch]):
         return torch.from_numpy(self._measures.truth(examples.labels[rows], self._num_classes))
 
     def loss(self, forward: Forward, batch: Batch) -> torch.Tensor:
-        """Returns the mean cross entropy of the images, each times the weight of its class."""
-        return self._loss(forward(batch.inputs), batch.truth)
+        """Returns the mean cross entropy of the inputs, each times the weight of its class."""
+        logits = forward(batch.inputs)
+        if self.network.training:
+            self._count(logits.detach(), batch.truth == 1)
+        return self._loss(logits, batch.truth)
+
+    def _count(self, logits: torch.Tensor, is_true: torch.Tensor) -> None:
+        """Adds to what `Measures.counts` counts, on the device."""
+        likely = F.one_hot(logits.argmax(dim=1), self._num_classes) == 1
+        called = likely if self._identity.is_exclusive else logits > 0
+        self._counts += torch.stack([(called & is_true).sum(dim=0), called.sum(dim=0), is_true.sum(dim=0)])
+        self._number += len(logits)
 
     def _loss(self, logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
         if self._identity.is_exclusive:
@@ -106,6 +135,8 @@ class ClassificationLearner(SupervisedLearner[ImageExamples, Batch]):
 
     def validate(self, examples: ImageExamples) -> Mapping[str, float]:
         """Returns loss, accuracy and mean F1 over the classes, in float32 over fixed batches in case order.
+
+        They are of the inputs: of patches, each is told by itself.
 
         Raises:
             NonFiniteLossError: The loss is NaN or infinite.
@@ -117,8 +148,15 @@ class ClassificationLearner(SupervisedLearner[ImageExamples, Batch]):
             return seen[-1]
 
         loss = self.validation_loss(examples, forward)
-        truth = self._truth(examples, np.arange(len(examples))).numpy()
-        return {"loss": loss, **self._measures.of_all(self._probable(torch.cat(seen)), truth)}
+        truth = self._truth(examples, np.arange(len(examples))).numpy().repeat(self._view.per_case, axis=0)
+        counts = self._measures.counts(self._probable(torch.cat(seen)), truth)
+        return {"loss": loss, **self._measures.of_all(counts, len(truth))}
+
+    def end_epoch(self, score: float | None, losses: Mapping[str, float]) -> Mapping[str, float]:
+        """Moves the schedule on; returns the rate, and accuracy and mean F1 of what was trained on."""
+        values = self._measures.of_all(self._counts.cpu().numpy(), self._number)
+        trained = {f"train_{name}": value for name, value in values.items()}
+        return {**super().end_epoch(score, losses), **trained}
 
     def finish(self, validation: ImageExamples) -> None:
         """Chooses the thresholds of each class on the validation cases; the network's buffers keep them."""
@@ -131,15 +169,11 @@ class ClassificationLearner(SupervisedLearner[ImageExamples, Batch]):
     def _probabilities(self, examples: ImageExamples) -> npt.NDArray[np.float32]:
         """The probabilities of all cases, (N, K)."""
         self.network.eval()
-        parts = [
-            self._logits(self.load(examples, rows, None)) for rows in fixed(len(examples), self.batch_size)
-        ]
-        return self._probable(torch.cat(parts))
+        batches = (self._view.cases(examples, rows) for rows in fixed(len(examples), self.batch_size))
+        return np.stack([case.probability for batch in batches for case in self._predicted(batch)])
 
-    def _logits(self, batch: Batch) -> torch.Tensor:
-        with torch.inference_mode(), float32():
-            logits: torch.Tensor = self.network(batch.inputs)
-        return logits
+    def _predicted(self, cases: object) -> Iterator[Prediction]:
+        return self._view.predict(self.network, cases, self._probable)
 
     def _probable(self, logits: torch.Tensor) -> npt.NDArray[np.float32]:
         exclusive = self._identity.is_exclusive
@@ -149,50 +183,57 @@ class ClassificationLearner(SupervisedLearner[ImageExamples, Batch]):
     def predict(self, batch: Batch) -> Sequence[Array]:
         """Returns the prediction of each image."""
         self.network.eval()
-        with float32():
-            logits, maps = grad_cam(self.network, batch.inputs, self.network.last_features)
-        heat = maps.flatten(start_dim=1).cpu().numpy()
-        return list(np.concatenate([self._probable(logits), heat], axis=1))
+        return [prediction.array() for prediction in self._predicted(batch.inputs)]
 
-    def _divided(self, prediction: Array) -> tuple[Array, Array]:
-        """The probabilities (K,) and the heat (h, w) of a prediction."""
-        heat = prediction[self._num_classes :]
-        side = round(len(heat) ** 0.5)
-        return prediction[: self._num_classes], heat.reshape(side, side)
+    def _read(self, prediction: Array) -> Prediction:
+        patches = self._identity.model.patches
+        number = patches.number if patches else 0
+        return Prediction.of(prediction, num_classes=self._num_classes, num_patches=number)
 
     def measure(self, examples: ImageExamples, row: int, prediction: Array) -> Mapping[str, float]:
         """Returns what is measured of one image, and what metrics of sets are made of."""
-        probability, heat = self._divided(prediction)
+        case = self._read(prediction)
         (truth,) = self._measures.truth(examples.labels[row : row + 1], self._num_classes)
         thresholds = self.network.thresholds.cpu().numpy()
         values = {
-            **self._measures.of_case(probability, truth, examples.classes, thresholds),
-            HEAT_INSIDE: share_inside(heat, self._region.mask(examples, row)),
+            **self._measures.of_case(case.probability, truth, examples.classes, thresholds, voted=case.voted),
+            HEAT_INSIDE: share_inside(case.heat, self._region.mask(examples, row)),
+            COVERED: case.covered,
+            **self._markers(examples, row),
+            **patch_markers(case.patches, int(truth.argmax())),
         }
         return {name: values[name] for name in _measured(examples.classes)}
 
-    def outputs(self, examples: ImageExamples, row: int, prediction: Array) -> Mapping[str, Array]:
-        """Returns `image`, what the network sees, uint8 (H, W), `heat`, float32 (h, w), and more.
+    def _markers(self, examples: ImageExamples, row: int) -> Mapping[str, float]:
+        masks = {} if examples.masks is None else self._region.masks_by_name(examples, row)
+        return markers(examples.case(row)[0][0], masks, self._region.mask(examples, row))
 
-        `probability`, float32 (K,), and where it takes masks, `mask`, uint8 (H, W).
-        """
-        probability, heat = self._divided(prediction)
-        seen = self._region.seen(examples, row)
-        shown: dict[str, Array] = {"image": seen, "heat": heat, "probability": probability}
-        mask = self._region.mask(examples, row)
-        return shown if mask is None else {**shown, "mask": mask.astype(np.uint8) * 255}
+    def outputs(self, examples: ImageExamples, row: int, prediction: Array) -> Mapping[str, Array]:
+        """Returns what is stored of a case to look at; see `shown.arrays`."""
+        return arrays(self._region, examples, row, self._read(prediction))
 
     def for_others(self, prediction: Array, threshold: float) -> Mapping[str, Array]:
         """Returns the probability of each class."""
-        return {"probability": self._divided(prediction)[0]}
+        return {"probability": self._read(prediction).probability}
 
     def present(
         self, image: Pixels, prediction: Array, *, height: int, targets: Sequence[str], threshold: float
     ) -> Presented:
         """Returns the image with heat over it, the class, and the probability of each class."""
-        probability, heat = self._divided(prediction)
-        called = self._measures.called(probability, threshold)
-        return present(image[:height], heat, dict(zip(targets, probability, strict=True)), called)
+        case = self._read(prediction)
+        called = self._measures.called(case.probability, threshold)
+        if case.voted is not None:
+            called = np.arange(self._num_classes) == case.voted
+        return present(image[:height], case.heat, dict(zip(targets, case.probability, strict=True)), called)
+
+    def state(self) -> State:
+        """Returns optimizer, schedule, and the counts of the epoch so far."""
+        return {**super().state(), "counts": self._counts, "number": self._number}
+
+    def restore(self, state: State) -> None:
+        """Continues where `state` was taken."""
+        super().restore(state)
+        self._counts, self._number = state["counts"].to(self.device), state["number"]
 
     def layers(self) -> Mapping[str, Layer]:
         """Returns the levels of the trunk, one for each resolution."""

@@ -41,21 +41,35 @@ class Measures:
         numbers = np.arange(probability.shape[-1])
         return np.asarray(probability.argmax(axis=-1)[..., None] == numbers)
 
-    def of_all(self, probability: Floats, truth: Floats) -> dict[str, float]:
+    def counts(self, probability: Floats, truth: Floats) -> npt.NDArray[np.int64]:
+        """Returns how many images are of each class and called so, called so, and of it, (3, K)."""
+        called, is_true = self.called(probability), truth == 1
+        return np.stack([(called & is_true).sum(axis=0), called.sum(axis=0), is_true.sum(axis=0)])
+
+    def of_all(self, counts: npt.NDArray[np.int64], number: int) -> dict[str, float]:
         """Returns `accuracy`, of images or, independent, of images and classes, and `mean_f1` over classes.
 
         A class that no image is of, and none is called, has no F1 and is left out of the mean; NaN is never
         the mean of exclusive classes, of which one is called.
+
+        Args:
+            counts: Of all images together, as `counts` gives them.
+            number: Of images.
         """
-        called, is_true = self.called(probability), truth == 1
-        right = called == is_true
-        both, either = (called & is_true).sum(axis=0), called.sum(axis=0) + is_true.sum(axis=0)
-        accuracy = right.all(axis=1).mean() if self.is_exclusive else right.mean()
+        both, either = counts[0], counts[1] + counts[2]
+        told = number if self.is_exclusive else number * len(both)
+        right = both.sum() if self.is_exclusive else told - (either - 2 * both).sum()
         mean_f1 = (2 * both[either > 0] / either[either > 0]).mean()
-        return {"accuracy": float(accuracy), "mean_f1": float(mean_f1)}
+        return {"accuracy": float(right / told), "mean_f1": float(mean_f1)}
 
     def of_case(
-        self, probability: Floats, truth: Floats, classes: Sequence[str], thresholds: Floats
+        self,
+        probability: Floats,
+        truth: Floats,
+        classes: Sequence[str],
+        thresholds: Floats,
+        *,
+        voted: int | None = None,
     ) -> Mapping[str, float]:
         """Returns the values of one image by name.
 
@@ -64,6 +78,7 @@ class Measures:
             truth: (K,).
             classes: Names of the classes.
             thresholds: (2, K), those of `CHOSEN`.
+            voted: The class that it is called by votes; None for the most probable one.
         """
         chosen = np.where(thresholds == NO_THRESHOLD, np.nan, thresholds)
         return values_of_classes(
@@ -72,6 +87,7 @@ class Measures:
             probability,
             exclusive=self.is_exclusive,
             thresholds=dict(zip(CHOSEN, chosen.tolist(), strict=True)),
+            voted=voted,
         )
 
 

@@ -8,6 +8,7 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 
 from xferlab.errors import TrainingError
 from xferlab.networks.normalisation import Normalisation
@@ -33,6 +34,7 @@ class Region:
     Attributes:
         in_channels: Channels of the network; a grey image is repeated over them.
         keep: `inside` or `outside` of masks; `whole` takes no notice of them; None where there are none.
+        structures: The structures whose masks count; None for all that are taken.
         intensity: A key of `INTENSITIES`.
         normalisation: What published weights expect; None leaves 0..1.
         rotation: (degrees, probability), or None for none.
@@ -41,6 +43,7 @@ class Region:
 
     in_channels: int
     keep: str | None = None
+    structures: tuple[str, ...] | None = None
     intensity: str = "minmax"
     normalisation: Normalisation | None = None
     rotation: tuple[float, float] | None = None
@@ -58,33 +61,50 @@ class Region:
         return Region(
             in_channels=model.in_channels,
             keep=identity.masks["keep"] if identity.masks else None,
+            structures=tuple((identity.masks or {}).get("region", ())) or None,
             intensity=model.intensity,
             normalisation=normalisation,
             rotation=training.turns,
             augmentation=Augmentation(**dict(augmentation)) if augmentation else None,
         )
 
-    def inputs(self, examples: ImageExamples, rows: Rows, draw: AugmentationSeed | None) -> torch.Tensor:
-        """Returns images (N, C, H, W) float32, augmented if there is something to draw from.
+    def inputs(self, raw: torch.Tensor, left: torch.Tensor | None) -> torch.Tensor:
+        """Returns what the network sees of images or parts of them, (N, C, H, W) float32.
+
+        Args:
+            raw: (N, C, H, W), grey levels.
+            left: (N, 1, H, W), what is left of each, 0 or 1; None for all of it.
 
         Raises:
             TrainingError: The images are not grey and have another number of channels than the network.
         """
-        raw, _ = examples.take(rows)
         self._check_channels(raw.shape[1])
-        keys = examples.keys[rows]
-        masks = self._masks(examples, rows)
-        if draw is not None and self.augmentation is not None:
-            raw = degrade(raw, keys, self.augmentation, draw)
         images = raw.float()
-        if draw is not None:
-            options = self.augmentation or Augmentation()
-            targets = images[:, :1] if masks is None else masks
-            images, targets = move(images, targets, keys, draw, rotation=self.rotation, options=options)
-            masks = None if masks is None else targets
-        if masks is not None:
-            images = images * masks
-        return self._framed(normalise(images, self.intensity))
+        return self._framed(normalise(images if left is None else images * left, self.intensity))
+
+    def augmented(
+        self,
+        raw: torch.Tensor,
+        left: torch.Tensor | None,
+        keys: npt.NDArray[np.uint64],
+        draw: AugmentationSeed,
+    ) -> torch.Tensor:
+        """Returns what `inputs` does, augmented.
+
+        Args:
+            raw: (N, C, H, W) uint8.
+            left: As of `inputs`.
+            keys: 64 bits of each, (N,).
+            draw: What augmentation is drawn from.
+
+        Raises:
+            TrainingError: As of `inputs`.
+        """
+        options = self.augmentation or Augmentation()
+        images = degrade(raw, keys, options, draw).float()
+        targets = images[:, :1] if left is None else left
+        images, targets = move(images, targets, keys, draw, rotation=self.rotation, options=options)
+        return self.inputs(images, None if left is None else targets)
 
     def _framed(self, images: torch.Tensor) -> torch.Tensor:
         if self.normalisation is not None:
@@ -93,24 +113,66 @@ class Region:
             images = images.expand(-1, self.in_channels, -1, -1)
         return images.contiguous(memory_format=torch.channels_last)
 
-    def _masks(self, examples: ImageExamples, rows: Rows) -> torch.Tensor | None:
-        """What is left of each image, (N, 1, H, W), 0 or 1; None for all of it."""
-        if self.keep in (None, "whole"):
+    @property
+    def is_whole(self) -> bool:
+        """Whether the network sees all of each image."""
+        return self.keep in (None, "whole")
+
+    def left(self, examples: ImageExamples, rows: Rows) -> torch.Tensor | None:
+        """Returns what is left of each image, (N, 1, H, W), 0 or 1; None for all of it."""
+        if self.is_whole:
             return None
-        inside = (examples.take_masks(rows) > 0).any(dim=1, keepdim=True)
-        return (inside if self.keep == "inside" else ~inside).float()
+        masks = examples.once(("left", self), lambda: self._resident(examples))
+        height, width = examples.images.shape[-2:]
+        down, across = (
+            nearest(number, side).to(masks.device)
+            for number, side in zip(masks.shape[1:], (height, width), strict=True)
+        )
+        index = torch.from_numpy(rows).to(masks.device)
+        return masks[index][:, down][:, :, across][:, None].float()
+
+    def _resident(self, examples: ImageExamples) -> torch.Tensor:
+        """The masks of all cases on the device, so that no batch waits for them."""
+        masks = self.masks(examples)
+        assert masks is not None, "asked for masks where all of an image is seen"
+        return torch.from_numpy(masks).to(examples.device)
+
+    def masks(self, examples: ImageExamples) -> npt.NDArray[np.bool_] | None:
+        """Returns what is left of all cases, (N, h, w), at the size of the masks; None for all of it.
+
+        Masks of several sizes are stretched to the images.
+        """
+        if self.is_whole or examples.masks is None:
+            return None
+        planes, places = [examples.masks.of(row) for row in range(len(examples))], self._places(examples)
+        if len({plane.shape for plane in planes}) > 1:
+            planes = [examples.masks_of(row) for row in range(len(examples))]
+        inside = np.stack([(plane[places] > 0).any(axis=0) for plane in planes])
+        return inside if self.keep == "inside" else ~inside
+
+    def _places(self, examples: ImageExamples) -> list[int]:
+        """Which of the masks that a stage takes count."""
+        assert examples.masks is not None, "asked for masks of a stage that takes none"
+        names = examples.masks.structures
+        return [names.index(name) for name in self.structures or names]
 
     def mask(self, examples: ImageExamples, row: int) -> npt.NDArray[np.bool_] | None:
         """Returns where the structures of a case are, (H, W); None where the stage takes no masks."""
         if self.keep is None:
             return None
-        return cast("npt.NDArray[np.bool_]", (examples.masks_of(row) > 0).any(axis=0))
+        planes = examples.masks_of(row)[self._places(examples)]
+        return cast("npt.NDArray[np.bool_]", (planes > 0).any(axis=0))
+
+    def masks_by_name(self, examples: ImageExamples, row: int) -> dict[str, npt.NDArray[np.bool_]]:
+        """Returns where each structure of a case is, (H, W), that the stage takes a mask of."""
+        assert examples.masks is not None, "asked for masks of a stage that takes none"
+        return dict(zip(examples.masks.structures, examples.masks_of(row) > 0, strict=True))
 
     def seen(self, examples: ImageExamples, row: int) -> Pixels:
         """Returns what the network sees of a case, as grey levels (H, W)."""
         image: Pixels = examples.case(row)[0][0]
         inside = self.mask(examples, row)
-        if inside is None or self.keep == "whole":
+        if inside is None or self.is_whole:
             return image
         return image * (inside if self.keep == "inside" else ~inside)
 
@@ -120,3 +182,10 @@ class Region:
                 f"images have {channels} channels and the network takes {self.in_channels}; only grey images "
                 f"are repeated over channels. Set model.in_channels to {channels}, or use grey images."
             )
+
+
+def nearest(number: int, side: int) -> torch.Tensor:
+    """Returns the pixel of `number` that each of `side` is, (side,), as `masks_of` stretches masks."""
+    pixels = Image.fromarray(np.arange(number, dtype=np.int32)[None])
+    lines = np.array(pixels.resize((side, 1), Image.Resampling.NEAREST))[0]
+    return torch.from_numpy(lines.astype(np.int64))

@@ -1,4 +1,4 @@
-"""The figure of a report that only this task has: where networks look (Grad-CAM), arm by arm."""
+"""The figures of a report that only this task has: where networks look, outlines, and patches."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from xferlab.analysis.results import EvaluationSet
 from xferlab.analysis.selection import detailed_arms
 from xferlab.analysis.tables.model import file_name
 from xferlab.analysis.tables.notes import data_notes, licence_note
+from xferlab.tasks.classification.figures_heat import class_heats
+from xferlab.tasks.classification.figures_markers import marker_pictures
 
 _NAME = "classification"
 _MAX_CASES, _MAX_CLASSES = 4, 4
@@ -27,7 +29,12 @@ def pictures(contents: Contents) -> Iterator[Picture]:
             by_arm = {arm: _stored(contents, arm, evaluated) for arm in detailed_arms(contents.results)}
             by_arm = {arm: rows for arm, rows in by_arm.items() if len(rows)}
             if by_arm:
-                yield _picture(contents, evaluated, by_arm)
+                cases = _chosen(next(iter(by_arm.values())))
+                yield _picture(contents, evaluated, by_arm, cases)
+                yield from class_heats(contents, evaluated, by_arm, cases)
+    for marked in contents.marked_figures:
+        if contents.results.plan["tasks"][marked.stage] == _NAME:
+            yield from marker_pictures(contents, marked)
 
 
 def _stored(contents: Contents, arm: str, evaluated: EvaluationSet) -> pd.DataFrame:
@@ -45,16 +52,17 @@ def _stored(contents: Contents, arm: str, evaluated: EvaluationSet) -> pd.DataFr
     return pd.DataFrame()
 
 
-def _picture(contents: Contents, evaluated: EvaluationSet, by_arm: dict[str, pd.DataFrame]) -> Picture:
+def _picture(
+    contents: Contents, evaluated: EvaluationSet, by_arm: dict[str, pd.DataFrame], cases: Sequence[str]
+) -> Picture:
     results = contents.results
-    cases = _chosen(next(iter(by_arm.values())))
     return Picture(
         name=f"heat_{evaluated.stage}_on_{file_name(evaluated.stem)}",
         title=f"where the network looks, stage {evaluated.stage} on {evaluated.name}",
         caption=(
             "What the network sees, and over it where it looks for the class that it finds most probable "
-            "(Grad-CAM: from dark, nothing, to bright, the maximum of the image). White: the outline of the "
-            "masks, where the stage takes any.",
+            "(Grad-CAM: from dark, nothing, to bright: the maximum of the image, or, where patches vote, 1). "
+            "White: the outline of the masks, where the stage takes any.",
             "First complete repetition; of each pathology the first stored cases. Below: the most probable "
             "class with its probability.",
             *licence_note(results, evaluated.section, by_arm),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from xferlab.tasks.segmentation.sections import SMALLEST_SIDE, Adapt, Freezing, Network
+from xferlab.tasks.segmentation.sections import GROWTH, Adapt, Freezing, Network
 from xferlab.tasks.task import Finding, Path, StageView
 
 
@@ -12,6 +12,7 @@ def check(stage: StageView) -> Iterator[Finding]:
     """Yields what is wrong or odd about a stage's images and the weights that it takes over."""
     yield from _channels(stage)
     yield from _structures(stage)
+    yield from _class_weights(stage)
     if stage.training.batch_size == 1:
         path = stage.written("batch_size")
         yield from check_single(stage, path, "batch_size is 1", "set training.batch_size to 2 or more")
@@ -31,10 +32,9 @@ def check_single(stage: StageView, path: Path, why: str, remedy: str) -> Iterato
         remedy: What to do about it; a larger image is another way.
     """
     tiled = stage.model.tiles is not None
-    if (
-        not stage.model.has_batch_norm
-        or (stage.model.tiles.size if tiled else stage.model.image_size) != SMALLEST_SIDE
-    ):
+    smallest = stage.model.size_multiple
+    size = stage.model.tiles.size if tiled else stage.model.image_size
+    if not stage.model.has_batch_norm or size != smallest:
         return
     if stage.adapt is not None and stage.adapt.freeze is not None:
         epoch = stage.adapt.freeze.thaws_after("bottleneck")
@@ -43,9 +43,9 @@ def check_single(stage: StageView, path: Path, why: str, remedy: str) -> Iterato
     side: Path = ("model", "tiles", "size") if tiled else ("model", "image_size")
     yield Finding(
         path,
-        f"stage {stage.name!r} would train on a single image at a time ({why}), and at {SMALLEST_SIDE} px "
+        f"stage {stage.name!r} would train on a single image at a time ({why}), and at {smallest} px "
         f"its bottleneck is one pixel: batch norm needs two values of each channel; {remedy}, or set "
-        f"{'.'.join(map(str, side))} to {2 * SMALLEST_SIDE} or more",
+        f"{'.'.join(map(str, side))} to {2 * smallest} or more",
         related=(side,),
     )
 
@@ -58,6 +58,27 @@ def _structures(stage: StageView) -> Iterator[Finding]:
             "`structures`",
             related=(("stages", stage.name, "data"),),
         )
+
+
+def _class_weights(stage: StageView) -> Iterator[Finding]:
+    """Weights of classes that are not those of the stage's cross entropy."""
+    weights, loss, network = stage.training.class_weights, stage.training.loss, stage.network
+    if weights is None or stage.structures is None:
+        return
+    what = f"stage {stage.name!r} has class_weights, which are "
+    if not network.is_exclusive:
+        what += "for exclusive structures; set model.outputs: exclusive, or leave class_weights out"
+    elif "cross_entropy" not in loss:
+        what += f"for cross entropy, and its loss is {loss}; set training.loss: cross_entropy, or leave "
+        what += "class_weights out"
+    elif len(weights) != network.out_channels:
+        what = f"stage {stage.name!r} has {len(weights)} class_weights, and needs {network.out_channels}: of "
+        what += f"the background and {', '.join(stage.structures)}, in this order"
+    else:
+        return
+    fields = (("model", "outputs"), ("training", "loss"), ("structures",))
+    related = (("stages", stage.name, *field) for field in fields)
+    yield Finding(stage.written("class_weights"), what, related=(*related, *fields[:2]))
 
 
 def _channels(stage: StageView) -> Iterator[Finding]:
@@ -76,19 +97,24 @@ def _channels(stage: StageView) -> Iterator[Finding]:
 
 def _same_network(stage: StageView, before: Network) -> Iterator[Finding]:
     """Yields why a parent's weights do not fit; what given weights are of is seen when they are loaded."""
-    for field in ("name", "init_features") if stage.parent_targets else ():
-        now, parents = getattr(stage.network, field), getattr(before, field)
-        if now != parents:
-            paths: list[Path] = [
-                ("stages", name, "model", field) for name in (stage.name, stage.parent or "")
-            ]
-            yield Finding(
-                ("stages", stage.name, "starts_from"),
-                f"model.{field} of stage {stage.name!r} is {now}, and {parents} in {stage.parent!r}, from "
-                f"which it starts: weights of one do not fit the other; set the same {field} in both, or "
-                "start from another stage",
-                related=(*paths, ("model", field)),
-            )
+    shapes = _shape(stage.network), _shape(before)
+    differing = (field for field in shapes[0] if shapes[0][field] != shapes[1][field])
+    if stage.parent_targets and (field := next(differing, None)):
+        paths: list[Path] = [("stages", name, "model", field) for name in (stage.name, stage.parent or "")]
+        now, parents = (shape[field] for shape in shapes)
+        yield Finding(
+            ("stages", stage.name, "starts_from"),
+            f"model.{field} of stage {stage.name!r} is {now}, and {parents} in {stage.parent!r}, from "
+            f"which it starts: weights of one do not fit the other; set the same {field} in both, or "
+            "start from another stage",
+            related=(*paths, ("model", field)),
+        )
+
+
+def _shape(network: Network) -> dict[str, str | int | None]:
+    """What weights must have in common; the first that differs says what they are of."""
+    growth = network.growth or GROWTH.get(network.name)
+    return {"name": network.name, "init_features": network.init_features, "growth": growth}
 
 
 def _head(stage: StageView, adapt: Adapt, before: Network) -> Iterator[Finding]:
@@ -142,6 +168,14 @@ def _adaptation(stage: StageView, adapt: Adapt, before: Network) -> Iterator[Fin
 def _freezing(stage: StageView, freeze: Freezing) -> Iterator[Finding]:
     path: Path = ("stages", stage.name, "adapt", "freeze")
     thaws = freeze.unfreeze_after
+    levels = (*stage.network.layers, "head")
+    for level in thaws if isinstance(thaws, Mapping) else ():
+        if level not in levels:
+            yield Finding(
+                (*path, "unfreeze_after", level),
+                f"{level!r} is no level of a {stage.network.name} ({', '.join(levels)}); name one of these",
+                related=(("model", "name"), ("stages", stage.name, "model", "name")),
+            )
     trains_at_once = isinstance(thaws, Mapping) and 0 in thaws.values()
     if freeze.part == "donor" and stage.network.translator is None and not trains_at_once:
         yield Finding(

@@ -6,11 +6,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from xferlab.metrics.measuring import METRICS_VERSION, metrics_of
+from xferlab.metrics.pairs import unions_of
+from xferlab.metrics.score import Score
 from xferlab.tasks.config import OBJECTS, ORIGINAL, CaseProblem, Size, TrialIdentity
 from xferlab.tasks.segmentation.checks import check, check_single
 from xferlab.tasks.segmentation.sections import (
     LAYERS,
-    SMALLEST_SIDE,
     Adapt,
     Learning,
     Model,
@@ -23,11 +24,21 @@ from xferlab.tasks.task import Task
 class Identity(TrialIdentity):
     """The identity of a trial of segmentation."""
 
-    judged_by = ("loss", "smoothing", "batch_size")
+    judged_by = ("loss", "smoothing", "class_weights", "score", "batch_size")
     layers = LAYERS
     model: Network
     training: Learning
     adapt: Adapt | None = None
+
+    @property
+    def score(self) -> Score:
+        """By which value of the validation cases epochs are judged."""
+        return Score(self.training.score, "higher") if self.training.score else Score("loss", "lower")
+
+    @property
+    def compared_layers(self) -> tuple[str, ...]:
+        """The levels of its network but the head."""
+        return self.model.layers
 
     @property
     def default_targets(self) -> tuple[str, ...]:
@@ -43,7 +54,7 @@ class Identity(TrialIdentity):
     @property
     def exclusive_targets(self) -> bool:
         """Whether no pixel of a case that it trains on may belong to two structures."""
-        return self.model.is_exclusive
+        return self.model.outputs == "exclusive"
 
     @property
     def image_size(self) -> Size:
@@ -75,17 +86,20 @@ class Identity(TrialIdentity):
     ) -> Iterator[CaseProblem]:
         """Yields images that are smaller than a tile, or that leave one pixel at the bottleneck."""
         if self.model.tiles is not None:
-            yield from _smaller_than_a_tile(self.model.tiles.size, sizes)
+            yield from _smaller_than_a_tile(self.model.tiles.size, sizes, self.model.size_multiple)
         if self._normalises_singly:
-            yield from _one_pixel_deep({digest: sizes[digest] for digest in trained})
+            of_training = {digest: sizes[digest] for digest in trained}
+            yield from _one_pixel_deep(of_training, self.model.size_multiple)
 
 
-def _smaller_than_a_tile(tile: int, sizes: Mapping[str, tuple[int, int]]) -> Iterator[CaseProblem]:
+def _smaller_than_a_tile(
+    tile: int, sizes: Mapping[str, tuple[int, int]], multiple: int
+) -> Iterator[CaseProblem]:
     small = {digest: size for digest, size in sizes.items() if min(size) < tile}
     if not small:
         return
     height, width = min(small.values(), key=min)
-    fitting = min(height, width) // SMALLEST_SIDE * SMALLEST_SIDE
+    fitting = min(height, width) // multiple * multiple
     remedy = f"set model.tiles.size to {fitting} at most, " if fitting else ""
     yield CaseProblem(
         tuple(small),
@@ -95,12 +109,12 @@ def _smaller_than_a_tile(tile: int, sizes: Mapping[str, tuple[int, int]]) -> Ite
     )
 
 
-def _one_pixel_deep(sizes: Mapping[str, tuple[int, int]]) -> Iterator[CaseProblem]:
-    small = tuple(digest for digest, size in sizes.items() if max(size) <= SMALLEST_SIDE)
+def _one_pixel_deep(sizes: Mapping[str, tuple[int, int]], multiple: int) -> Iterator[CaseProblem]:
+    small = tuple(digest for digest, size in sizes.items() if max(size) <= multiple)
     if small:
         yield CaseProblem(
             small,
-            f"{len(small)} of {len(sizes)} training images have at most {SMALLEST_SIDE} px ({{names}}) and "
+            f"{len(small)} of {len(sizes)} training images have at most {multiple} px ({{names}}) and "
             "are trained on one at a time: their bottleneck is one pixel, and batch norm needs two values of "
             "each channel; set training.batch_size to 2 or more, or keep larger images only (`where`)",
         )
@@ -152,6 +166,7 @@ TASK = Task(
     identity=Identity,
     learner="xferlab.tasks.segmentation.learner:SegmentationLearner",
     targets="structures",
+    composed=unions_of,
     adapt=Adapt,
     new_head=lambda adapt: adapt.head == "new" or adapt.translator is not None,
     network=network,

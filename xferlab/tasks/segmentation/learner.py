@@ -1,8 +1,10 @@
-"""The learner of segmentation: a U-Net on images of one size, at their own size, or by tiles."""
+"""The learner of segmentation: a network on images of one size, at their own size, or by tiles."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -10,16 +12,19 @@ import torch
 from torch import nn
 
 from xferlab.errors import DonorError, UsageError, suggest
+from xferlab.networks import fc_densenet
 from xferlab.networks.build import build, initialise, network_in
+from xferlab.networks.fc_densenet import design_in
 from xferlab.networks.freezing import LEVELS, freeze
 from xferlab.networks.inherit import fold_channels, inherit, matched_control
 from xferlab.networks.translator import Translator, translator_in
 from xferlab.networks.unet import FIRST_CONVOLUTION, NAMES
 from xferlab.tasks.config import Execution
 from xferlab.tasks.segmentation.config import Identity
+from xferlab.tasks.segmentation.measures import jaccards_of, metrics_of, outputs_of
 from xferlab.tasks.segmentation.native import NativeSegmentation, shrunk
 from xferlab.tasks.segmentation.presentation import present
-from xferlab.tasks.segmentation.resized import ResizedSegmentation, at_size, metrics_of, outputs_of
+from xferlab.tasks.segmentation.resized import ResizedSegmentation, at_size
 from xferlab.tasks.segmentation.sections import (
     SMALLEST_SIDE,
     Adapt,
@@ -29,10 +34,11 @@ from xferlab.tasks.segmentation.sections import (
 )
 from xferlab.tasks.segmentation.tiled import TiledSegmentation
 from xferlab.training.augment import Augmentation
-from xferlab.training.batches import Rows
+from xferlab.training.batches import Rows, fixed
 from xferlab.training.examples import STRUCTURE, AnyExamples, ImageExamples, NativeExamples, Pixels
 from xferlab.training.intensity import INTENSITIES
 from xferlab.training.learner import Array, AugmentationSeed, Layer, Learner, Presented
+from xferlab.training.step import Optimisation
 from xferlab.training.supervised import Forward, SupervisedLearner
 
 
@@ -48,12 +54,10 @@ class SegmentationLearner(SupervisedLearner[Any, Any]):
             device,
             seed=identity.seed,
             batch_size=training.batch_size,
-            lr=training.lr,
-            plateau=training.reduction,
-            precision=identity.execution.precision,
-            compile_network=identity.execution.compile,
+            optimisation=Optimisation(**training.optimisation, better=identity.score.better),
+            execution=identity.execution,
         )
-        self._adapt = identity.adapt or Adapt()
+        self._adapt, self._has_jaccard = identity.adapt or Adapt(), training.score == "jaccard"
         self.view = view_of(identity)
         self._base = self.view if isinstance(self.view, ResizedSegmentation) else self.view.base
 
@@ -83,6 +87,23 @@ class SegmentationLearner(SupervisedLearner[Any, Any]):
         """Returns the loss of a batch."""
         return self.view.loss(forward, batch)
 
+    def validate(self, examples: Any) -> Mapping[str, float]:
+        """Returns the loss, and where epochs are judged by it, the mean `jaccard` of images and structures.
+
+        Raises:
+            NonFiniteLossError: The loss is NaN or infinite.
+        """
+        values = super().validate(examples)
+        return {**values, "jaccard": self._jaccard(examples)} if self._has_jaccard else values
+
+    def _jaccard(self, examples: Any) -> float:
+        values = list[float]()
+        for rows in fixed(len(examples), self.batch_size):
+            predictions = self.predict(self.load(examples, rows, None))
+            for row, prediction in zip(rows.tolist(), predictions, strict=True):
+                values += jaccards_of(examples, row, self._base.masks(prediction))
+        return fmean(values) if values else math.nan
+
     def predict(self, batch: Any) -> Sequence[Array]:
         """Returns the probabilities (S, H, W) of each case."""
         self.network.eval()
@@ -91,13 +112,14 @@ class SegmentationLearner(SupervisedLearner[Any, Any]):
     def measure(self, examples: AnyExamples, row: int, prediction: Array) -> Mapping[str, float]:
         """Returns the metrics of one image, at its original size where the examples have that."""
         cases, row, prediction = _at_original_size(examples, row, prediction)
-        return metrics_of(cases, row, prediction, self._base.masks(prediction))
+        masks, is_exclusive = self._base.masks(prediction), self._base.is_exclusive
+        return metrics_of(cases, row, prediction, masks, is_exclusive=is_exclusive)
 
     def outputs(self, examples: AnyExamples, row: int, prediction: Array) -> Mapping[str, Array]:
         """Returns `image`, `target` (0 background, 255 structure, 127 ignored) and `probability` (times 255).
 
-        Of several structures, each has a `target_heart` and a `mask_heart`. All are uint8 arrays (H, W);
-        those of images at their own size are shrunk to 512 px at most.
+        Of several structures, each has a `mask_heart`, and what is marked a `target_heart`. All are uint8
+        arrays (H, W); those of images at their own size are shrunk to 512 px at most.
         """
         cases, row, prediction = _at_original_size(examples, row, prediction)
         outputs = outputs_of(cases, row, prediction, self._base.masks(prediction))
@@ -118,7 +140,7 @@ class SegmentationLearner(SupervisedLearner[Any, Any]):
         return present(image, dict(zip(targets, masks, strict=True)))
 
     def layers(self) -> Mapping[str, Layer]:
-        """Returns the levels of the U-Net; an upsampling belongs to the decoder level that it feeds."""
+        """Returns the levels of the network; an upsampling belongs to the decoder level that it feeds."""
         parts = dict(self.network.named_children())
         return {
             level: Layer(parts[level], tuple(parts[name] for name in names))
@@ -143,6 +165,7 @@ def network_of(identity: Identity, device: torch.device) -> nn.Module:
         in_channels=model.in_channels,
         out_channels=model.out_channels,
         init_features=model.init_features,
+        growth=model.growth,
         translator=Translator(**dict(model.translator)) if model.translator else None,
     )
     initialise(network, identity.seed)
@@ -152,17 +175,18 @@ def network_of(identity: Identity, device: torch.device) -> nn.Module:
 def identity_of_weights(
     weights: Mapping[str, torch.Tensor], *, origin: str, options: Mapping[str, Any]
 ) -> Identity:
-    """Returns an identity whose network has the shapes of a U-Net's weights; its seed and cases mean nothing.
+    """Returns an identity whose network has the shapes of given weights; its seed and cases mean nothing.
 
     Raises:
-        DonorError: They are not the weights of a U-Net.
-        UsageError: `image_size` or `intensity` is absent, or not one that a U-Net can be trained with.
+        DonorError: They are not the weights of a network of segmentation.
+        UsageError: `image_size` or `intensity` is absent, or not one that the network can be trained with.
     """
-    first = weights.get(FIRST_CONVOLUTION)
+    dense = design_in(weights)
+    first = weights.get(fc_densenet.NAMES.first if dense else FIRST_CONVOLUTION)
     if first is None or first.ndim != 4:
         raise DonorError(
             f"{origin}: found no {FIRST_CONVOLUTION!r} of four dimensions; accepted: the weights of a "
-            "unet or unet_dropout, such as checkpoint/best.safetensors of a trial."
+            "unet, unet_dropout or fc_densenet, such as checkpoint/best.safetensors of a trial."
         )
     head = weights.get(NAMES.output + "weight")
     if head is not None and len(head) > 1:
@@ -170,15 +194,20 @@ def identity_of_weights(
             f"{origin}: has {len(head)} outputs, and only the record of their trial says whether these are "
             "overlapping structures, or exclusive ones with the background."
         )
-    size_px, intensity = _preprocessing(options, origin=origin)
+    shape = (
+        {"name": dense[0], "growth": dense[1]}
+        if dense
+        else {"name": network_in(weights) or "unet", "init_features": first.shape[0]}
+    )
+    multiple = 2 * SMALLEST_SIDE if dense else SMALLEST_SIDE
+    size_px, intensity = _preprocessing(options, origin=origin, multiple=multiple)
     translator = translator_in(weights)
     return Identity(
         task="segmentation",
         version=0,
         model=Network(
-            name="unet_dropout" if network_in(weights) == "unet_dropout" else "unet",
+            **shape,
             in_channels=first.shape[1],
-            init_features=first.shape[0],
             image_size=size_px,
             translator=TranslatorLayers(**vars(translator)) if translator else None,
         ),
@@ -189,7 +218,7 @@ def identity_of_weights(
     )
 
 
-def _preprocessing(options: Mapping[str, Any], *, origin: str) -> tuple[int, Any]:
+def _preprocessing(options: Mapping[str, Any], *, origin: str, multiple: int) -> tuple[int, Any]:
     size_px, intensity = options["image_size"], options["intensity"]
     accepted = ", ".join(INTENSITIES)
     if size_px is None or intensity is None:
@@ -202,10 +231,10 @@ def _preprocessing(options: Mapping[str, Any], *, origin: str) -> tuple[int, Any
         raise UsageError(
             f"--intensity: found {intensity!r}; accepted: {accepted}.{suggest(intensity, INTENSITIES)}"
         )
-    if size_px < SMALLEST_SIDE or size_px % SMALLEST_SIDE:
-        nearest = max(1, round(size_px / SMALLEST_SIDE)) * SMALLEST_SIDE
+    if size_px < multiple or size_px % multiple:
+        nearest = max(1, round(size_px / multiple)) * multiple
         raise UsageError(
-            f"--image-size: found {size_px}; accepted: multiples of {SMALLEST_SIDE}, such as {nearest}"
+            f"--image-size: found {size_px}; accepted: multiples of {multiple}, such as {nearest}"
         )
     return size_px, intensity
 
@@ -221,6 +250,9 @@ def view_of(identity: Identity) -> ResizedSegmentation | NativeSegmentation | Ti
         smoothing=training.smoothing,
         augmentation=Augmentation(**dict(training.augmentation)) if training.augmentation else None,
         is_exclusive=identity.model.is_exclusive,
+        first_counts=identity.model.outputs == "exclusive_first",
+        class_weights=training.class_weights,
+        size_multiple=identity.model.size_multiple,
     )
     if identity.model.tiles is not None:
         return TiledSegmentation(base, identity.model.tiles)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -113,6 +113,7 @@ def loss_of(
     smoothing: float,
     *,
     is_exclusive: bool = False,
+    class_weights: Sequence[float] | None = None,
 ) -> torch.Tensor:
     """Returns the mean of a loss over the structures with a pixel that counts; 0 where there is none.
 
@@ -126,14 +127,15 @@ def loss_of(
         valid: (N, S, H, W) float32, 0 where a pixel is ignored.
         smoothing: The constant s.
         is_exclusive: Whether a pixel belongs to one structure at most.
+        class_weights: Of the background and each structure, in their cross entropy; None weighs all alike.
     """
     if not is_exclusive:
         return _mean(LOSSES[name], logits, target, valid, smoothing)
     if name == "cross_entropy":
-        return exclusive_cross_entropy(logits, target, valid)
+        return exclusive_cross_entropy(logits, target, valid, class_weights)
     if name == "dice_cross_entropy":
         overlap = loss_of("dice", logits, target, valid, smoothing, is_exclusive=True)
-        return overlap + exclusive_cross_entropy(logits, target, valid)
+        return overlap + exclusive_cross_entropy(logits, target, valid, class_weights)
     return _mean(LOSSES[name], against_others(logits), target, valid, smoothing)
 
 
@@ -153,12 +155,21 @@ def against_others(logits: torch.Tensor) -> torch.Tensor:
     )
 
 
-def exclusive_cross_entropy(logits: torch.Tensor, target: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+def exclusive_cross_entropy(
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    valid: torch.Tensor,
+    class_weights: Sequence[float] | None = None,
+) -> torch.Tensor:
     """Returns the mean of `-log p` over the pixels that count, p being the softmax probability of the truth.
 
     Where a structure is ignored, such as in a case without its mask, the truth may be several classes: p is
     then the sum of their probabilities (Shi et al. 2021, marginal loss). A pixel that may be anything counts
     nowhere.
+
+    With weights, each pixel counts as much as its class, and the sum is divided by that of the weights of all
+    pixels (oh2020, eq. 2, as PyTorch normalises it); a pixel that may be several classes counts as much as
+    they do on average.
 
     Arguments as in `loss_of`.
     """
@@ -167,7 +178,11 @@ def exclusive_cross_entropy(logits: torch.Tensor, target: torch.Tensor, valid: t
     possible = torch.cat([1.0 - is_known, structures], dim=1)
     counted = possible.amin(dim=1) == 0
     entropy = logits.logsumexp(1) - logits.masked_fill(possible == 0, -torch.inf).logsumexp(1)
-    return (entropy * counted).sum() / counted.sum().clamp_min(1)
+    if class_weights is None:
+        return (entropy * counted).sum() / counted.sum().clamp_min(1)
+    planes = zip(class_weights, possible.unbind(dim=1), strict=True)
+    counts = counted * sum(weight * plane for weight, plane in planes) / possible.sum(dim=1)
+    return (entropy * counts).sum() / counts.sum().clamp_min(torch.finfo(counts.dtype).tiny)
 
 
 def _mean(

@@ -14,7 +14,6 @@ import torch
 from PIL import Image
 from torch import nn
 
-from xferlab.networks.unet import SIZE_MULTIPLE
 from xferlab.tasks.segmentation.resized import ImageBatch, Probabilities, ResizedSegmentation
 from xferlab.tasks.segmentation.windows import NormalisedImage, labels_of, normalised
 from xferlab.training.batches import Rows
@@ -68,6 +67,10 @@ class OwnSizeSegmentation(ABC):
         """Returns the loss of the base task, float32, the mean over the batch's parts."""
         return torch.stack([self.base.loss(forward, part) for part in batch.parts]).mean()
 
+    def padded(self, length: int) -> int:
+        """Returns the next multiple of what the network takes."""
+        return math.ceil(length / self.base.size_multiple) * self.base.size_multiple
+
     def predict(self, model: nn.Module, batch: NativeBatch) -> list[Probabilities]:
         """Returns probabilities (S, H, W) of each case at its own size, float32 throughout."""
         return [self.whole(model, batch.examples, row) for row in batch.rows.tolist()]
@@ -78,9 +81,9 @@ class NativeSegmentation(OwnSizeSegmentation):
     """Segmentation of whole images of any size.
 
     An image is turned about its own centre and filled as at a fixed size, then padded to the largest of its
-    batch and to a multiple of 16, below and to the right, with its minimum. Padded pixels count nowhere in
-    the loss; batch statistics see them while a network trains. A prediction is made of each image alone,
-    padded to a multiple of 16 and cropped back, so that it does not depend on the batch.
+    batch and to a multiple of what the network takes, below and to the right, with its minimum. Padded pixels
+    count nowhere in the loss; batch statistics see them while a network trains. A prediction is made of each
+    image alone, padded to such a multiple and cropped back, so that it does not depend on the batch.
     """
 
     def batch(self, examples: NativeExamples, rows: Rows, draw: AugmentationSeed | None) -> NativeBatch:
@@ -94,12 +97,12 @@ class NativeSegmentation(OwnSizeSegmentation):
         """Returns the probabilities (S, H, W) of one whole image."""
         height, width = examples.size(row)
         whole = normalised(examples, row, self.base.intensity)
-        window = whole.window(0, 0, (padded(height), padded(width)))
+        window = whole.window(0, 0, (self.padded(height), self.padded(width)))
         return predict_windows(self.base, model, [window], examples.device)[0, :, :height, :width]
 
     def _framed(self, examples: NativeExamples, rows: Rows, draw: AugmentationSeed | None) -> ImageBatch:
         sizes = np.array([examples.size(row) for row in rows.tolist()])
-        shape = padded(int(sizes[:, 0].max())), padded(int(sizes[:, 1].max()))
+        shape = self.padded(int(sizes[:, 0].max())), self.padded(int(sizes[:, 1].max()))
         images, targets = [], []
         for row in rows.tolist():
             image, target = self._case(examples, row, draw)
@@ -119,11 +122,6 @@ class NativeSegmentation(OwnSizeSegmentation):
         if draw is None:
             return image, target
         return self.base.moved(image, target, examples.keys[row : row + 1], draw)
-
-
-def padded(length: int) -> int:
-    """Returns the next multiple of 16."""
-    return math.ceil(length / SIZE_MULTIPLE) * SIZE_MULTIPLE
 
 
 def normalised_for(

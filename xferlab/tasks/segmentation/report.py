@@ -27,7 +27,7 @@ from xferlab.analysis.figures.style import BEFORE, PAGE_IN, TARGET, Picture, dra
 from xferlab.analysis.results import EvaluationSet, StudyResults
 from xferlab.analysis.selection import detailed_arms, ordered_pathologies
 from xferlab.analysis.tables.model import file_name
-from xferlab.analysis.tables.notes import data_notes, licence_note
+from xferlab.analysis.tables.notes import data_notes, licence_note, marks_notes
 from xferlab.tasks.segmentation.config import COLOURS
 
 _AFTER = "#56B4E9"  # the palette's light blue: it stands out on dark areas
@@ -103,16 +103,16 @@ class _Outputs:
 
     def artefacts(self, evaluated: EvaluationSet) -> pd.DataFrame:
         """Returns what `values` does of the counts of artefacts, each the sum over all structures."""
-        parts = {kind: [f"{kind}_{name}" for name in self.structures] or [kind] for kind in _ARTEFACTS}
+        marked = self.results.marks(evaluated.stage, evaluated.section) or self.structures
+        parts = {kind: [f"{kind}_{name}" for name in marked] or [kind] for kind in _ARTEFACTS}
         frame = self.values(evaluated, [name for names in parts.values() for name in names])
         sums = {kind: frame[names].sum(axis=1, min_count=1) for kind, names in parts.items()}
         return frame.assign(**sums)
 
-    def planes(self, pixels: pd.Series) -> list[tuple[Pixels, Pixels]]:
-        """Returns where each structure is predicted, and its target, of stored pixels."""
-        if not self.structures:
-            return [(pixels["probability"] > 127, pixels["target"])]
-        return [(pixels[f"mask_{name}"] > 127, pixels[f"target_{name}"]) for name in self.structures]
+    def masks(self, pixels: pd.Series) -> list[Pixels]:
+        """Returns where each structure is predicted, of stored pixels."""
+        names = [f"mask_{name}" for name in self.structures] or ["probability"]
+        return [pixels[name] > 127 for name in names]
 
     def pixels(self, repetition: int) -> list[pd.DataFrame]:
         """Returns the stored pixels of each stage, a row for each case that all stored; read once."""
@@ -215,6 +215,7 @@ def _picture(outputs: _Outputs, columns: Sequence[_Column], words: tuple[str, st
             note,
             *licence_note(results, evaluated.section, [outputs.arm]),
             *data_notes(results, (), [evaluated.section]),
+            *marks_notes(results, outputs.stages[-1:], [evaluated.section]),
         ),
         figure=_draw(outputs, columns),
         subject={"kind": kind, **subject, "section": evaluated.section, "part": evaluated.part},
@@ -251,7 +252,8 @@ def _draw(outputs: _Outputs, columns: Sequence[_Column]) -> Figure:
         sides = [column.sides[index] for column in columns]
         colours = list(named.values()) if outputs.structures else [named[stage]]
         _draw_images(axes, sides, [column.below[index] for column in columns], y=-0.02)
-        _draw_output(axes, [outputs.planes(pixels) for pixels in sides], colours)
+        _draw_masks(axes, [outputs.masks(pixels) for pixels in sides], colours)
+        _draw_targets(axes, sides)
     for axes, name in zip((top, *below), lines, strict=True):
         axes.text(-0.005, 0.5, name, transform=axes.transAxes, ha="right", va="center", rotation=90)
     casing = [patheffects.Stroke(linewidth=2.2, foreground="black"), patheffects.Normal()]
@@ -284,18 +286,22 @@ def _draw_images(axes: Any, sides: Sequence[pd.Series], texts: Sequence[str], *,
         axes.text(column * (width + _gap(images[0])) + (width - 1) / 2, y, text, **place)
 
 
-def _draw_output(axes: Any, sides: Sequence[Sequence[tuple[Pixels, Pixels]]], colours: Sequence[str]) -> None:
-    """Draws where structures are predicted in images side by side, and then their targets."""
+def _draw_masks(axes: Any, sides: Sequence[Sequence[Pixels]], colours: Sequence[str]) -> None:
+    """Draws where structures are predicted in images side by side."""
     structures = list(zip(*sides, strict=True))
-    for planes, colour in zip(structures, colours, strict=True):
-        predicted = _beside([mask for mask, _ in planes], 0).astype(float)
+    for masks, colour in zip(structures, colours, strict=True):
+        predicted = _beside(masks, 0).astype(float)
         if predicted.any():
             opacity = 0.42 if len(structures) == 1 else 0.25  # fills may lie on each other
             axes.contourf(predicted, levels=[0.5, 1.5], colors=[colour], alpha=opacity)
             if not predicted.all():
                 axes.contour(predicted, levels=[0.5], colors=[colour], linewidths=0.9)
-    for planes in structures:
-        marked = _beside([target for _, target in planes], 0)
+
+
+def _draw_targets(axes: Any, sides: Sequence[pd.Series]) -> None:
+    """Draws the outline of everything that is marked in images side by side."""
+    for name in (str(name) for name in sides[0].index if str(name).startswith("target")):
+        marked = _beside([pixels[name] for pixels in sides], 0)
         target, ignored = (marked == 255).astype(float), (marked == 127).astype(float)
         if np.ptp(ignored):
             axes.contour(ignored, levels=[0.5], colors=["white"], linewidths=0.8, linestyles=":")

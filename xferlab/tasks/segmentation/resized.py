@@ -12,12 +12,12 @@ from PIL import Image
 from torch import nn
 
 from xferlab.errors import TrainingError
-from xferlab.metrics.measuring import THRESHOLD, measure, over_structures
+from xferlab.metrics.measuring import THRESHOLD
 from xferlab.tasks.segmentation.losses import against_others, loss_of
 from xferlab.training.augment import Augmentation, move
 from xferlab.training.batches import Rows
 from xferlab.training.degradation import degrade
-from xferlab.training.examples import IGNORED, STRUCTURE, AnyExamples, ImageExamples, Pixels
+from xferlab.training.examples import IGNORED, STRUCTURE, ImageExamples
 from xferlab.training.intensity import normalise
 from xferlab.training.learner import AugmentationSeed
 from xferlab.training.precision import float32
@@ -43,12 +43,16 @@ class ResizedSegmentation:
     Attributes:
         in_channels: Channels of the network; a grey image is repeated over them.
         intensity: Name in `INTENSITIES`: `zscore` (each image and channel by its own mean and deviation),
-            `unit` (divided by 255), `minmax` (each by its own range) or `equalise` (histogram, then gamma).
+            `unit` (divided by 255), `minmax` (each by its own range), `raw` (0 to 255) or `equalise`
+            (histogram, then gamma).
         rotation: (degrees, probability), or None for none.
         loss_name: Name in `LOSSES`.
         smoothing: The constant of the Dice losses and of focal Tversky.
         augmentation: What varies beside the rotation, or None.
         is_exclusive: Whether a pixel belongs to one structure at most: softmax after a channel of background.
+        first_counts: Whether a pixel of several masks is learnt as the first of their structures.
+        class_weights: Of the background and each structure, in the cross entropy of exclusive ones, or None.
+        size_multiple: What the sides of images are multiples of that the network takes.
     """
 
     in_channels: int
@@ -58,6 +62,9 @@ class ResizedSegmentation:
     smoothing: float = 1.0
     augmentation: Augmentation | None = None
     is_exclusive: bool = False
+    first_counts: bool = False
+    class_weights: tuple[float, ...] | None = None
+    size_multiple: int = 16
 
     def batch(self, examples: ImageExamples, rows: Rows, draw: AugmentationSeed | None) -> ImageBatch:
         """Returns normalised images with their targets, augmented if there is something to draw from.
@@ -99,7 +106,10 @@ class ResizedSegmentation:
         if images.shape[1] != self.in_channels:
             images = images.expand(-1, self.in_channels, -1, -1)
         inputs = images.contiguous(memory_format=torch.channels_last)
-        return ImageBatch(inputs, (targets == STRUCTURE).float(), (targets != IGNORED).float())
+        target = targets == STRUCTURE
+        if self.first_counts:
+            target = target & (target.cumsum(dim=1) == 1)
+        return ImageBatch(inputs, target.float(), (targets != IGNORED).float())
 
     def loss(self, forward: Forward, batch: ImageBatch) -> torch.Tensor:
         """Returns the loss in float32."""
@@ -110,6 +120,7 @@ class ResizedSegmentation:
             batch.valid,
             self.smoothing,
             is_exclusive=self.is_exclusive,
+            class_weights=self.class_weights,
         )
 
     def predict(self, model: nn.Module, batch: ImageBatch) -> npt.NDArray[np.float32]:
@@ -130,41 +141,6 @@ class ResizedSegmentation:
         background = 1.0 - prediction.sum(axis=0, keepdims=True)
         chosen = np.concatenate([background, prediction]).argmax(axis=0)
         return np.stack([chosen == number for number in range(1, len(prediction) + 1)])
-
-
-def metrics_of(
-    examples: AnyExamples, row: int, prediction: Probabilities, masks: npt.NDArray[np.bool_]
-) -> dict[str, float]:
-    """Returns the metrics of a case whose prediction and masks (S, H, W) have its size."""
-    spacing = examples.spacing_mm[row]
-    known = None if np.isnan(spacing).any() else (float(spacing[0]), float(spacing[1]))
-    planes = zip(examples.structures, prediction, masks, examples.case(row)[1], strict=True)
-    return over_structures(
-        {
-            name: measure(
-                probability, target == STRUCTURE, ignore=target == IGNORED, predicted=mask, spacing_mm=known
-            )
-            for name, probability, mask, target in planes
-        }
-    )
-
-
-def outputs_of(
-    examples: AnyExamples, row: int, prediction: Probabilities, masks: npt.NDArray[np.bool_]
-) -> dict[str, Pixels]:
-    """Returns what is stored of a case to look at, uint8 (H, W).
-
-    They are the first channel and the target, and the probability (times 255) of one structure. Of several,
-    each has a target and a mask (255 where it is predicted) of its own, such as `target_heart`.
-    """
-    image, targets = examples.case(row)
-    if len(prediction) == 1:
-        probability = np.rint(prediction[0] * 255.0).astype(np.uint8)
-        return {"image": image[0], "target": targets[0], "probability": probability}
-    shown = {"image": image[0]}
-    for name, target, mask in zip(examples.structures, targets, masks, strict=True):
-        shown |= {f"target_{name}": target, f"mask_{name}": mask * np.uint8(STRUCTURE)}
-    return shown
 
 
 def _check_channels(channels: int, accepted: int) -> None:

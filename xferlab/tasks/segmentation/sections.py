@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, cast
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, Field, model_validator
 
-from xferlab.section import Float, Int, Section
-from xferlab.tasks.config import Training as TaskTraining
-from xferlab.tasks.supervised import Plateau, Rotation, Supervised
+from xferlab.section import Float, Int, Section, null_if
+from xferlab.tasks.supervised import Plateau, Rotation, Supervised, SupervisedTraining
 
 Level = Literal[
-    "encoder1", "encoder2", "encoder3", "encoder4", "bottleneck",
-    "decoder4", "decoder3", "decoder2", "decoder1", "head",
+    "encoder1", "encoder2", "encoder3", "encoder4", "encoder5", "bottleneck",
+    "decoder5", "decoder4", "decoder3", "decoder2", "decoder1", "head",
 ]  # fmt: skip
 LAYERS = (
-    "encoder1", "encoder2", "encoder3", "encoder4", "bottleneck",
-    "decoder4", "decoder3", "decoder2", "decoder1",
+    "encoder1", "encoder2", "encoder3", "encoder4", "encoder5", "bottleneck",
+    "decoder5", "decoder4", "decoder3", "decoder2", "decoder1",
 )  # fmt: skip
-ENCODER = LAYERS[:5]
+ENCODER = LAYERS[:6]
+_FIFTH = ("encoder5", "decoder5")
+"""Levels that a U-Net lacks."""
+
+GROWTH: Mapping[str, int] = {"fc_densenet103": 16, "fc_densenet67": 16, "fc_densenet56": 12}
+"""The FC-DenseNets, and how many channels each dense layer of theirs adds by default."""
 
 SMALLEST_SIDE = 16
-"""Of an image in pixels: four poolings leave one pixel of it."""
+"""Of an image in pixels: the four poolings of a U-Net leave one pixel of it."""
 
 
 def _odd(value: int) -> int:
@@ -32,12 +37,15 @@ def _odd(value: int) -> int:
 
 def _sixteens(value: int) -> int:
     if value % SMALLEST_SIDE:
-        lower = value // SMALLEST_SIDE * SMALLEST_SIDE
-        raise ValueError(
-            f"{value} is not divisible by {SMALLEST_SIDE}; the nearest sizes are {lower} and "
-            f"{lower + SMALLEST_SIDE}"
-        )
+        raise ValueError(_indivisible(value, SMALLEST_SIDE))
     return value
+
+
+def _indivisible(value: int, multiple: int, why: str = "") -> str:
+    lower = max(value // multiple, 1) * multiple
+    return (
+        f"{value} is not divisible by {multiple}{why}; the nearest sizes are {lower} and {lower + multiple}"
+    )
 
 
 _Sixteens = Annotated[Int, Field(ge=SMALLEST_SIDE, le=4096), AfterValidator(_sixteens)]
@@ -47,7 +55,7 @@ class Tiling(Section):
     """How images of native size are cut into squares."""
 
     size: _Sixteens
-    """Side of a tile in pixels, divisible by 16; no image's side may be shorter."""
+    """Side of a tile in pixels, divisible by 16 (FC-DenseNets: 32); no image's side may be shorter."""
     overlap: Float = Field(0.5, ge=0, lt=1)
     """Share of the side that neighbouring tiles have in common where they predict."""
     hit: Float = Field(0.5, ge=0, le=1)
@@ -57,25 +65,57 @@ class Tiling(Section):
 class Model(Section):
     """The network; all stages of an arm share it unless a stage changes fields of it."""
 
-    name: Literal["unet", "unet_dropout"] = "unet"
+    name: Literal["unet", "unet_dropout", "fc_densenet103", "fc_densenet67", "fc_densenet56"] = "unet"
     """Architecture; `unet_dropout` has dropout in place of batch norm, and He's first weights
-    (arias-garzon2021)."""
+    (arias-garzon2021). The others are those of Jégou et al. 2017."""
     init_features: Int = Field(32, ge=1, le=512)
-    """Width of the first level; each level doubles it."""
+    """Width of the first level of a U-Net; each level doubles it."""
+    growth: Int | None = Field(None, ge=1, le=128)
+    """Channels that each dense layer of an FC-DenseNet adds; default: 16, and 12 of `fc_densenet56`."""
     in_channels: Int = Field(3, ge=1, le=64)
     """Grey images are repeated over these channels."""
     image_size: _Sixteens | Literal["native"] = 256
-    """Side in pixels, divisible by 16; images are stretched to the square. `native`: each as it is."""
+    """Side in pixels, divisible by 16 (FC-DenseNets: 32); images are stretched to the square. `native`: each
+    as it is."""
     tiles: Tiling | None = None
     """With `image_size: native`: train and predict on tiles; null takes images whole."""
-    outputs: Literal["exclusive", "overlapping"] | None = None
+    outputs: Literal["exclusive", "exclusive_first", "overlapping"] | None = None
     """Of stages with several structures. `overlapping` (default): a pixel may belong to several, a sigmoid
-    each. `exclusive`: to one at most, softmax over background and structures; no masks may overlap."""
+    each. `exclusive`: to one at most, softmax over background and structures; no masks may overlap.
+    `exclusive_first`: the same, and where masks overlap, the structure that stands first counts (oh2020)."""
 
     @property
     def has_batch_norm(self) -> bool:
         """Whether its levels need two values of each channel to train."""
-        return self.name == "unet"
+        return self.name != "unet_dropout"
+
+    @property
+    def size_multiple(self) -> int:
+        """What sides of images are multiples of: its poolings leave one pixel of as many."""
+        return 2 * SMALLEST_SIDE if self.name in GROWTH else SMALLEST_SIDE
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of its levels but the head, in the order of the forward pass."""
+        return tuple(layer for layer in LAYERS if self.name in GROWTH or layer not in _FIFTH)
+
+    @model_validator(mode="after")
+    def _sizes_that_it_takes(self) -> Model:
+        sizes = {"image_size": self.image_size, "tiles.size": self.tiles and self.tiles.size}
+        for field, size in sizes.items():
+            if isinstance(size, int) and size % self.size_multiple:
+                why = f", as {self.name} needs"
+                raise ValueError(f"{field} {_indivisible(size, self.size_multiple, why)}")
+        return self
+
+    @model_validator(mode="after")
+    def _growth_of_dense_layers(self) -> Model:
+        if self.growth is not None and self.name not in GROWTH:
+            raise ValueError(
+                f"growth is for the FC-DenseNets ({', '.join(GROWTH)}), and name is {self.name}; set growth "
+                "to null, or name one of these networks"
+            )
+        return self
 
     @model_validator(mode="after")
     def _tiles_of_native_images(self) -> Model:
@@ -99,17 +139,31 @@ class TranslatorLayers(Section):
 
 
 class Network(Model):
-    """The network of one stage, as adapted by the stage and those before it."""
+    """The network of one stage, as adapted by the stage and those before it.
 
+    What an FC-DenseNet does not read, and its default spelled out, is null: equal networks are equal.
+    """
+
+    init_features: Int | None = Field(32, ge=1, le=512)  # type: ignore[assignment]
+    """Width of the first level of a U-Net; null for others."""
     translator: TranslatorLayers | None = None
     """New layers at the end."""
     structures: Int | None = Field(None, ge=2)
     """Number of structures; null for one."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _as_one_value(cls, value: Any) -> Any:
+        default = GROWTH.get(value.get("name", "")) if isinstance(value, Mapping) else None
+        if default is None:
+            return value
+        growth = value.get("growth")
+        return {**value, "init_features": None, "growth": None if growth == default else growth}
+
     @property
     def is_exclusive(self) -> bool:
         """Whether a pixel belongs to one of several structures, or to the background."""
-        return self.outputs == "exclusive"
+        return self.outputs in ("exclusive", "exclusive_first")
 
     @property
     def out_channels(self) -> int:
@@ -121,7 +175,7 @@ class Freezing(Section):
     """What of the inherited network does not train, and until when; its batch-norm statistics rest, too."""
 
     part: Literal["donor", "encoder"]
-    """`donor`: everything but a translator; `encoder`: its four levels and the bottleneck."""
+    """`donor`: everything but a translator; `encoder`: its levels and the bottleneck."""
     unfreeze_after: Annotated[Int, Field(ge=1)] | dict[Level, Annotated[Int, Field(ge=0)]] | None = None
     """Epochs until the part, or each named level, trains; null: to the end."""
 
@@ -170,14 +224,20 @@ class Learning(Supervised):
     """`dice` is 1 - (2I + s)/(P + T + s); `dice_as_printed` is equation 1 of vidal2021 to the letter."""
     smoothing: Float = Field(1.0, gt=0, le=1e30)
     """The constant s of the loss (lambda in the paper)."""
+    class_weights: tuple[Annotated[Float, Field(gt=0)], ...] | None = None
+    """Weights of the background and of each structure, in order, in the cross entropy of exclusive outputs;
+    null weighs all alike."""
+    score: Annotated[Literal["loss", "jaccard"] | None, null_if("loss")] = None
+    """By which value of the validation cases the best epoch is chosen: `loss` (default), or `jaccard`, the
+    mean over images and structures."""
     plateau: Plateau | None = Field(default_factory=Plateau)
     """Learning-rate reduction; null keeps the rate."""
     rotation: Rotation | None = Field(default_factory=Rotation)
     """Augmentation; null trains on the images as they are."""
-    intensity: Literal["zscore", "unit", "minmax", "equalise"] = "zscore"
+    intensity: Literal["zscore", "unit", "minmax", "raw", "equalise"] = "zscore"
     """`zscore`: each image by its own mean and deviation; `unit`: divided by 255; `minmax`: each by its own
-    range; `equalise`: histogram equalisation, then gamma 0.5 (oh2020)."""
+    range; `raw`: 0 to 255; `equalise`: the resized image's histogram is equalised, then gamma 0.5."""
 
 
-class Training(Learning, TaskTraining):
+class Training(Learning, SupervisedTraining):
     """One training; everything here except `checkpoint_every_s` is part of a trial's identity."""

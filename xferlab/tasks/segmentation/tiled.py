@@ -10,12 +10,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from xferlab.networks.unet import SIZE_MULTIPLE
 from xferlab.tasks.segmentation.native import (
     NativeBatch,
     OwnSizeSegmentation,
     normalised_for,
-    padded,
     predict_windows,
 )
 from xferlab.tasks.segmentation.resized import ImageBatch, Probabilities
@@ -116,7 +114,8 @@ class TiledSegmentation(OwnSizeSegmentation):
         """Returns the probabilities (S, H, W) of one image, blended from its tiles."""
         height, width = examples.size(row)
         size, overlap = self.tiles.size, self.tiles.overlap
-        positions = tile_grid(padded(height), padded(width), size=size, overlap=overlap, align=SIZE_MULTIPLE)
+        rows, columns, align = self.padded(height), self.padded(width), self.base.size_multiple
+        positions = tile_grid(rows, columns, size=size, overlap=overlap, align=align)
         tiles = self._predicted(model, examples, row, positions)
         return stitch(tiles, positions, shape=(height, width), weights=blend_weights(size, overlap))
 

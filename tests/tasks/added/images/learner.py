@@ -14,6 +14,7 @@ from xferlab.networks.build import initialise
 from xferlab.training.examples import ImageExamples
 from xferlab.training.learner import Array
 from xferlab.training.precision import float32
+from xferlab.training.step import Optimisation
 from xferlab.training.supervised import SupervisedLearner
 
 
@@ -36,9 +37,8 @@ class ImageLearner(SupervisedLearner[ImageExamples, Batch]):
             device,
             seed=identity.seed,
             batch_size=identity.training.batch_size,
-            lr=identity.training.lr,
-            precision=identity.execution.precision,
-            compile_network=identity.execution.compile,
+            optimisation=Optimisation(lr=identity.training.lr),
+            execution=identity.execution,
         )
 
     @abstractmethod

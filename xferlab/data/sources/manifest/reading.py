@@ -120,7 +120,8 @@ class ManifestSource(FileSource):
             if _is_complete(parts, masks)
         }
         remarks = _remarks(picture, tuple(masks.values()), marked)
-        return Decoded(image, targets, picture.spacing_mm, tuple(remarks), frozenset().union(*values))
+        occurring = frozenset[tuple[str, int]]().union(*values)
+        return Decoded(image, targets, picture.spacing_mm, tuple(remarks), occurring, levels=picture.levels)
 
     def device_key(self, entry: _Entry) -> tuple[int, str]:
         """Keyed by the image alone, so that a corrected mask keeps the picture."""
@@ -128,7 +129,8 @@ class ManifestSource(FileSource):
 
     def _picture(self, entry: _Entry) -> Picture:
         name = entry.case.name
-        return read_image(self.root / name, self.memo.read(name, entry.case.image_sha256))
+        data = self.memo.read(name, entry.case.image_sha256)
+        return read_image(self.root / name, data, own_depth=self.config.own_depth)
 
     def _mask(self, mask: _File) -> Labels:
         return read_labels(self.root / mask.name, self.memo.read(mask.name, mask.sha256))

@@ -1,0 +1,76 @@
+"""What is predicted of an image, and the vector of numbers that holds it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from xferlab.training.learner import Array
+
+Floats = npt.NDArray[np.float32]
+ROW, COLUMN, MEAN, SD, CLASSES = 0, 1, 2, 3, 4
+"""Columns of a table of patches: its centre, mean and SD of its grey levels as shares of white, and from the
+last of these on the probability of each class. Pixels that masks take away count in neither."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What is predicted of one image, of K classes.
+
+    Attributes:
+        probability: (K,), of each class; of patches the mean over them.
+        heat: (h, w) in [0, 1]: where the network looks for the class that it calls the image.
+        patches: (P, 4 + K), see `ROW`; None where the network sees whole images.
+        heats: (K, m, m) in [0, 1]: the map of each class, of patches.
+        covered: Share of the region's pixels that some patch covers; NaN without patches or region.
+    """
+
+    probability: Floats
+    heat: Floats
+    patches: Floats | None = None
+    heats: Floats | None = None
+    covered: float = float("nan")
+
+    @staticmethod
+    def of_patches(patches: Floats, heats: Floats, covered: float) -> Prediction:
+        """Returns what patches predict together."""
+        called = voted(patches[:, CLASSES:])
+        return Prediction(patches[:, CLASSES:].mean(axis=0), heats[called], patches, heats, covered)
+
+    @property
+    def voted(self) -> int | None:
+        """The class that most patches vote for; None where the network sees whole images."""
+        return None if self.patches is None else voted(self.patches[:, CLASSES:])
+
+    def array(self) -> Floats:
+        """Returns the vector."""
+        if self.patches is None or self.heats is None:
+            return np.concatenate([self.probability, self.heat.ravel()])
+        parts = [np.array([self.covered]), self.patches.ravel(), self.heats.ravel()]
+        return np.concatenate(parts).astype(np.float32)
+
+    @staticmethod
+    def of(array: Array, *, num_classes: int, num_patches: int) -> Prediction:
+        """Returns what `array` gave; without patches, their number is 0."""
+        if not num_patches:
+            heat = array[num_classes:]
+            side = round(len(heat) ** 0.5)
+            return Prediction(array[:num_classes], heat.reshape(side, side))
+        end = 1 + num_patches * (CLASSES + num_classes)
+        side = round(((len(array) - end) / num_classes) ** 0.5)
+        patches = array[1:end].reshape(num_patches, -1)
+        return Prediction.of_patches(patches, array[end:].reshape(num_classes, side, side), float(array[0]))
+
+
+def voted(probability: Floats) -> int:
+    """Returns the class that most patches vote for, each for its most probable one (oh2020, section II-B).
+
+    Of classes with equally many votes, the one with the larger sum of probabilities.
+
+    Args:
+        probability: (P, K), of each patch and class.
+    """
+    votes = np.bincount(probability.argmax(axis=1), minlength=probability.shape[1])
+    return int(np.lexsort((probability.sum(axis=0, dtype=np.float64), votes))[-1])
