@@ -177,9 +177,12 @@ def compare(setting: PatchSetting, *, rounds: int, steps: int) -> float:
         Spread(tuple(turn.num_images / turn.seconds for turn in way)) for way in zip(*pairs, strict=True)
     )
     ratio = engine.over(usual)
+    numbers = "bfloat16" if cpu_has_bfloat16() else "float32"
     print(
-        f"\npatches of {setting.patch_px} px of {setting.size_px} px, ResNet-18 of width {setting.width:g}:"
+        f"\npatches of {setting.patch_px} px of {setting.size_px} px, ResNet-18 of width {setting.width:g};",
+        end=" ",
     )
+    print(f"the engine trains in {numbers}, the usual way in float32:")
     print(f"  engine      {engine.text()} images/s, median (lowest-highest) of {rounds} rounds")
     print(f"  usual way   {usual.text()} images/s")
     print(f"  ratio       {ratio.text(2)}; wanted: {RATIO_WANTED:g}", flush=True)

@@ -108,6 +108,7 @@ TABLE: dict[str, tuple[str, ...]] = {
                 f"xferlab.tasks.{task}.config",
                 *(f"xferlab.tasks.{task}.{name}" for name in FIGURES[task]),
                 "xferlab.analysis",
+                "xferlab.metrics.classes",
             ),
             **{
                 f".{name}": (f"xferlab.tasks.{task}.config", "xferlab.analysis", "xferlab.metrics.markers")

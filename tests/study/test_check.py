@@ -189,15 +189,16 @@ KINDS = """
 @pytest.mark.parametrize(
     ("model", "training", "masks", "what"),
     [
-        ("patches: {}", "sampling: balanced, class_weights: null", "region: [heart]", ""),
+        ("patches: {}, intensity: unit", "sampling: balanced, class_weights: null", "region: [heart]", ""),
         (
-            "image_size: 96, patches: {size_px: 128}", "", "keep: inside",
+            "image_size: 96, intensity: unit, patches: {size_px: 128}", "", "keep: inside",
             "13: patches of 128 px are larger than the image with its 96 px; set size_px to 96 at most, or ",
         ),
         (
-            "patches: {number: 3}", "", "keep: inside",
+            "patches: {number: 3}, intensity: unit", "", "keep: inside",
             "13: 4 patches of a validation image judge epochs, and they are the first of the 3 that vote; ",
         ),
+        ("patches: {}", "", "keep: inside", "13: warning: intensity of stage 'kinds' is minmax, which "),
         ("", "sampling: balanced", "keep: inside", "14: warning: rare classes count twice"),
         (
             "", "", "region: [hart]",

@@ -9,7 +9,7 @@ most probable one (`CALLED`) are defined, too.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,8 +113,9 @@ ACCURACY = Metric(
     better="higher",
     source="-",
     prominence="main",
-    definition="1 where the most probable class is the true one, 0 elsewhere; where classes do not exclude "
-    "each other, 1 where every class is told right at a threshold of 0.5.",
+    definition="1 where the image is called what it is, 0 elsewhere: by its most probable class or, where "
+    "patches vote, by the class of most of them. Where classes do not exclude each other, 1 where every "
+    "class is told right at a threshold of 0.5.",
 )
 LOG_LOSS = Metric(
     name="LOG_LOSS",
@@ -192,6 +193,18 @@ def values_of_classes(
             above = float("nan") if np.isnan(limit) else float(given[number] >= limit)
             values[f"CALLED_{chosen}_{name}"] = above
     return values
+
+
+def voted(probability: NDArray[np.floating[Any]]) -> int:
+    """Returns the class that most patches vote for, each for its most probable one (oh2020, section II-B).
+
+    Of classes with equally many votes, the one with the larger sum of probabilities.
+
+    Args:
+        probability: (P, K), of each patch and class.
+    """
+    votes = np.bincount(probability.argmax(axis=1), minlength=probability.shape[1])
+    return int(np.lexsort((probability.sum(axis=0, dtype=np.float64), votes))[-1])
 
 
 def _log_loss(truth: NDArray[np.bool_], probability: NDArray[np.float64], *, exclusive: bool) -> float:

@@ -32,7 +32,7 @@ LUNG_MEAN = Metric(
     unit=OF_WHITE,
     better=None,
     source=f"{OH}, section III-B and Table VI",
-    definition="Mean grey level inside of the region that the stage keeps (the lungs), before masking.",
+    definition="Mean grey level inside of the structures that `keep` is about (the lungs), before masking.",
     undefined=f"{_NO_REGION}, or they are empty.",
     marker=True,
 )
@@ -42,7 +42,7 @@ LUNG_SD = Metric(
     unit=OF_WHITE,
     better=None,
     source=f"{OH}, section III-B and Table VII",
-    definition="Standard deviation of the grey levels inside of the region that the stage keeps (the lungs).",
+    definition="Standard deviation of the grey levels inside of what `keep` is about (the lungs).",
     undefined=f"{_NO_REGION}, or they are empty.",
     marker=True,
 )
@@ -51,7 +51,7 @@ LUNG_AREA = Metric(
     label="Area, lungs",
     better=None,
     source=f"{OH}, section III-B, names lung morphology; the measure is ours",
-    definition="Share of the image that the region covers which the stage keeps (the lungs).",
+    definition="Share of the image that the structures cover which `keep` is about (the lungs).",
     undefined=f"{_NO_REGION}; 0 where they are empty.",
     marker=True,
 )
@@ -238,10 +238,13 @@ def patch_markers(patches: NDArray[np.floating[Any]] | None, label: int) -> dict
         label: The number of the true class: a patch is told right whose most probable class it is.
     """
     names = (PATCH_MEAN.name, PATCH_SD.name)
-    right = np.empty((0, 4)) if patches is None else patches[told_right(patches, label)]
+    if patches is None:
+        return dict.fromkeys(names, math.nan)
+    right = patches[told_right(patches, label), 2:4].astype(np.float64)
+    right = right[~np.isnan(right).any(axis=1)]  # patches of masked pixels alone
     if not len(right):
         return dict.fromkeys(names, math.nan)
-    return dict(zip(names, right[:, 2:4].astype(np.float64).mean(axis=0).tolist(), strict=True))
+    return dict(zip(names, right.mean(axis=0).tolist(), strict=True))
 
 
 def told_right(patches: NDArray[np.floating[Any]], label: int) -> Mask:

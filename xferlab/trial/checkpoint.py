@@ -19,7 +19,7 @@ from xferlab.trial.failure import Kind, kind_of
 log = logging.getLogger("xferlab.trial")
 
 KEPT = 2
-_MAGIC = b"xferlab-state-2\n"
+_MAGIC = b"xferlab-state-3\n"
 _DIGEST_BYTES = 32
 
 

@@ -8,13 +8,14 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from tests.tasks.classification.learners import CLASSES, examples, identity, make
+from tests.tasks.classification.learners import CLASSES, examples, make
 from tests.tasks.classification.test_contract import INSIDE
 from tests.training.images import CPU
+from xferlab.metrics.classes import voted
 from xferlab.tasks.classification.patch_heat import PatchHeat
 from xferlab.tasks.classification.patches import Boxes, Places, draws
 from xferlab.tasks.classification.prediction import CLASSES as FROM
-from xferlab.tasks.classification.prediction import Prediction, voted
+from xferlab.tasks.classification.prediction import Prediction
 from xferlab.tasks.classification.sampling import balanced_rows
 from xferlab.training.learner import AugmentationSeed
 
@@ -202,6 +203,30 @@ def test_a_patch_shows_what_masks_leave(keep: str) -> None:
             )
 
 
+class Nothing:
+    """Masks of a network that finds nothing."""
+
+    structures = ("left",)
+
+    def of(self, row: int) -> np.ndarray:
+        return np.zeros((1, 12, 12), np.uint8)
+
+
+def test_where_masks_leave_nothing_all_views_see_black_and_a_prediction_is_finite() -> None:
+    cases = examples(side=48)
+    cases.masks = Nothing()
+    rows = np.array([0])
+    for model in (PATCHES, {"image_size": 48}):
+        learner = make(model={**model, "intensity": "unit"}, masks={**BOTH, "places": [0]})
+        inputs = learner.judged(cases, rows).inputs
+        assert not inputs.any()
+        (prediction,) = learner.predict(learner.load(cases, rows, None))
+        assert np.isfinite(prediction).all()
+        measured = learner.measure(cases, 0, prediction)
+        assert np.isnan([measured["COVERED"], measured["PATCH_MEAN"], measured["LUNG_MEAN"]]).all()
+        assert not learner.outputs(cases, 0, prediction)["image"].any()
+
+
 def test_only_some_structures_make_the_region() -> None:
     cases = examples(side=48, masks=True)
     left = make(masks={**BOTH, "region": ["left"]}, model={"image_size": 48})
@@ -234,4 +259,3 @@ def test_training_counts_what_it_was_right_about() -> None:
     learner.begin_epoch(1)
     learner.train_step(batch)
     assert learner.end_epoch(1.0, {"loss": 1.0})["train_accuracy"] == pytest.approx(float(right))
-    assert identity(model=PATCHES).model.patches is not None

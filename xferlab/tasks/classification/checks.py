@@ -109,6 +109,12 @@ def _patches(stage: StageView) -> Iterator[Finding]:
             f"{patches.number} that vote; set validation to {patches.number} at most"
         )
         yield Finding((*path, "validation"), what, related=related)
+    if model.intensity == "minmax":
+        what = (
+            f"intensity of stage {stage.name!r} is minmax, which stretches each patch by its own range: "
+            "they no longer differ by how bright they are; set model.intensity: unit"
+        )
+        yield Finding(path, what, "warning", related=related)
     if model.outputs == "independent":
         what = (
             f"patches of stage {stage.name!r} vote for one class, and its outputs are independent; leave "

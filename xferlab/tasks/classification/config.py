@@ -18,7 +18,8 @@ _HEAT = Metric(
     better=None,
     source="Selvaraju et al. 2017 (Grad-CAM); the share is ours",
     definition=(
-        "Share of the heat map of the most probable class that lies inside of the masks that the stage takes."
+        "Share of the heat map of the class that the image is called which lies inside of the masks that the "
+        "stage takes."
     ),
     undefined="NaN without masks, and where nothing speaks for the class.",
 )

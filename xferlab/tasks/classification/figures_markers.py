@@ -138,7 +138,9 @@ def _draw_masks(axes: Any, masks: Mapping[str, Mask]) -> None:
 
 
 def _patches_pictures(contents: Contents, marked: Marked, stored: pd.DataFrame) -> Iterator[Picture]:
-    labels = contents.cases[(contents.cases["arm"] == marked.arm) & (contents.cases["metric"] == "LABEL")]
+    cases = contents.cases
+    is_of = (cases["arm"] == marked.arm) & (cases["stage"] == marked.stage) & (cases["metric"] == "LABEL")
+    labels = cases[is_of & (cases["section"] == marked.section)]
     truth = labels.drop_duplicates("case").set_index("case")["value"]
     frame = pd.concat(
         pd.DataFrame(row["patches"][told_right(row["patches"], int(truth[row["case"]])), 2:4])

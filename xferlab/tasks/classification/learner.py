@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from torch.nn import functional as F
 
 from xferlab.metrics.markers import markers, patch_markers
@@ -205,8 +206,15 @@ class ClassificationLearner(SupervisedLearner[ImageExamples, Batch]):
         return {name: values[name] for name in _measured(examples.classes)}
 
     def _markers(self, examples: ImageExamples, row: int) -> Mapping[str, float]:
-        masks = {} if examples.masks is None else self._region.masks_by_name(examples, row)
-        return markers(examples.case(row)[0][0], masks, self._region.mask(examples, row))
+        """Markers at the size at which the masks were predicted: larger ones would have steps as outlines."""
+        image = examples.case(row)[0][0]
+        if examples.masks is None:
+            return markers(image, {}, None)
+        planes = examples.masks.of(row) > 0
+        size = planes.shape[2], planes.shape[1]
+        small = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+        region = np.asarray(planes[self._region.places(examples)].any(axis=0))
+        return markers(small, dict(zip(examples.masks.structures, planes, strict=True)), region)
 
     def outputs(self, examples: ImageExamples, row: int, prediction: Array) -> Mapping[str, Array]:
         """Returns what is stored of a case to look at; see `shown.arrays`."""

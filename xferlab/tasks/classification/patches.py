@@ -108,7 +108,7 @@ class Places:
     Masks keep the size at which they were predicted; everything is as if they were stretched to the images.
 
     Attributes:
-        masks: (N, h, w) bool, where the region is: everywhere in a case without any.
+        masks: (N, h, w) bool, where the region is. In a case without any, patches lie anywhere.
         is_empty: (N,) bool, which cases have none.
         lines: For each row, and for each column, of an image the row or column of a mask that it lies in.
     """
@@ -116,15 +116,21 @@ class Places:
     def __init__(self, masks: npt.NDArray[np.bool_], *, side: int, device: torch.device):
         """Takes masks (N, h, w) of images of a side."""
         self.is_empty = np.asarray(~masks.any(axis=(1, 2)))
-        self.masks = torch.from_numpy(masks | self.is_empty[:, None, None]).to(device)
+        self.masks = torch.from_numpy(masks).to(device)
         self.lines = nearest(masks.shape[1], side).to(device), nearest(masks.shape[2], side).to(device)
         height, width = (
             torch.bincount(line, minlength=number)
             for line, number in zip(self.lines, masks.shape[1:], strict=True)
         )
-        by_row = (self.masks * width).sum(dim=2)[:, self.lines[0]]
-        by_column = (self.masks * height[:, None]).sum(dim=1)[:, self.lines[1]]
+        counts = [self._counts(mask, height, width) for mask in self.masks]
+        by_row, by_column = (torch.stack(side) for side in zip(*counts, strict=True))
         self._until_row, self._until_column = by_row.cumsum(dim=1), by_column.cumsum(dim=1)
+
+    def _counts(self, mask: Tensor, height: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
+        """How many pixels of an image, where patches may lie, each of its rows and columns has."""
+        mask = mask if mask.any() else torch.ones_like(mask)
+        by_row, by_column = (mask * width).sum(dim=1), (mask * height[:, None]).sum(dim=0)
+        return by_row[self.lines[0]], by_column[self.lines[1]]
 
     def region(self, row: int) -> Tensor:
         """Returns the region of a case at the size of its image, bool (H, W)."""
@@ -146,7 +152,8 @@ class Places:
         if apart:
             column, _ = _chosen(self._until_column[index], second)
         else:
-            along = self.masks[index[:, None], self.lines[0][row]][:, :, self.lines[1]]
+            anywhere = torch.from_numpy(self.is_empty[rows]).to(self.masks.device)[:, None, None]
+            along = (self.masks[index[:, None], self.lines[0][row]] | anywhere)[:, :, self.lines[1]]
             column = (along.cumsum(dim=2) <= left[:, :, None]).sum(dim=2)
         return torch.stack([row, column], dim=-1)
 

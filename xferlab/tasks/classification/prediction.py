@@ -7,12 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from xferlab.metrics.classes import voted
 from xferlab.training.learner import Array
 
 Floats = npt.NDArray[np.float32]
 ROW, COLUMN, MEAN, SD, CLASSES = 0, 1, 2, 3, 4
 """Columns of a table of patches: its centre, mean and SD of its grey levels as shares of white, and from the
 last of these on the probability of each class. Pixels that masks take away count in neither."""
+_UNDEFINED = -1.0
+"""Stands for NaN in a vector, whose other numbers are finite and at least 0 unless the network is broken."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,8 @@ class Prediction:
         if self.patches is None or self.heats is None:
             return np.concatenate([self.probability, self.heat.ravel()])
         parts = [np.array([self.covered]), self.patches.ravel(), self.heats.ravel()]
-        return np.concatenate(parts).astype(np.float32)
+        vector = np.concatenate(parts).astype(np.float32)
+        return np.where(np.isnan(vector), np.float32(_UNDEFINED), vector)
 
     @staticmethod
     def of(array: Array, *, num_classes: int, num_patches: int) -> Prediction:
@@ -58,19 +62,8 @@ class Prediction:
             heat = array[num_classes:]
             side = round(len(heat) ** 0.5)
             return Prediction(array[:num_classes], heat.reshape(side, side))
+        array = np.where(array == _UNDEFINED, np.float32(np.nan), array)
         end = 1 + num_patches * (CLASSES + num_classes)
         side = round(((len(array) - end) / num_classes) ** 0.5)
         patches = array[1:end].reshape(num_patches, -1)
         return Prediction.of_patches(patches, array[end:].reshape(num_classes, side, side), float(array[0]))
-
-
-def voted(probability: Floats) -> int:
-    """Returns the class that most patches vote for, each for its most probable one (oh2020, section II-B).
-
-    Of classes with equally many votes, the one with the larger sum of probabilities.
-
-    Args:
-        probability: (P, K), of each patch and class.
-    """
-    votes = np.bincount(probability.argmax(axis=1), minlength=probability.shape[1])
-    return int(np.lexsort((probability.sum(axis=0, dtype=np.float64), votes))[-1])

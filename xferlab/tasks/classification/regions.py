@@ -144,14 +144,14 @@ class Region:
         """
         if self.is_whole or examples.masks is None:
             return None
-        planes, places = [examples.masks.of(row) for row in range(len(examples))], self._places(examples)
+        planes, places = [examples.masks.of(row) for row in range(len(examples))], self.places(examples)
         if len({plane.shape for plane in planes}) > 1:
             planes = [examples.masks_of(row) for row in range(len(examples))]
         inside = np.stack([(plane[places] > 0).any(axis=0) for plane in planes])
         return inside if self.keep == "inside" else ~inside
 
-    def _places(self, examples: ImageExamples) -> list[int]:
-        """Which of the masks that a stage takes count."""
+    def places(self, examples: ImageExamples) -> list[int]:
+        """Returns which of the masks that a stage takes count."""
         assert examples.masks is not None, "asked for masks of a stage that takes none"
         names = examples.masks.structures
         return [names.index(name) for name in self.structures or names]
@@ -160,13 +160,8 @@ class Region:
         """Returns where the structures of a case are, (H, W); None where the stage takes no masks."""
         if self.keep is None:
             return None
-        planes = examples.masks_of(row)[self._places(examples)]
+        planes = examples.masks_of(row)[self.places(examples)]
         return cast("npt.NDArray[np.bool_]", (planes > 0).any(axis=0))
-
-    def masks_by_name(self, examples: ImageExamples, row: int) -> dict[str, npt.NDArray[np.bool_]]:
-        """Returns where each structure of a case is, (H, W), that the stage takes a mask of."""
-        assert examples.masks is not None, "asked for masks of a stage that takes none"
-        return dict(zip(examples.masks.structures, examples.masks_of(row) > 0, strict=True))
 
     def seen(self, examples: ImageExamples, row: int) -> Pixels:
         """Returns what the network sees of a case, as grey levels (H, W)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -15,6 +15,7 @@ from xferlab.analysis.results import EvaluationSet
 from xferlab.analysis.selection import detailed_arms
 from xferlab.analysis.tables.model import file_name
 from xferlab.analysis.tables.notes import data_notes, licence_note
+from xferlab.metrics.classes import voted
 from xferlab.tasks.classification.figures_heat import class_heats
 from xferlab.tasks.classification.figures_markers import marker_pictures
 
@@ -47,9 +48,18 @@ def _stored(contents: Contents, arm: str, evaluated: EvaluationSet) -> pd.DataFr
         rows = contents.results.outputs(str(trial_id), arm=arm, evaluated=evaluated)
         if len(rows):
             names = contents.results.trials_by_id[str(trial_id)]["targets"]
-            called = [f"{names[int(p.argmax())]} {p.max():.2f}" for p in rows["probability"]]
+            called = [_called(row, names) for row in rows.to_dict("records")]
             return rows.assign(called=called).set_index("case")
     return pd.DataFrame()
+
+
+def _called(row: Mapping[Hashable, Any], names: Sequence[str]) -> str:
+    """The class that an image is called, with its probability."""
+    probability, patches = row["probability"], row.get("patches")
+    number = (
+        int(probability.argmax()) if patches is None or isinstance(patches, float) else voted(patches[:, 4:])
+    )
+    return f"{names[number]} {probability[number]:.2f}"
 
 
 def _picture(
@@ -60,11 +70,11 @@ def _picture(
         name=f"heat_{evaluated.stage}_on_{file_name(evaluated.stem)}",
         title=f"where the network looks, stage {evaluated.stage} on {evaluated.name}",
         caption=(
-            "What the network sees, and over it where it looks for the class that it finds most probable "
+            "What the network sees, and over it where it looks for the class that it calls the image "
             "(Grad-CAM: from dark, nothing, to bright: the maximum of the image, or, where patches vote, 1). "
             "White: the outline of the masks, where the stage takes any.",
-            "First complete repetition; of each pathology the first stored cases. Below: the most probable "
-            "class with its probability.",
+            "First complete repetition; of each pathology the first stored cases. Below: the class "
+            "that the image is called, with its probability.",
             *licence_note(results, evaluated.section, by_arm),
             *data_notes(results, (), [evaluated.section]),
         ),
