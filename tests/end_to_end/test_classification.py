@@ -59,6 +59,23 @@ def fields(**changes: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+PATCHED: dict[str, Any] = {
+    "stages.lungs.model": {"name": "fc_densenet56", "growth": 1, "image_size": 32, "in_channels": 1},
+    "stages.kinds.model": {
+        "name": "resnet18", "width": 0.125, "image_size": 48,
+        "patches": {"size_px": 33, "number": 5, "validation": 2},
+    },
+    "stages.kinds.starts_from": None,
+    "stages.kinds.gate": None,
+    "stages.kinds.masks": {"from": "lungs", "keep": "inside", "out_of_fold": 2},
+    "stages.kinds.training.sampling": "balanced",
+    "stages.kinds.training.class_weights": None,
+    "stages.kinds.training.score": "mean_f1",
+    "stages.kinds.evaluate_on": ["chests.hold_out"],
+}  # fmt: skip
+"""An arm of `fields`: patches of what masks of an FC-DenseNet leave, out of fold."""
+
+
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("classified")
@@ -154,21 +171,7 @@ def test_dropout_masks_and_gates_survive_kills(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_patches_and_masks_of_a_densenet_out_of_fold_survive_kills(tmp_path: Path) -> None:
     """Drawn patches, balanced draws, dropout of channels, stored masks and maps end with the same bytes."""
-    changes = {
-        "stages.lungs.model": {"name": "fc_densenet56", "growth": 1, "image_size": 32, "in_channels": 1},
-        "stages.kinds.model": {
-            "name": "resnet18", "width": 0.125, "image_size": 48,
-            "patches": {"size_px": 33, "number": 5, "validation": 2},
-        },
-        "stages.kinds.starts_from": None,
-        "stages.kinds.gate": None,
-        "stages.kinds.masks": {"from": "lungs", "keep": "inside", "out_of_fold": 2},
-        "stages.kinds.training.sampling": "balanced",
-        "stages.kinds.training.class_weights": None,
-        "stages.kinds.training.score": "mean_f1",
-        "stages.kinds.evaluate_on": ["chests.hold_out"],
-    }  # fmt: skip
-    study = write_study(tmp_path, **fields(retries=20, repetitions=1, arms={"patches": changes}))
+    study = write_study(tmp_path, **fields(retries=20, repetitions=1, arms={"patches": PATCHED}))
     start_s = time.monotonic()
     whole = undisturbed(tmp_path, study)
     kills = killed_until_complete(

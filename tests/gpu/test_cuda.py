@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.end_to_end.test_classification import PATCHED, fields
 from tests.studies import TINY, recorded, write_study
 from tests.training.images import STRONG, digests, noisy
 from tests.training.learners import copied, same
@@ -19,6 +20,7 @@ from xferlab.errors import NonFiniteLossError
 from xferlab.networks.dropout import Dropout, reseed
 from xferlab.records import reader
 from xferlab.records.store import Store
+from xferlab.tasks.classification.patches import Boxes, Places
 from xferlab.tasks.segmentation.resized import ImageBatch, ResizedSegmentation
 from xferlab.training.augment import rotate
 from xferlab.training.degradation import degrade
@@ -65,6 +67,30 @@ def test_two_deterministic_runs_give_equal_bytes(tmp_path: Path, precision: str)
     first = run(tmp_path, "first", device="cuda", precision=precision)
     second = run(tmp_path, "second", device="cuda", precision=precision)
     assert recorded(first) == recorded(second)
+
+
+def test_a_densenet_and_patches_of_its_masks_give_equal_bytes(tmp_path: Path) -> None:
+    changes = fields(repetitions=1, arms={"patches": PATCHED})
+    training = {**changes["training"], "device": "cuda"}
+    study = write_study(tmp_path, **{**changes, "training": training})
+    for storage in ("first", "second"):
+        words = ["--executor", "in-process", "--storage", str(tmp_path / storage)]
+        assert main(["run", str(study), *words]) == 0
+    assert recorded(tmp_path / "first") == recorded(tmp_path / "second")
+
+
+def test_patches_are_the_same_on_both_devices() -> None:
+    rng = np.random.default_rng(1)
+    images = torch.from_numpy(rng.integers(0, 256, (3, 1, 96, 96), np.uint8))
+    masks, numbers = rng.random((3, 24, 24)) > 0.7, rng.random((3, 20, 2))
+    cut = []
+    for device in (torch.device("cpu"), torch.device("cuda")):
+        places = Places(masks, side=96, device=device)
+        centres = places.centres(np.arange(3), numbers, apart=False)
+        boxes = Boxes.around(centres, size_px=32, side=96)
+        inside = boxes.nearest(places.masks, places.lines)
+        cut.append([value.cpu() for value in (centres, boxes.pixels(images.to(device)), inside)])
+    assert all(map(torch.equal, *cut))
 
 
 def test_cuda_agrees_with_the_cpu(tmp_path: Path) -> None:
