@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from xferlab.analysis.contents import Contents
 from xferlab.analysis.figures import markers as figures
 from xferlab.analysis.figures.markers import markers_pictures
 from xferlab.analysis.figures.style import Picture
-from xferlab.metrics.markers import MARKERS
+from xferlab.metrics.markers import LUNG_MEAN, MARKERS
 
 pytestmark = pytest.mark.component
 
@@ -73,6 +74,18 @@ def test_few_patients_have_no_deviation_and_many_values_few_dots(
     assert [line.get_xdata()[0] for line in axes.lines if line.get_markersize() == 2.8] == pytest.approx(
         [0.5, values[:2].mean()]
     )
+
+
+def test_each_side_of_a_pair_has_a_deviation_by_its_own_patients(contents: Contents) -> None:
+    (pair,), metric = contents.processed, LUNG_MEAN
+    patients = pair.before.of_class("viral")["patient"].unique()
+    is_lost = pair.before.cases["patient"].isin(patients[4:]) & (pair.before.cases["of"] == "viral")
+    few = replace(pair.before, cases=pair.before.cases[~is_lost])
+    for sides, number in (((few, pair.after), 0), ((pair.after, few), 1)):
+        panel = figures.Dots.of(metric, sides)
+        assert panel.few == {("viral", number)}
+        (axes,) = figures.draw_dots([panel], {"one": ("red", "o"), "other": ("blue", "s")}).axes
+        assert len([line for line in axes.lines if line.get_marker() == "|"]) == 2 * len(KINDS) - 1
 
 
 def test_no_words_touch(drawn: list[Picture]) -> None:
