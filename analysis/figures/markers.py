@@ -73,7 +73,8 @@ def markers_pictures(contents: Contents) -> Iterator[Picture]:
     for marked in contents.marked_figures:
         yield _picture(contents, marked)
     for pair in contents.processed:
-        metrics = [m for m in pair.after.metrics if m in pair.before.metrics and m.unit == OF_WHITE]
+        values = pair.after.cases
+        metrics = [m for m in pair.after.metrics if m.unit == OF_WHITE and values[m.name].notna().any()]
         if metrics:
             yield _pair_picture(contents, pair, metrics)
 
@@ -111,8 +112,9 @@ def _pair_picture(contents: Contents, pair: Processed, metrics: Sequence[Metric]
             f"The same {len(after.cases)} images of {after.cases['patient'].nunique()} patients without "
             f"(section {before.section}) and with {words} (section {after.section}); the masks are predicted "
             "on each of both.",
+            *_with_values(after, metrics),
             *dots_caption(),
-            *markers_caption(after),
+            *markers_caption(before, after),
             *markers_notes(contents, after),
             *data_notes(contents.results, (), [before.section]),
         ),
@@ -122,6 +124,14 @@ def _pair_picture(contents: Contents, pair: Processed, metrics: Sequence[Metric]
         ),
         subject={"kind": "preprocessing", **after.subject},
     )
+
+
+def _with_values(marked: Marked, metrics: Sequence[Metric]) -> Iterator[str]:
+    """Says how many of the images of a pair have a marker, which each has on both sides or on none."""
+    counts = {metric.label: int(marked.cases[metric.name].count()) for metric in metrics}
+    fewer = [f"{label} {n}" for label, n in counts.items() if n < len(marked.cases)]
+    if fewer:
+        yield f"Images with a value on both sides, where some lack one: {', '.join(fewer)}."
 
 
 @drawing()

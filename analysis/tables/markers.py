@@ -62,12 +62,13 @@ def _described(contents: Contents, marked: Marked) -> Table:
     )
 
 
-def markers_caption(marked: Marked) -> tuple[str, ...]:
-    """Returns what a value of an image is, for tables and figures."""
-    parts = ", ".join(marked.parts)
+def markers_caption(*sides: Marked) -> tuple[str, ...]:
+    """Returns what a value of an image is, for tables and figures, of sections of one arm."""
+    named = {f"{side.section}: " if len(sides) > 1 else "": ", ".join(side.parts) for side in sides}
+    parts = "; ".join(f"{name}{each}" for name, each in named.items())
     return (
-        f"The value of an image is its mean over the repetitions of arm {marked.arm} that measured it. Each "
-        f"image counts once, whichever part it is in ({parts}).",
+        f"The value of an image is its mean over the repetitions of arm {sides[0].arm} that measured it. "
+        f"Each image counts once, whichever part it is in ({parts}).",
     )
 
 

@@ -29,8 +29,12 @@ def marked() -> Marked:
     values = random.normal([0.1 * (of == "ill") for of, _ in names], 0.1)
     cases = pd.DataFrame(
         {"case": range(len(names)), "patient": patients, "of": [of for of, _ in names], "LUNG_MEAN": values}
-    ).assign(name="", CTR=lambda frame: frame["LUNG_MEAN"].where(frame["case"] % 5 > 0))
-    return Marked("a", "s", "d", ("test",), (LUNG_MEAN, CTR), tuple(SIZES), cases)
+    ).assign(
+        name=lambda frame: frame["case"].astype(str),
+        parts=[("test",)] * len(names),
+        CTR=lambda frame: frame["LUNG_MEAN"].where(frame["case"] % 5 > 0),
+    )
+    return Marked("a", "s", "d", (LUNG_MEAN, CTR), tuple(SIZES), cases)
 
 
 def row(frame: pd.DataFrame, **keys: str) -> pd.Series:
@@ -76,6 +80,22 @@ def test_means_deviations_and_normality() -> None:
     few = row(shown.described, metric="CTR", of="rare")
     assert not np.isnan(few["mean"])
     assert np.isnan(few[["sd", "patients_sd", "normal_p"]].astype(float)).all()
+
+
+def test_two_sections_have_the_same_images_of_each_marker() -> None:
+    first = marked()
+    values = first.cases["CTR"].where(first.cases["case"] % 7 > 0)
+    others = first.cases.assign(CTR=values, case=-first.cases["case"], parts=[("hold_out",)] * 58)
+    second = replace(first, section="e", cases=others[5:].sample(frac=1, random_state=2))
+    one, other = first.common(second), second.common(first)
+    assert (len(one.cases), one.parts, other.parts) == (53, ("test",), ("hold_out",))
+    for name, lacking in (
+        ("LUNG_MEAN", set()),
+        ("CTR", {n for n in range(5, 58) if n % 5 == 0 or n % 7 == 0}),
+    ):
+        for side in (one, other):
+            defined = side.cases.loc[side.cases[name].notna(), "name"]
+            assert set(map(int, defined)) == set(range(5, 58)) - lacking
 
 
 @pytest.mark.parametrize("curve", [lambda values: 3 * values, np.exp])
