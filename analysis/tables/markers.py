@@ -96,6 +96,10 @@ def _records(contents: Contents, marked: Marked, published: pd.DataFrame) -> Ite
             texts = {m.name: _text(rows[m.name], m, statistic, len(images)) for m in marked.metrics}
             yield {**labels, "statistic": statistic, **texts}
         yield from _published_lines(contents, marked, labels, published[published["pathology"] == name])
+    others = published[~published["pathology"].isin(marked.classes)]
+    for name in others["pathology"].unique():
+        labels = {"of": name, "images": ABSENT, "patients": ABSENT}
+        yield from _published_lines(contents, marked, labels, others[others["pathology"] == name])
 
 
 def _text(row: Record, metric: Metric, statistic: str, num_images: int) -> str:
@@ -122,9 +126,8 @@ def _caption_of_paper(contents: Contents, published: pd.DataFrame) -> Iterator[s
 
 
 def _published(contents: Contents, marked: Marked) -> pd.DataFrame:
-    """What a paper says of markers, of images of any part."""
-    rows = _of_markers(contents.paper.values, marked) if contents.paper else _NOTHING
-    return rows[rows["pathology"].isin(marked.classes)]
+    """What a paper says of markers, of images of any part, and of pathologies that are no class here, too."""
+    return _of_markers(contents.paper.values, marked) if contents.paper else _NOTHING
 
 
 def _of_markers(rows: pd.DataFrame, marked: Marked) -> pd.DataFrame:

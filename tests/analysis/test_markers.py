@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
@@ -206,6 +207,16 @@ def test_a_papers_values_stand_below_those_of_their_class(with_paper: Contents) 
     }
     assert "The markers of oh2020, Tables VI, VII, VIII, IX, are all in this table." in table.caption
     assert (original.title[:8], "oh2020" in str(original)) == ("Table S2", False)
+
+
+def test_a_papers_values_of_what_is_no_class_here_stand_last(with_paper: Contents) -> None:
+    without = with_paper.cases.assign(pathology="all"), with_paper.markers.assign(pathology="all")
+    changed = copy(with_paper)
+    changed.__dict__["marked"] = tuple(marked_of(changed.results, without[1], without[0]))
+    table, *_ = markers_tables(changed)
+    assert [group.labels for group in table.groups][3:] == [("viral", "20", "9"), ("covid19", "–", "–")]
+    assert {row.label[:6] for row in table.groups[-1].rows} == {"oh2020"}
+    assert any("0.5060 (± 0.0510)" in row.cells for row in table.groups[-1].rows)
 
 
 def test_a_papers_marks_stand_beside_the_test_on_images(with_paper: Contents, contents: Contents) -> None:
