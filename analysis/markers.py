@@ -15,13 +15,12 @@ import pandas as pd
 from xferlab.analysis.aggregation import MIN_PATIENTS
 from xferlab.analysis.estimates import holm
 from xferlab.analysis.results import StudyResults
+from xferlab.cohort import STEPS
 from xferlab.metrics.metric import Metric
 
 Floats = npt.NDArray[np.float64]
 NO_CLASS = "none"
 """The class of images that are of none of the classes that the stage learns."""
-STEPS = ("crop_black_band", "degrade_to", "equalise", "gamma")
-"""Fields of a data section that change its images and not which ones they are."""
 
 
 def without_markers(rows: pd.DataFrame, markers: Sequence[Metric]) -> tuple[pd.DataFrame, pd.DataFrame]:
