@@ -10,6 +10,8 @@ from xferlab.analysis.aggregation import MIN_PATIENTS
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.markers import Marked
 from xferlab.analysis.published.paper import marks_of, named_tables
+from xferlab.analysis.results import StudyResults
+from xferlab.analysis.tables.masks import known_by_class
 from xferlab.analysis.tables.model import (
     ABSENT,
     STARS,
@@ -83,8 +85,23 @@ def markers_notes(contents: Contents, marked: Marked) -> tuple[str, ...]:
         *([several] if images else []),
         "Exploratory. Classes may come from different hospitals, devices and years: what differs between "
         "them may be these.",
+        *_masks_notes(contents.results, marked),
         *data_notes(contents.results, [marked.stage], [marked.section], of_metrics=False),
     )
+
+
+def _masks_notes(results: StudyResults, marked: Marked) -> Iterator[str]:
+    """Says where classes differ in the share of images whose masks are of networks that knew the patients."""
+    places = {(trial["stage"], trial["data"]) for trial in results.plan["trials"]}
+    if (marked.stage, marked.section) in places:
+        shares = known_by_class(results, stage=marked.stage, arm=marked.arm, parts=marked.parts)
+        texts = {name: f"{100 * share:.0f} %" for name, share in shares.items()}
+        if len(set(texts.values())) > 1:
+            yield (
+                "Masks are better on images of patients on whom the network that predicted them was trained "
+                "or selected; these are, of the images that the stage trains on or selects on: "
+                f"{', '.join(f'{name} {text}' for name, text in texts.items())}."
+            )
 
 
 def _records(contents: Contents, marked: Marked, published: pd.DataFrame) -> Iterator[Record]:

@@ -15,7 +15,7 @@ from xferlab.analysis.contents import Contents
 from xferlab.analysis.markers import Marked, marked_of, processed
 from xferlab.analysis.published.paper import read_paper
 from xferlab.analysis.report import _TABLES
-from xferlab.analysis.tables.markers import markers_tables
+from xferlab.analysis.tables.markers import markers_notes, markers_tables
 from xferlab.metrics.markers import CTR, LUNG_MEAN, MARKERS
 
 SIZES = {"ill": 24, "well": 30, "rare": 4}
@@ -177,6 +177,30 @@ def test_the_tables_say_what_a_reader_must_know(contents: Contents) -> None:
     assert compared.num_lines == len(MARKERS) * 10
     assert any("images are of" in note and "several images" in note for note in compared.notes)
     assert any("lenient" in sentence for sentence in described.caption)
+
+
+def test_classes_whose_masks_are_of_networks_that_knew_more_of_them_are_named(contents: Contents) -> None:
+    plan, (first, second) = copy(contents.results.plan), contents.marked
+    known = {
+        "viral": {"trained": 1, "selected": 0, "unseen": 9},
+        "normal": {"trained": 3, "selected": 2, "unseen": 5},
+    }
+    trained = replace(first, cases=first.cases.assign(parts=[("train",)] * len(first.cases)))
+
+    def said(sources: dict[str, dict[str, int]], marked: Marked) -> list[str]:
+        trials = [
+            trial | ({"mask_sources": {"train": sources}} if trial["stage"] == "portable" else {})
+            for trial in plan["trials"]
+        ]
+        changed = copy(contents)
+        changed.results = replace(contents.results, plan={**plan, "trials": trials})
+        return [note for note in markers_notes(changed, marked) if note.startswith("Masks are better")]
+
+    (note,) = said(known, trained)
+    assert note.endswith("trains on or selects on: normal 50 %, viral 10 %.")
+    assert said({"viral": known["normal"], "normal": known["normal"]}, trained) == []
+    assert said(known, first) == []  # which has none of these parts
+    assert said(known, replace(trained, section=second.section)) == []
 
 
 @pytest.fixture(scope="module")
