@@ -182,6 +182,22 @@ def paired(first: pd.DataFrame, second: pd.DataFrame, *, on: list[str]) -> pd.Da
     return pairs
 
 
+def images_of(rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns repetition, case, name and patient of the images of one side, a row each."""
+    return rows[["repetition", "case", "name", "patient"]].drop_duplicates(["repetition", "case"])
+
+
+def same_images(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+    """Returns the images that both sides have, as `paired` has them; `value_first` and `_second` are cases.
+
+    Args:
+        first: Columns repetition, case, name, patient, a row for each image.
+        second: The same.
+    """
+    sides = (rows.assign(value=rows["case"].astype(str)) for rows in (first, second))
+    return paired(*sides, on=["repetition"])
+
+
 def _merged(first: pd.DataFrame, second: pd.DataFrame, on: list[str]) -> pd.DataFrame:
     return first.merge(second[[*on, "value"]], on=on, suffixes=("_first", "_second"))
 

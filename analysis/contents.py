@@ -176,7 +176,7 @@ class Contents:
             comparison = Comparison(first, second, design)
             refused = refused_by_either(self._measured, first, second)
             cases = self.apart if apart else self.cases
-            cases = cases[~cases["case"].isin(refused)] if refused else cases
+            cases = cases[~cases["case"].isin(set().union(*refused))] if refused else cases
             rows = compare(cases, comparison, sets=() if apart else self.sets)
             # Only where there is a gate.
             rows = rows.assign(num_refused=len(refused)) if refused else rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from xferlab.analysis.comparison import images_of, same_images
 from xferlab.analysis.design import Side
 from xferlab.metrics.metric import PASSED
 
@@ -24,9 +25,18 @@ def divided(cases: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     return values[~is_refused], values[is_refused]
 
 
-def refused_by_either(cases: pd.DataFrame, first: Side, second: Side) -> frozenset[str]:
-    """Returns the cases that a gate of one side did not let pass in some repetition that both sides have."""
+def refused_by_either(cases: pd.DataFrame, first: Side, second: Side) -> frozenset[tuple[str, str]]:
+    """Returns the images that a gate of one side did not let pass in some repetition that both sides have.
+
+    Each is its case on the first and on the second side, which differ where these read it otherwise.
+    """
     rows = [side.evaluated.rows(cases[cases["arm"] == side.arm]) for side in (first, second)]
     paired = set(rows[0]["repetition"]) & set(rows[1]["repetition"])
     flags = pd.concat([frame[frame["metric"] == PASSED.name] for frame in rows])
-    return frozenset(flags.loc[(flags["value"] == 0) & flags["repetition"].isin(paired), "case"])
+    refused = set(flags.loc[(flags["value"] == 0) & flags["repetition"].isin(paired), "case"])
+    if not refused:
+        return frozenset()
+    both = same_images(*map(images_of, rows))
+    known = set(zip(both["value_first"], both["value_second"], strict=True))
+    known |= {(case, case) for case in refused.difference(*known)}
+    return frozenset(image for image in known if refused & set(image))

@@ -15,13 +15,12 @@ import pandas as pd
 from xferlab.analysis.aggregation import MIN_PATIENTS
 from xferlab.analysis.estimates import holm
 from xferlab.analysis.results import StudyResults
+from xferlab.cohort import STEPS
 from xferlab.metrics.metric import Metric
 
 Floats = npt.NDArray[np.float64]
 NO_CLASS = "none"
 """The class of images that are of none of the classes that the stage learns."""
-STEPS = ("crop_black_band", "degrade_to", "equalise", "gamma")
-"""Fields of a data section that change its images and not which ones they are."""
 
 
 def without_markers(rows: pd.DataFrame, markers: Sequence[Metric]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -40,18 +39,17 @@ class Marked:
         arm: The first arm that measured any.
         stage: The stage.
         section: The section; images of all of its parts that are evaluated are pooled.
-        parts: These parts.
         metrics: The markers that have a value.
         classes: Names of the classes of images, in order: what the stage learns to tell, or the pathologies
             where these are finer.
-        cases: A row for each image: `case`, `name`, `patient`, `of` (its class), and by name a column for
-            each marker, which is its mean over the repetitions and parts that measured it.
+        cases: A row for each image: `case`, `name`, `patient`, `of` (its class), `parts` (a tuple of those
+            in which it is measured), and by name a column for each marker, which is its mean over the
+            repetitions and parts that measured it.
     """
 
     arm: str
     stage: str
     section: str
-    parts: tuple[str, ...]
     metrics: tuple[Metric, ...]
     classes: tuple[str, ...]
     cases: pd.DataFrame
@@ -60,6 +58,11 @@ class Marked:
     def subject(self) -> dict[str, str]:
         """What tables and figures of it show, apart from their kind."""
         return {"stage": self.stage, "section": self.section}
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts that its images are measured in."""
+        return tuple(sorted({part for parts in self.cases["parts"] for part in parts}))
 
     def of_class(self, name: str) -> pd.DataFrame:
         """Returns the images of a class."""
@@ -75,9 +78,17 @@ class Marked:
         return self.cases.groupby(["of", "patient"])[[metric.name for metric in self.metrics]].mean()
 
     def common(self, other: Marked) -> Marked:
-        """Returns the images alone that another section has, too: those of equal name and patient."""
+        """Returns the images alone that another section has, too: those of equal name and patient.
+
+        Of a marker, only the values of images stay that have one there, too.
+        """
         named, others = (pd.MultiIndex.from_frame(m.cases[["name", "patient"]]) for m in (self, other))
-        return replace(self, cases=self.cases[named.isin(others)])
+        metrics = tuple(metric for metric in self.metrics if metric in other.metrics)
+        values = {
+            metric.name: self.cases[metric.name].where(named.isin(others[other.cases[metric.name].notna()]))
+            for metric in metrics
+        }
+        return replace(self, metrics=metrics, cases=self.cases.assign(**values)[named.isin(others)])
 
     @property
     def repeated(self) -> tuple[int, int]:
@@ -190,16 +201,16 @@ def _marked(
     rows = rows.astype(dict.fromkeys(_TEXTS, object)).sort_values(["case", "metric", "repetition", "part"])
     values = rows.groupby(["case", "metric"])["value"].mean().unstack()
     first = rows.drop_duplicates("case").set_index("case")
+    parts = pd.Series({case: tuple(sorted(set(each))) for case, each in rows.groupby("case")["part"]})
     names, of = _finer(_labels(list(first.index), others, classes), first["pathology"], classes)
     arm, stage, section = (str(rows[name].iloc[0]) for name in ("arm", "stage", "section"))
     return Marked(
         arm=arm,
         stage=stage,
         section=section,
-        parts=tuple(sorted(set(rows["part"]))),
         metrics=results.metrics.ordered(map(str, values.columns)),
         classes=names,
-        cases=first[["name", "patient"]].assign(of=of).join(values).reset_index(),
+        cases=first[["name", "patient"]].assign(of=of, parts=parts).join(values).reset_index(),
     )
 
 

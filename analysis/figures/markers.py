@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,20 +46,25 @@ class Dots:
     Attributes:
         label: Of the axis.
         values: Of each class and series: `values[class][number]`, sorted.
-        few: Classes of too few patients for a deviation.
+        few: Class and number of each series of too few patients for a deviation; a class alone for all of
+            its series.
     """
 
     label: str
     values: Mapping[str, Sequence[Floats]]
-    few: frozenset[str]
+    few: frozenset[str | tuple[str, int]]
 
     @staticmethod
     def of(metric: Metric, sides: Sequence[Marked]) -> Dots:
         """Returns those of a marker, a series for each side."""
-        classes, name = sides[0].classes, metric.name
-        rows = sides[0].described[sides[0].described["metric"] == name]
-        few = rows.loc[rows["num_patients"] < MIN_PATIENTS, "of"]
-        values = {of: [side.values(name, of) for side in sides] for of in classes}
+        name = metric.name
+        values = {of: [side.values(name, of) for side in sides] for of in sides[0].classes}
+        few = [
+            (str(row["of"]), number)
+            for number, side in enumerate(sides)
+            for row in side.described.to_dict("records")
+            if row["metric"] == name and row["num_patients"] < MIN_PATIENTS
+        ]
         return Dots(value_label(metric.label, metric.unit), values, frozenset(few))
 
 
@@ -68,7 +73,8 @@ def markers_pictures(contents: Contents) -> Iterator[Picture]:
     for marked in contents.marked_figures:
         yield _picture(contents, marked)
     for pair in contents.processed:
-        metrics = [m for m in pair.after.metrics if m in pair.before.metrics and m.unit == OF_WHITE]
+        values = pair.after.cases
+        metrics = [m for m in pair.after.metrics if m.unit == OF_WHITE and values[m.name].notna().any()]
         if metrics:
             yield _pair_picture(contents, pair, metrics)
 
@@ -106,8 +112,9 @@ def _pair_picture(contents: Contents, pair: Processed, metrics: Sequence[Metric]
             f"The same {len(after.cases)} images of {after.cases['patient'].nunique()} patients without "
             f"(section {before.section}) and with {words} (section {after.section}); the masks are predicted "
             "on each of both.",
+            *_with_values(after, metrics),
             *dots_caption(),
-            *markers_caption(after),
+            *markers_caption(before, after),
             *markers_notes(contents, after),
             *data_notes(contents.results, (), [before.section]),
         ),
@@ -117,6 +124,14 @@ def _pair_picture(contents: Contents, pair: Processed, metrics: Sequence[Metric]
         ),
         subject={"kind": "preprocessing", **after.subject},
     )
+
+
+def _with_values(marked: Marked, metrics: Sequence[Metric]) -> Iterator[str]:
+    """Says how many of the images of a pair have a marker, which each has on both sides or on none."""
+    counts = {metric.label: int(marked.cases[metric.name].count()) for metric in metrics}
+    fewer = [f"{label} {n}" for label, n in counts.items() if n < len(marked.cases)]
+    if fewer:
+        yield f"Images with a value on both sides, where some lack one: {', '.join(fewer)}."
 
 
 @drawing()
@@ -139,7 +154,8 @@ def draw_dots(panels: Sequence[Dots], series: Mapping[str, tuple[str, str] | Non
     for axes, panel in zip(grid.ravel(), panels, strict=False):
         for y, of in enumerate(classes):
             looks = [look or LOOKS[y % len(LOOKS)] for look in series.values()]
-            _draw_class(axes, panel.values[of], y, looks, has_deviation=of not in panel.few)
+            few = [n for n in range(len(looks)) if {of, (of, n)} & panel.few]
+            _draw_class(axes, panel.values[of], y, looks, few=few)
         style_lines(axes, classes, grid="x", num_ticks=5)
         axes.set_xlabel(panel.label.replace(" (", "\n("))
     named = {name: look or ("#333333", "o") for name, look in series.items()}
@@ -149,7 +165,7 @@ def draw_dots(panels: Sequence[Dots], series: Mapping[str, tuple[str, str] | Non
 
 
 def _draw_class(
-    axes: Any, values: Sequence[Floats], y: int, looks: Sequence[tuple[str, str]], *, has_deviation: bool
+    axes: Any, values: Sequence[Floats], y: int, looks: Sequence[tuple[str, str]], *, few: Container[int]
 ) -> None:
     """Draws the series of a class, one below the other, within a line of height 1."""
     share = 0.9 / len(values)
@@ -161,7 +177,7 @@ def _draw_class(
         look = {"color": colour, "markersize": 2.2, "alpha": 0.55, "markeredgewidth": 0}
         axes.plot(drawn, heights, marker, **look)
         if len(series):
-            _draw_mean(axes, series, middle + share * _BESIDE / 0.7, has_deviation=has_deviation)
+            _draw_mean(axes, series, middle + share * _BESIDE / 0.7, has_deviation=number not in few)
 
 
 def _draw_mean(axes: Any, values: Floats, y: float, *, has_deviation: bool) -> None:

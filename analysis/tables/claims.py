@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 import pandas as pd
 
 from xferlab.analysis.claims import Verdicts
-from xferlab.analysis.comparison import MIN_PAIRED
+from xferlab.analysis.comparison import MIN_PAIRED, images_of, same_images
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.results import EvaluationSet
 from xferlab.analysis.selection import ALL, ordered_pathologies
@@ -154,12 +154,15 @@ def _alike(contents: Contents, claims: Claims, frames: Mapping[Place, pd.DataFra
     """Returns the places with enough repetitions whose images are those of the first, in each of them."""
     frames = {place: frame for place, frame in frames.items() if _is_enough(frame)}
     seen = {place: _images(contents, place.arm, EvaluationSet.of(place.stage, claims.on)) for place in frames}
-    first = next(iter(seen.values()), {})
-    return [
-        place
-        for place, images in seen.items()
-        if all(images[number] == first[number] for number in images.keys() & first.keys())
-    ]
+    return [place for place, images in seen.items() if _has_same(next(iter(seen.values())), images)]
+
+
+def _has_same(first: pd.DataFrame, second: pd.DataFrame) -> bool:
+    """Returns whether two arms have the same images in each repetition that both have."""
+    first, second = (
+        one[one["repetition"].isin(other["repetition"])] for one, other in ((first, second), (second, first))
+    )
+    return len(same_images(first, second)) == len(first) == len(second)
 
 
 def _is_enough(frame: pd.DataFrame) -> bool:
@@ -167,11 +170,10 @@ def _is_enough(frame: pd.DataFrame) -> bool:
     return done >= MIN_PAIRED * planned
 
 
-def _images(contents: Contents, arm: str, evaluated: EvaluationSet) -> dict[int, frozenset[str]]:
+def _images(contents: Contents, arm: str, evaluated: EvaluationSet) -> pd.DataFrame:
     """Returns the images that each repetition of an arm is measured on."""
     rows = evaluated.rows(contents.cases)
-    rows = rows.loc[rows["arm"] == arm, ["repetition", "case"]].drop_duplicates()
-    return {int(str(number)): frozenset(some["case"]) for number, some in rows.groupby("repetition")}
+    return images_of(rows[rows["arm"] == arm])
 
 
 def reached_by(contents: Contents, claims: Claims) -> Reached:

@@ -10,6 +10,8 @@ from xferlab.analysis.aggregation import MIN_PATIENTS
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.markers import Marked
 from xferlab.analysis.published.paper import marks_of, named_tables
+from xferlab.analysis.results import StudyResults
+from xferlab.analysis.tables.masks import known_by_class
 from xferlab.analysis.tables.model import (
     ABSENT,
     STARS,
@@ -62,12 +64,13 @@ def _described(contents: Contents, marked: Marked) -> Table:
     )
 
 
-def markers_caption(marked: Marked) -> tuple[str, ...]:
-    """Returns what a value of an image is, for tables and figures."""
-    parts = ", ".join(marked.parts)
+def markers_caption(*sides: Marked) -> tuple[str, ...]:
+    """Returns what a value of an image is, for tables and figures, of sections of one arm."""
+    named = {f"{side.section}: " if len(sides) > 1 else "": ", ".join(side.parts) for side in sides}
+    parts = "; ".join(f"{name}{each}" for name, each in named.items())
     return (
-        f"The value of an image is its mean over the repetitions of arm {marked.arm} that measured it. Each "
-        f"image counts once, whichever part it is in ({parts}).",
+        f"The value of an image is its mean over the repetitions of arm {sides[0].arm} that measured it. "
+        f"Each image counts once, whichever part it is in ({parts}).",
     )
 
 
@@ -82,8 +85,23 @@ def markers_notes(contents: Contents, marked: Marked) -> tuple[str, ...]:
         *([several] if images else []),
         "Exploratory. Classes may come from different hospitals, devices and years: what differs between "
         "them may be these.",
+        *_masks_notes(contents.results, marked),
         *data_notes(contents.results, [marked.stage], [marked.section], of_metrics=False),
     )
+
+
+def _masks_notes(results: StudyResults, marked: Marked) -> Iterator[str]:
+    """Says where classes differ in the share of images whose masks are of networks that knew the patients."""
+    places = {(trial["stage"], trial["data"]) for trial in results.plan["trials"]}
+    if (marked.stage, marked.section) in places:
+        shares = known_by_class(results, stage=marked.stage, arm=marked.arm, parts=marked.parts)
+        texts = {name: f"{100 * share:.0f} %" for name, share in shares.items()}
+        if len(set(texts.values())) > 1:
+            yield (
+                "Masks are better on images of patients on whom the network that predicted them was trained "
+                "or selected; these are, of the images that the stage trains on or selects on: "
+                f"{', '.join(f'{name} {text}' for name, text in texts.items())}."
+            )
 
 
 def _records(contents: Contents, marked: Marked, published: pd.DataFrame) -> Iterator[Record]:
@@ -95,6 +113,10 @@ def _records(contents: Contents, marked: Marked, published: pd.DataFrame) -> Ite
             texts = {m.name: _text(rows[m.name], m, statistic, len(images)) for m in marked.metrics}
             yield {**labels, "statistic": statistic, **texts}
         yield from _published_lines(contents, marked, labels, published[published["pathology"] == name])
+    others = published[~published["pathology"].isin(marked.classes)]
+    for name in others["pathology"].unique():
+        labels = {"of": name, "images": ABSENT, "patients": ABSENT}
+        yield from _published_lines(contents, marked, labels, others[others["pathology"] == name])
 
 
 def _text(row: Record, metric: Metric, statistic: str, num_images: int) -> str:
@@ -121,9 +143,8 @@ def _caption_of_paper(contents: Contents, published: pd.DataFrame) -> Iterator[s
 
 
 def _published(contents: Contents, marked: Marked) -> pd.DataFrame:
-    """What a paper says of markers, of images of any part."""
-    rows = _of_markers(contents.paper.values, marked) if contents.paper else _NOTHING
-    return rows[rows["pathology"].isin(marked.classes)]
+    """What a paper says of markers, of images of any part, and of pathologies that are no class here, too."""
+    return _of_markers(contents.paper.values, marked) if contents.paper else _NOTHING
 
 
 def _of_markers(rows: pd.DataFrame, marked: Marked) -> pd.DataFrame:

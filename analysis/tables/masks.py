@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import pandas as pd
 
@@ -34,6 +34,22 @@ def mask_sources(results: StudyResults) -> pd.DataFrame:
                     counts[trial["stage"], arm, part, name].update(numbers)
     keys = ("stage", "arm", "part", "class")
     return pd.DataFrame([dict(zip(keys, key, strict=True), **numbers) for key, numbers in counts.items()])
+
+
+def known_by_class(
+    results: StudyResults, *, stage: str, arm: str, parts: Collection[str]
+) -> dict[str, float]:
+    """Returns the share of images whose mask a network predicted that knew their patients, by class.
+
+    It is over all planned repetitions of an arm's stage, in these parts of its own data; empty for none.
+    """
+    counts: defaultdict[str, Counter[bool]] = defaultdict(Counter)
+    for row in mask_sources(results).to_dict("records"):
+        if (row["stage"], row["arm"]) == (stage, arm) and row["part"] in parts:
+            for name in _SOURCES:
+                counts[row["class"]][name != "unseen"] += row[name]
+    order = dict.fromkeys((*results.several(arm, stage), *counts))
+    return {name: counts[name][True] / counts[name].total() for name in order if counts[name].total()}
 
 
 def masks_table(results: StudyResults) -> Table:

@@ -46,7 +46,7 @@ def data_notes(
     study, stages = results.plan.get("note"), set(stages)
     return (
         *(division_note(results.plan) if stages else ()),
-        *(_means(results, stages) if of_metrics else ()),
+        *(_means(results, stages, sections) if of_metrics else ()),
         *(marks_notes(results, stages, sections) if of_metrics else ()),
         *_incomplete(results, stages),
         *cut_off(results, stages),
@@ -69,10 +69,15 @@ def licence_note(results: StudyResults, section: str, arms: Iterable[str]) -> tu
     )
 
 
-def _means(results: StudyResults, stages: Iterable[str]) -> Iterator[str]:
-    """Yields what the metrics of stages that learn several structures are means over."""
+def _means(results: StudyResults, stages: Iterable[str], sections: Sequence[str]) -> Iterator[str]:
+    """Yields what the metrics of stages that learn several structures are means over.
+
+    Stages are left out of which all sections mark less, since `marks_notes` says it of these.
+    """
     apart = {metric.of for metric in results.metrics.apart if not metric.computed_by}
     for stage in sorted(stages):
+        if sections and all(results.marks(stage, section) for section in sections):
+            continue
         learnt = {arm: results.several(arm, stage) for arm in results.arms}
         learnt = {arm: targets for arm, targets in learnt.items() if targets and apart.issuperset(targets)}
         for targets in dict.fromkeys(learnt.values()):
@@ -95,18 +100,34 @@ def _section_notes(results: StudyResults, section: str) -> Iterator[str]:
     data, kinds = results.plan["data"].get(section, {}), results.simulated.get(section, ())
     if data.get("note"):
         yield _sentence(f"{section}: {data['note']}")
-    if data.get("crop_black_band"):
-        yield f"{section}: black bands at the borders of images are cut off."
-    if size := data.get("degrade_to"):
-        yield f"{section}: images are reduced to {size} px where they are larger, as a control."
-    if levels := grey_levels(data):
-        yield f"{section}: {levels}."
+    yield from _step_notes(results, section)
     simulated = [kind for kind in kinds if kind]
     if simulated:
         names = ", ".join(sorted(set(simulated)))
         yield f"{section}: {len(simulated)} of {len(kinds)} evaluated images are simulated ({names})."
     if is_drawn(data):
         yield f"{section}: all images are computer-made phantoms."
+
+
+def _step_notes(results: StudyResults, section: str) -> Iterator[str]:
+    """Yields what is done to the images of a section, and what arms do otherwise."""
+    of_study = _steps(results.plan["data"].get(section, {}))
+    arms = {arm: entry.get("steps", {}) for arm, entry in results.plan["arms"].items()}
+    of_arms = {arm: _steps(steps[section]) for arm, steps in arms.items() if section in steps}
+    for step in of_study:
+        apart = [arm for arm, others in of_arms.items() if step not in others]
+        yield f"{section}: {step}{f' (arm {arm_names(results, apart)}: not so)' if apart else ''}."
+    for step in dict.fromkeys(step for others in of_arms.values() for step in others):
+        if step not in of_study:
+            own = [arm for arm, others in of_arms.items() if step in others]
+            yield f"{section}, arm {arm_names(results, own)}: {step}."
+
+
+def _steps(data: Mapping[str, Any]) -> tuple[str, ...]:
+    cut = "black bands at the borders of images are cut off" if data.get("crop_black_band") else ""
+    size = data.get("degrade_to")
+    reduced = f"images are reduced to {size} px where they are larger, as a control" if size else ""
+    return tuple(filter(None, (cut, reduced, grey_levels(data))))
 
 
 def grey_levels(data: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from xferlab.analysis.aggregation import MIN_PATIENTS
 from xferlab.analysis.comparison import paired
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.estimates import holm
@@ -17,7 +18,7 @@ from xferlab.analysis.tables.notes import arm_names, data_notes
 from xferlab.metrics.metric import Metric
 
 _COLUMNS = (
-    *(("Images", "num_images"), ("Patients", "num_patients")),
+    *(("Repetitions", "repetitions"), ("Images", "num_images"), ("Patients", "num_patients")),
     *(("Baseline", "first_mean"), ("Arm", "second_mean"), ("Median difference", "median")),
     *(("p", "p"), ("p (Holm)", "p_holm"), ("Published mark", "published")),
 )
@@ -35,7 +36,8 @@ def signed_rank(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, Any] | N
     """Returns Wilcoxon's signed-rank test of two sides, image by image; None without a common image.
 
     The value of an image is its mean over the repetitions in which both sides have it. Equal values are left
-    out of the ranks (`scipy.stats.wilcoxon`); p is NaN where all are equal.
+    out of the ranks (`scipy.stats.wilcoxon`); p is NaN where all are equal, and of fewer than `MIN_PATIENTS`
+    patients.
 
     Args:
         first: Columns repetition, case, name, patient, value; undefined values are no pairs.
@@ -48,10 +50,13 @@ def signed_rank(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, Any] | N
         return None
     images = pairs.groupby("case", observed=True, sort=True)[["value_first", "value_second"]].mean()
     differences = images["value_second"] - images["value_first"]
-    p = stats.wilcoxon(differences).pvalue if differences.any() else float("nan")
+    num_patients = pairs["patient"].nunique()
+    is_tested = num_patients >= MIN_PATIENTS and differences.any()
+    p = stats.wilcoxon(differences).pvalue if is_tested else float("nan")
     return {
+        "num_repetitions": pairs["repetition"].nunique(),
         "num_images": len(images),
-        "num_patients": pairs["patient"].nunique(),
+        "num_patients": num_patients,
         "first_mean": images["value_first"].mean(),
         "second_mean": images["value_second"].mean(),
         "median": differences.median(),
@@ -70,8 +75,9 @@ def _metrics(contents: Contents, evaluated: EvaluationSet) -> Iterator[Metric]:
 
 def _rows(contents: Contents, evaluated: EvaluationSet) -> pd.DataFrame:
     """Returns a row for each metric and arm that differs from the baseline."""
-    compared = {contrast.comparison.second.arm for contrast in contents.against_baseline(evaluated)}
-    groups = [arms for arms in contents.results.arms_by_evaluations(evaluated) if compared & set(arms)]
+    compared = [contrast.comparison for contrast in contents.against_baseline(evaluated)]
+    planned = {comparison.second.arm: comparison.design.planned for comparison in compared}
+    groups = [arms for arms in contents.results.arms_by_evaluations(evaluated) if set(arms) & set(planned)]
     cases = evaluated.rows(pd.concat([contents.cases, contents.apart]))
     rows = []
     for metric in _metrics(contents, evaluated):
@@ -81,7 +87,9 @@ def _rows(contents: Contents, evaluated: EvaluationSet) -> pd.DataFrame:
         for arms in groups:
             if baseline is not None and arms[0] in sides:
                 tested = signed_rank(baseline, sides[arms[0]])
-                rows += [{"metric": metric.name, "arms": arms, **tested}] if tested else []
+                num_planned = next(planned[arm] for arm in arms if arm in planned)
+                labels = {"metric": metric.name, "arms": arms, "num_planned": num_planned}
+                rows += [labels | tested] if tested else []
     frame = pd.DataFrame(rows)
     if len(frame):
         frame["p_holm"] = frame.groupby("metric")["p"].transform(lambda p: holm(list(p)))
@@ -104,6 +112,8 @@ def _table(contents: Contents, paper: Paper, evaluated: EvaluationSet, rows: pd.
                 "Wilcoxon's signed-rank test on images; the value of an image is its mean over the "
                 "repetitions in which both arms measure it. Equal values are left out of the ranks; where "
                 "all are equal, there is no p.",
+                f"Fewer than {MIN_PATIENTS} patients: no p. Repetitions: those in which both arms "
+                "are measured, of those that both plan.",
                 f"{STARS}. p (Holm): adjusted over the arms of a metric; the other p are not adjusted.",
             ),
             notes=(
@@ -132,6 +142,7 @@ def _record(contents: Contents, row: Record) -> Record:
         **texts,
         "heading": contents.heading(metric),
         "arm": arm_names(contents.results, row["arms"]),
+        "repetitions": f"{row['num_repetitions']} of {row['num_planned']}",
         "median": number(row["median"], metric.unit, signed=True),
         "p": starred(row["p"]),
         "p_holm": starred(row["p_holm"]),

@@ -130,6 +130,14 @@ class Apart(Arms):
         return (f"{case}{own}", f"{name}{own}", *rest)
 
 
+class Otherwise(Arms):
+    """Arm `better` reads the same images otherwise."""
+
+    def _case(self, evaluation: Mapping[str, Any], repetition: int, image: int) -> tuple[str, str, str, str]:
+        case, *rest = super()._case(evaluation, repetition, image)
+        return (f"{case}{'-own' * ('better' in evaluation['arms'])}", *rest)
+
+
 class OneClass(Arms):
     """All images are of one class."""
 
@@ -182,6 +190,7 @@ def test_arms_are_ranked_where_means_are_of_the_same(
     (sentence,) = ranking(*verdicts(tmp_path / "apart", study=Apart))
     assert sentence.endswith("of the repetitions: better. Means alone say nothing of chance.")
     assert "better 0.8" not in sentence
+    assert ranking(*verdicts(tmp_path / "otherwise", study=Otherwise)) == ranking(*known)
     missing = {f"{arm}/portable/r{number:02d}" for arm in ("better", "late") for number in range(1, 6)}
     (sentence,) = ranking(*verdicts(tmp_path / "few", missing=missing))
     assert "; the baseline" not in sentence  # which is the second

@@ -14,6 +14,7 @@ from scipy import stats
 from tests.analysis.conftest import STUDY
 from tests.analysis.staged import ARMS, SHARES, Staged, share_of
 from xferlab.analysis import load_study
+from xferlab.analysis.aggregation import MIN_PATIENTS
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.figures.fractions import fractions_pictures
 from xferlab.analysis.figures.losses import loss_pictures
@@ -169,6 +170,8 @@ def test_the_papers_test_is_that_of_scipy_with_its_marks_beside(contents: Conten
         "XV: ***",
     ]
     assert "no verdict" in table.notes[0]
+    repetitions = table.columns.index("Repetitions")
+    assert {row.cells[repetitions] for group in table.groups for row in group.rows} == {"3 of 3"}
 
 
 def test_a_test_needs_pairs_and_differences() -> None:
@@ -182,6 +185,14 @@ def test_a_test_needs_pairs_and_differences() -> None:
     otherwise_read = side.assign(case=["c", "d"])
     assert signed_rank(side, otherwise_read) == pytest.approx(equal, nan_ok=True)
     assert np.isnan(equal["p"])
+    number = np.arange(12)
+    images = pd.DataFrame({"repetition": 1, "case": number, "name": number, "value": 0.05 * number})
+    for num_patients, is_tested in ((MIN_PATIENTS, True), (MIN_PATIENTS - 1, False)):
+        first = images.assign(patient=number % num_patients)
+        found = signed_rank(first, first.assign(value=first["value"] ** 2))
+        assert found is not None
+        assert (found["num_patients"], bool(found["p"] < 0.05)) == (num_patients, is_tested)
+        assert np.isnan(found["p"]) != is_tested
 
 
 def test_curves_have_all_that_both_parts_have(contents: Contents) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +15,7 @@ from xferlab.analysis.contents import Contents
 from xferlab.analysis.markers import Marked, marked_of, processed
 from xferlab.analysis.published.paper import read_paper
 from xferlab.analysis.report import _TABLES
-from xferlab.analysis.tables.markers import markers_tables
+from xferlab.analysis.tables.markers import markers_notes, markers_tables
 from xferlab.metrics.markers import CTR, LUNG_MEAN, MARKERS
 
 SIZES = {"ill": 24, "well": 30, "rare": 4}
@@ -29,8 +30,12 @@ def marked() -> Marked:
     values = random.normal([0.1 * (of == "ill") for of, _ in names], 0.1)
     cases = pd.DataFrame(
         {"case": range(len(names)), "patient": patients, "of": [of for of, _ in names], "LUNG_MEAN": values}
-    ).assign(name="", CTR=lambda frame: frame["LUNG_MEAN"].where(frame["case"] % 5 > 0))
-    return Marked("a", "s", "d", ("test",), (LUNG_MEAN, CTR), tuple(SIZES), cases)
+    ).assign(
+        name=lambda frame: frame["case"].astype(str),
+        parts=[("test",)] * len(names),
+        CTR=lambda frame: frame["LUNG_MEAN"].where(frame["case"] % 5 > 0),
+    )
+    return Marked("a", "s", "d", (LUNG_MEAN, CTR), tuple(SIZES), cases)
 
 
 def row(frame: pd.DataFrame, **keys: str) -> pd.Series:
@@ -76,6 +81,22 @@ def test_means_deviations_and_normality() -> None:
     few = row(shown.described, metric="CTR", of="rare")
     assert not np.isnan(few["mean"])
     assert np.isnan(few[["sd", "patients_sd", "normal_p"]].astype(float)).all()
+
+
+def test_two_sections_have_the_same_images_of_each_marker() -> None:
+    first = marked()
+    values = first.cases["CTR"].where(first.cases["case"] % 7 > 0)
+    others = first.cases.assign(CTR=values, case=-first.cases["case"], parts=[("hold_out",)] * 58)
+    second = replace(first, section="e", cases=others[5:].sample(frac=1, random_state=2))
+    one, other = first.common(second), second.common(first)
+    assert (len(one.cases), one.parts, other.parts) == (53, ("test",), ("hold_out",))
+    for name, lacking in (
+        ("LUNG_MEAN", set()),
+        ("CTR", {n for n in range(5, 58) if n % 5 == 0 or n % 7 == 0}),
+    ):
+        for side in (one, other):
+            defined = side.cases.loc[side.cases[name].notna(), "name"]
+            assert set(map(int, defined)) == set(range(5, 58)) - lacking
 
 
 @pytest.mark.parametrize("curve", [lambda values: 3 * values, np.exp])
@@ -158,6 +179,30 @@ def test_the_tables_say_what_a_reader_must_know(contents: Contents) -> None:
     assert any("lenient" in sentence for sentence in described.caption)
 
 
+def test_classes_whose_masks_are_of_networks_that_knew_more_of_them_are_named(contents: Contents) -> None:
+    plan, (first, second) = copy(contents.results.plan), contents.marked
+    known = {
+        "viral": {"trained": 1, "selected": 0, "unseen": 9},
+        "normal": {"trained": 3, "selected": 2, "unseen": 5},
+    }
+    trained = replace(first, cases=first.cases.assign(parts=[("train",)] * len(first.cases)))
+
+    def said(sources: dict[str, dict[str, int]], marked: Marked) -> list[str]:
+        trials = [
+            trial | ({"mask_sources": {"train": sources}} if trial["stage"] == "portable" else {})
+            for trial in plan["trials"]
+        ]
+        changed = copy(contents)
+        changed.results = replace(contents.results, plan={**plan, "trials": trials})
+        return [note for note in markers_notes(changed, marked) if note.startswith("Masks are better")]
+
+    (note,) = said(known, trained)
+    assert note.endswith("trains on or selects on: normal 50 %, viral 10 %.")
+    assert said({"viral": known["normal"], "normal": known["normal"]}, trained) == []
+    assert said(known, first) == []  # which has none of these parts
+    assert said(known, replace(trained, section=second.section)) == []
+
+
 @pytest.fixture(scope="module")
 def with_paper(tmp_path_factory: pytest.TempPathFactory) -> Contents:
     """The same beside oh2020, whose stage and section get the names of this study's."""
@@ -186,6 +231,16 @@ def test_a_papers_values_stand_below_those_of_their_class(with_paper: Contents) 
     }
     assert "The markers of oh2020, Tables VI, VII, VIII, IX, are all in this table." in table.caption
     assert (original.title[:8], "oh2020" in str(original)) == ("Table S2", False)
+
+
+def test_a_papers_values_of_what_is_no_class_here_stand_last(with_paper: Contents) -> None:
+    without = with_paper.cases.assign(pathology="all"), with_paper.markers.assign(pathology="all")
+    changed = copy(with_paper)
+    changed.__dict__["marked"] = tuple(marked_of(changed.results, without[1], without[0]))
+    table, *_ = markers_tables(changed)
+    assert [group.labels for group in table.groups][3:] == [("viral", "20", "9"), ("covid19", "–", "–")]
+    assert {row.label[:6] for row in table.groups[-1].rows} == {"oh2020"}
+    assert any("0.5060 (± 0.0510)" in row.cells for row in table.groups[-1].rows)
 
 
 def test_a_papers_marks_stand_beside_the_test_on_images(with_paper: Contents, contents: Contents) -> None:

@@ -173,6 +173,8 @@ def test_steps_of_radiographs_are_refused_elsewhere(section: Any) -> None:
             section(source="phantom_mri", count=4, **step)
     with pytest.raises(ValidationError, match="gamma"):
         section(source="phantom_cxr", count=4, gamma=0)
+    plain = {"source": "phantom_cxr", "count": 4}
+    assert section(**plain, gamma=1) == section(**plain)  # it changes nothing, and no id
     with pytest.raises(ValidationError, match="degrade_to"):
         section(source="phantom_cxr", count=4, degrade_to=7)
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.data.conftest import Folder, make_image, write_rows
 from tests.plan.studies import HERE
-from xferlab.data.sources.config import STEPS
+from xferlab.cohort import STEPS
 from xferlab.errors import StudyError
 from xferlab.leakage.index import StudyIndex
 from xferlab.plan.document import to_document
@@ -113,6 +113,19 @@ def test_a_plan_says_what_is_done_to_images(planned: Callable[..., Plan]) -> Non
         "data"
     ].values()
     assert steps.items() <= section.items()
+
+
+def test_a_plan_says_which_arms_have_other_images(planned: Callable[..., Plan]) -> None:
+    changes = {
+        "plain": "data.own.equalise: false",
+        "bright": "data.own.gamma: 0.5",
+        "few": "stages.lung.label_fraction: 0.5",
+    }
+    arms = "".join(f"  {arm}: {{{change}}}\n" for arm, change in changes.items())
+    text = STUDY.replace("    root: pack\n", "    root: pack\n    equalise: true\n") + f"arms:\n{arms}"
+    steps = {arm: entry.get("steps") for arm, entry in to_document(planned(text))["arms"].items()}
+    bright = {"own": {"equalise": True, "gamma": 0.5}}
+    assert steps == {"plain": {"own": {}}, "bright": bright, "few": None}
 
 
 def test_a_task_that_reads_no_masks_is_renewed_by_none(

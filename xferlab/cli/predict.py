@@ -13,7 +13,8 @@ from xferlab.cli.images import SUFFIXES, check_outputs, find
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import PredictOptions, StudyOptions
 from xferlab.cli.view import count_of, progress_bar, say
-from xferlab.data.sources.config import STEPS, SourceConfig
+from xferlab.cohort import STEPS
+from xferlab.data.sources.config import SourceConfig
 from xferlab.errors import DataError, Problem, StorageError, UsageError, suggest
 from xferlab.records import codec, layout, reader
 from xferlab.records.store import Store

@@ -48,6 +48,9 @@ def single_sections(name: str) -> tuple[str, ...]:
     return tuple(name.split("+"))
 
 
+STEPS = ("crop_black_band", "degrade_to", "equalise", "gamma")
+"""Fields of a data section that say what is done to the pixels of an image before it is resized."""
+
 _UNLABELLED = (1, 2, 5)
 """Lengths of the rows of a selection without labels."""
 

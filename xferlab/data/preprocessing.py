@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from xferlab.cohort import STEPS
 from xferlab.data.pixels import ROWS_AT_ONCE, Levels, to_uint8
-from xferlab.data.sources.config import STEPS, SourceConfig
+from xferlab.data.sources.config import SourceConfig
 
 STEPS_VERSION = 1
 """Raised when a step gives other pixels."""

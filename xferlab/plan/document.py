@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import PurePath
 from typing import Any
 
-from xferlab.cohort import Case
+from xferlab.cohort import STEPS, Case
 from xferlab.data.sources.registry import DataSection
 from xferlab.plan import subgroups
 from xferlab.plan.identity import short_id
@@ -125,8 +125,12 @@ def _trial(plan: Plan, trial: TrialSpec, names: list[str], mask_sources: MaskSou
 def _told(config: DataSection) -> dict[str, Any]:
     """What a report says of a section; of what may be done to its images, what is done."""
     told = {"source", "note", "shareable", "simulate", "hold_out"}
-    done = ("crop_black_band", "degrade_to", "equalise", "gamma")
-    return without_nothing(config.model_dump(mode="json", include=told | set(done)), *done)
+    return {**config.model_dump(mode="json", include=told), **_steps(config)}
+
+
+def _steps(config: DataSection) -> dict[str, Any]:
+    """What is done to the images of a section; a step that is not done is not there."""
+    return without_nothing(config.model_dump(mode="json", include=set(STEPS)), *STEPS)
 
 
 def split_of(split: Split) -> dict[str, Any]:
@@ -142,7 +146,12 @@ def split_of(split: Split) -> dict[str, Any]:
 
 
 def _arm(plan: Plan, arm: str) -> dict[str, Any]:
-    study, tuned = plan.loaded.arms[arm], plan.loaded.tuned.get(arm)
+    study, base, tuned = plan.loaded.arms[arm], plan.loaded.base, plan.loaded.tuned.get(arm)
+    steps = {
+        name: _steps(config)
+        for name, config in study.data.items()
+        if name in base.data and _steps(config) != _steps(base.data[name])
+    }
     return {
         "description": dict(plan.loaded.overrides.get(arm, {})),
         "shareable": {name: config.shareable for name, config in study.data.items()},
@@ -158,6 +167,8 @@ def _arm(plan: Plan, arm: str) -> dict[str, Any]:
             }
             for name, stage in study.stages.items()
         },
+        # Only of sections whose images the arm has otherwise than `data` says.
+        **({"steps": steps} if steps else {}),
         # Only where there is one: an arm that was not searched for says nothing.
         **({"tuned": [search.model_dump(mode="json") for search in tuned]} if tuned else {}),
     }

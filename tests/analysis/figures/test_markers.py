@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from copy import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from xferlab.analysis.contents import Contents
 from xferlab.analysis.figures import markers as figures
 from xferlab.analysis.figures.markers import markers_pictures
 from xferlab.analysis.figures.style import Picture
-from xferlab.metrics.markers import MARKERS
+from xferlab.metrics.markers import LUNG_MEAN, LUNG_SD, MARKERS
 
 pytestmark = pytest.mark.component
 
@@ -49,6 +51,7 @@ def test_before_and_after_are_the_same_images_of_markers_of_grey_levels(drawn: l
     _, picture = drawn
     assert picture.title.startswith("grey levels before and after preprocessing")
     assert "The same 60 images of 54 patients without (section portable_original)" in picture.caption[0]
+    assert any("is in (portable_original: hold_out; portable: hold_out)" in line for line in picture.caption)
     panels = [axes for axes in picture.figure.axes if axes.get_visible()]
     assert [axes.get_xlabel().partition("\n")[2] for axes in panels] == ["(of white)"] * 5
     dots = [line for line in panels[0].lines if line.get_alpha() == 0.55]
@@ -73,6 +76,30 @@ def test_few_patients_have_no_deviation_and_many_values_few_dots(
     assert [line.get_xdata()[0] for line in axes.lines if line.get_markersize() == 2.8] == pytest.approx(
         [0.5, values[:2].mean()]
     )
+
+
+def test_each_side_of_a_pair_has_a_deviation_by_its_own_patients(contents: Contents) -> None:
+    (pair,), metric = contents.processed, LUNG_MEAN
+    patients = pair.before.of_class("viral")["patient"].unique()
+    is_lost = pair.before.cases["patient"].isin(patients[4:]) & (pair.before.cases["of"] == "viral")
+    few = replace(pair.before, cases=pair.before.cases[~is_lost])
+    for sides, number in (((few, pair.after), 0), ((pair.after, few), 1)):
+        panel = figures.Dots.of(metric, sides)
+        assert panel.few == {("viral", number)}
+        (axes,) = figures.draw_dots([panel], {"one": ("red", "o"), "other": ("blue", "s")}).axes
+        assert len([line for line in axes.lines if line.get_marker() == "|"]) == 2 * len(KINDS) - 1
+
+
+def test_a_pair_says_of_how_many_images_a_marker_is(contents: Contents) -> None:
+    (pair,) = contents.processed
+    lacking = pair.before.cases.assign(LUNG_SD=pair.before.cases["LUNG_SD"].where(lambda v: v.index % 6 > 0))
+    before = replace(pair.before, cases=lacking)
+    changed = copy(contents)
+    changed.__dict__["processed"] = (pair._replace(before=before, after=pair.after.common(before)),)
+    *_, picture = markers_pictures(changed)
+    assert [line for line in picture.caption if "lack one" in line] == [
+        f"Images with a value on both sides, where some lack one: {LUNG_SD.label} 50."
+    ]
 
 
 def test_no_words_touch(drawn: list[Picture]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,9 +41,9 @@ class Gated(StudyBuilder):
         return super().value(arm=arm, stage=stage, repetition=repetition, image=image, metric=metric)
 
 
-def gated(folder: Path, **changes: object) -> Contents:
+def gated(folder: Path, kind: type[Gated] = Gated, **changes: object) -> Contents:
     study = {"missing": set(), "pixels": False, "compare_to": None, "metrics": (*METRICS, PASSED), **changes}
-    builder = Gated(folder, images=IMAGES, repetitions=REPETITIONS, **study)  # type: ignore[arg-type]
+    builder = kind(folder, images=IMAGES, repetitions=REPETITIONS, **study)  # type: ignore[arg-type]
     return Contents(load_study(builder.write(), STUDY))
 
 
@@ -72,6 +74,20 @@ def test_a_difference_is_of_cases_that_passed_in_every_paired_repetition_of_both
     assert rows.loc["all", "second_mean"] == pytest.approx(expected)
     assert rows.loc["all", "difference"] == pytest.approx(-0.02)
     assert PASSED.name not in set(contrast.rows["metric"])
+
+
+class Otherwise(Gated):
+    """Arm `frozen` reads the same images otherwise."""
+
+    def _case(self, evaluation: Mapping[str, Any], repetition: int, image: int) -> tuple[str, str, str, str]:
+        case, *rest = super()._case(evaluation, repetition, image)
+        return (f"{case}{'-own' * ('frozen' in evaluation['arms'])}", *rest)
+
+
+def test_images_that_one_side_reads_otherwise_are_refused_on_both(contents: Contents, tmp_path: Path) -> None:
+    sides = Side("baseline", HOLD_OUT), Side("frozen", HOLD_OUT)
+    (expected, found) = (each.compare(*sides).rows for each in (contents, gated(tmp_path, Otherwise)))
+    pd.testing.assert_frame_equal(found, expected)
 
 
 def test_a_repetition_that_only_one_side_has_refuses_nothing(tmp_path: Path) -> None:

@@ -86,10 +86,14 @@ def test_what_is_done_to_images_is_said(tmp_path: Path) -> None:
     contents = contents_of(tmp_path, images=6, repetitions=1)
     steps = {"crop_black_band": True, "degrade_to": 128, "equalise": True, "gamma": 0.5}
     contents.results.plan["data"]["portable"] |= steps
+    contents.results.plan["arms"]["frozen"]["steps"] = {"portable": {"degrade_to": 64, "gamma": 0.5}}
     said = " ".join(named(contents, "general_portable_hold_out").notes)
-    assert "portable: black bands at the borders of images are cut off." in said
-    assert "portable: images are reduced to 128 px where they are larger, as a control." in said
-    assert "portable: the histogram of each image is equalised, then gamma 0.5." in said
+    assert "portable: black bands at the borders of images are cut off (arm frozen: not so)." in said
+    reduced = "px where they are larger, as a control"
+    assert f"portable: images are reduced to 128 {reduced} (arm frozen: not so)." in said
+    assert f"portable, arm frozen: images are reduced to 64 {reduced}." in said
+    assert "portable: the histogram of each image is equalised, then gamma 0.5 (arm frozen: not so). " in said
+    assert "portable, arm frozen: gamma 0.5." in said
 
 
 @pytest.mark.component

@@ -110,6 +110,9 @@ def test_a_set_has_lines_for_what_it_marks_and_says_what_that_is(marking: Conten
     assert not any("mean of all" in sentence for sentence in table.caption)
     for other in metrics_tables(marking, hold_out=True):
         assert (MARKS in other.notes) == other.title.startswith("stage portable")
+        # Where a set marks less, no sentence says that values are means over all.
+        means = [note for note in other.notes if "values are means over those defined of heart" in note]
+        assert bool(means) != (MARKS in other.notes)
 
 
 def test_groups_have_lines_for_both_sides_too_and_one_where_a_set_marks_one_thing(marking: Contents) -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from xferlab.cohort import STEPS
 from xferlab.errors import suggest
-from xferlab.section import Float, Int, Name, Scalar, Section
+from xferlab.section import Float, Int, Name, Scalar, Section, null_if
 
-STEPS = ("crop_black_band", "degrade_to", "equalise", "gamma")
-"""Fields that say what is done to the pixels of an image before it is resized."""
 NAMING_COLUMNS = ("patient_id", "image", "mask", "name")
 """Columns whose values identify people."""
 
@@ -48,7 +47,7 @@ class SourceConfig(Section):
     """Shrink every image to this longer side in px, and enlarge it again: a control for sharpness."""
     equalise: bool = False
     """Equalise the histogram of every X-ray, by itself, at its own size and the depth of its file."""
-    gamma: Float | None = Field(None, ge=0.01, le=100)
+    gamma: Annotated[Float | None, Field(ge=0.01, le=100), null_if(1.0)] = None
     """Exponent of the grey levels of X-rays as shares of white, after `equalise`; below 1 brightens."""
     shareable: bool = False
     """Whether pixels may leave for Weights & Biases, and records name patients and images.
