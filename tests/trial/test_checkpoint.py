@@ -110,14 +110,14 @@ def test_a_state_that_goes_on_from_other_weights_is_not_resumed(
 
 def test_a_state_of_another_version_is_reported_and_stays(local: Store) -> None:
     _, latest = saved(local, 1, 2)
-    data = forged("t", b"what a later version writes", magic=b"xferlab-state-3\n")
+    data = forged("t", b"what a later version writes", magic=b"xferlab-state-4\n")
     latest.write_bytes(data)
     with pytest.raises(StorageError, match="is a state that another xferlab wrote; use that one, or"):
         resumed(local)
     assert latest.read_bytes() == data
 
 
-def forged(trial_id: str, payload: bytes, *, magic: bytes = b"xferlab-state-2\n") -> bytes:
+def forged(trial_id: str, payload: bytes, *, magic: bytes = b"xferlab-state-3\n") -> bytes:
     """A state with a right digest."""
     return magic + hashlib.sha256(magic + trial_id.encode() + b"\n" + payload).digest() + payload
 
