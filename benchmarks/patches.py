@@ -17,6 +17,7 @@ import random
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from images import examples, find_images, manifest_rows
 from machine import Spread, describe, num_cores
 from ordinary import NUM_LOADERS, turned
 from PIL import Image
+from pipeline import LearnerWay
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from turns import Setting, process, run_round
@@ -33,10 +35,7 @@ from turns import Setting, process, run_round
 from xferlab.cli.session import cpu_has_bfloat16
 from xferlab.networks.build import build, initialise
 from xferlab.tasks.classification.config import Identity
-from xferlab.tasks.registry import learner_of
 from xferlab.training.examples import ImageExamples
-from xferlab.training.learner import AugmentationSeed
-from xferlab.trial.environment import prepare
 
 CLASSES = ("covid19", "normal", "pathological")
 BATCH_SIZE, LR, DEGREES, FLIP, MASK_PX = 16, 1e-4, 5.0, 0.5, 256
@@ -68,30 +67,18 @@ class HumanMasks:
         return np.where(self.planes[row] == 255, 255, 0).astype(np.uint8)[None]
 
 
-class EngineWay:
-    """A trial's learner, called as the training loop calls it."""
+class EngineWay(LearnerWay):
+    """The learner of a trial whose masks people drew."""
 
     def __init__(self, setting: PatchSetting):
-        """Starts from random weights; builds the image cache if there is none."""
-        identity = Identity.model_validate(_identity(setting))
-        device = prepare(identity.execution)
-        self.learner = learner_of(identity, device)
-        self.train = examples(setting, device, CLASSES)
-        self.train.masks = HumanMasks(self.train)
-        self.learner.prepare(self.train)
-        self.endless = self._steps()
+        """Takes the sizes."""
+        super().__init__(Identity.model_validate(_identity(setting)), partial(_masked, setting))
 
-    def steps(self) -> Iterator[tuple[int, float]]:
-        """Trains on from where the last round ended."""
-        return self.endless
 
-    def _steps(self) -> Iterator[tuple[int, float]]:
-        for epoch in itertools.count(1):
-            self.learner.begin_epoch(epoch)
-            draw = AugmentationSeed(0, epoch)
-            for rows in self.learner.batches(self.train, epoch):
-                losses = self.learner.train_step(self.learner.load(self.train, rows, draw))
-                yield len(rows), float(losses["loss"])
+def _masked(setting: PatchSetting, device: torch.device) -> ImageExamples:
+    cases = examples(setting, device, CLASSES)
+    cases.masks = HumanMasks(cases)
+    return cases
 
 
 def _identity(setting: PatchSetting) -> Mapping[str, Any]:

@@ -16,7 +16,8 @@ import argparse
 import itertools
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -27,7 +28,9 @@ from turns import Setting, process, run_round
 from works import BATCH_SIZE, WORKS
 
 from xferlab.cli.session import cpu_has_bfloat16
+from xferlab.tasks.config import TrialIdentity
 from xferlab.tasks.registry import learner_of
+from xferlab.training.examples import ImageExamples
 from xferlab.training.learner import AugmentationSeed
 from xferlab.trial.environment import prepare
 
@@ -41,16 +44,14 @@ QUIET = 0.5
 # The engine's way --------------------
 
 
-class EngineWay:
+class LearnerWay:
     """A trial's learner, called as the training loop calls it."""
 
-    def __init__(self, setting: Setting):
-        """Starts from random weights; builds the image cache if there is none."""
-        work = WORKS[setting.task]
-        identity = work.engine(setting)
+    def __init__(self, identity: TrialIdentity, examples: Callable[[torch.device], ImageExamples]):
+        """Starts from random weights; `examples` builds the image cache if there is none."""
         device = prepare(identity.execution)
         self.learner = learner_of(identity, device)
-        self.train = work.examples(setting, device)
+        self.train = examples(device)
         self.learner.prepare(self.train)
         self.endless = self._steps()
 
@@ -65,6 +66,15 @@ class EngineWay:
             for rows in self.learner.batches(self.train, epoch):
                 losses = self.learner.train_step(self.learner.load(self.train, rows, draw))
                 yield len(rows), float(losses["loss"])
+
+
+class EngineWay(LearnerWay):
+    """The learner of a work."""
+
+    def __init__(self, setting: Setting):
+        """Takes task and size."""
+        work = WORKS[setting.task]
+        super().__init__(work.engine(setting), partial(work.examples, setting))
 
 
 # Measuring --------------------

@@ -115,26 +115,6 @@ def test_profile_cpu_of_arias_garzon2021_is_small() -> None:
         assert (model["width"], model["image_size"], study.stages[name].starts_from) == (0.25, 96, None)
 
 
-@pytest.mark.component
-@pytest.mark.parametrize(
-    ("profile", "trials"), [(None, 10 * (5 + 5 + 18)), ("cpu", 5 * (2 + 3 + 6)), ("smoke", 2 * (2 + 2 + 9))]
-)
-def test_arias_garzon2021_plans(
-    profile: str | None,
-    trials: int,
-    tmp_path: Path,
-    request: pytest.FixtureRequest,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """Of a repetition: views and lungs, one of each network; the folds; a trial of each arm of the others."""
-    if profile != "smoke":
-        request.getfixturevalue("real_data")
-    words = ["--profile", profile] if profile else []
-    assert main(["plan", str(ARIAS), *words, "--storage", str(tmp_path), "--json"]) == 0
-    plan = json.loads(capsys.readouterr().out)
-    assert len(plan["trials"]) == trials
-
-
 @pytest.mark.slow
 def test_arias_garzon2021_runs_on_phantoms_and_prints_the_papers_numbers_beside_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -200,20 +180,31 @@ def test_as_published_oh2020_divides_images_and_draws_rows_and_columns_apart() -
 
 @pytest.mark.component
 @pytest.mark.parametrize(
-    ("profile", "trials"), [(None, 10 * (6 + 14)), ("cpu", 5 * (1 + 3)), ("smoke", 2 * 5)]
+    ("job", "profile", "trials"),
+    [
+        # Of a repetition: views and lungs, one of each network; the folds; a trial of each arm of the others.
+        (ARIAS, None, 10 * (5 + 5 + 18)),
+        (ARIAS, "cpu", 5 * (2 + 3 + 6)),
+        (ARIAS, "smoke", 2 * (2 + 2 + 9)),
+        # Networks that segment, three of them with fewer labels; a classification of each arm.
+        (OH, None, 10 * (6 + 14)),
+        (OH, "cpu", 5 * (1 + 3)),
+        (OH, "smoke", 2 * 5),
+    ],
+    ids=lambda value: getattr(value, "stem", value),
 )
-def test_oh2020_plans(
+def test_the_job_of_a_paper_plans(
+    job: Path,
     profile: str | None,
     trials: int,
     tmp_path: Path,
     request: pytest.FixtureRequest,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Of a repetition: networks that segment, three of them with fewer labels; a classification each arm."""
     if profile != "smoke":
         request.getfixturevalue("real_data")
     words = ["--profile", profile] if profile else []
-    assert main(["plan", str(OH), *words, "--storage", str(tmp_path), "--json"]) == 0
+    assert main(["plan", str(job), *words, "--storage", str(tmp_path), "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
     assert len(plan["trials"]) == trials
 

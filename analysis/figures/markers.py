@@ -46,13 +46,12 @@ class Dots:
     Attributes:
         label: Of the axis.
         values: Of each class and series: `values[class][number]`, sorted.
-        few: Class and number of each series of too few patients for a deviation; a class alone for all of
-            its series.
+        few: Class and number of each series of too few patients for a deviation.
     """
 
     label: str
     values: Mapping[str, Sequence[Floats]]
-    few: frozenset[str | tuple[str, int]]
+    few: frozenset[tuple[str, int]]
 
     @staticmethod
     def of(metric: Metric, sides: Sequence[Marked]) -> Dots:
@@ -154,7 +153,7 @@ def draw_dots(panels: Sequence[Dots], series: Mapping[str, tuple[str, str] | Non
     for axes, panel in zip(grid.ravel(), panels, strict=False):
         for y, of in enumerate(classes):
             looks = [look or LOOKS[y % len(LOOKS)] for look in series.values()]
-            few = [n for n in range(len(looks)) if {of, (of, n)} & panel.few]
+            few = [n for n in range(len(looks)) if (of, n) in panel.few]
             _draw_class(axes, panel.values[of], y, looks, few=few)
         style_lines(axes, classes, grid="x", num_ticks=5)
         axes.set_xlabel(panel.label.replace(" (", "\n("))

@@ -154,31 +154,28 @@ def test_predict_runs_what_masks_need_first(
         assert heat.size == (50, 50)
 
 
-@pytest.mark.slow
-def test_dropout_masks_and_gates_survive_kills(tmp_path: Path) -> None:
-    study = write_study(tmp_path, **fields(retries=20, repetitions=1))
+def files_after_kills(folder: Path, **changes: Any) -> set[str]:
+    """Runs a study undisturbed, and killed until it ends with the same bytes; returns its files."""
+    study = write_study(folder, **fields(retries=20, repetitions=1, **changes))
     start_s = time.monotonic()
-    whole = undisturbed(tmp_path, study)
+    whole = undisturbed(folder, study)
     kills = killed_until_complete(
-        tmp_path, study, tmp_path / "killed",
+        folder, study, folder / "killed",
         options=["--executor", "in-process"], waits=random.Random(SEED), whole_s=time.monotonic() - start_s,
     )  # fmt: skip
     assert kills >= 2
-    assert any(name.startswith("predictions/") for name in whole)
-    assert recorded(tmp_path / "killed") == whole
+    assert recorded(folder / "killed") == whole
+    return set(whole)
+
+
+@pytest.mark.slow
+def test_dropout_masks_and_gates_survive_kills(tmp_path: Path) -> None:
+    assert any(name.startswith("predictions/") for name in files_after_kills(tmp_path))
 
 
 @pytest.mark.slow
 def test_patches_and_masks_of_a_densenet_out_of_fold_survive_kills(tmp_path: Path) -> None:
     """Drawn patches, balanced draws, dropout of channels, stored masks and maps end with the same bytes."""
-    study = write_study(tmp_path, **fields(retries=20, repetitions=1, arms={"patches": PATCHED}))
-    start_s = time.monotonic()
-    whole = undisturbed(tmp_path, study)
-    kills = killed_until_complete(
-        tmp_path, study, tmp_path / "killed",
-        options=["--executor", "in-process"], waits=random.Random(SEED), whole_s=time.monotonic() - start_s,
-    )  # fmt: skip
-    assert kills >= 2
-    assert any(name.startswith("predictions/") for name in whole)
-    assert any(name.endswith("outputs.parquet") for name in whole)
-    assert recorded(tmp_path / "killed") == whole
+    files = files_after_kills(tmp_path, arms={"patches": PATCHED})
+    assert any(name.startswith("predictions/") for name in files)
+    assert any(name.endswith("outputs.parquet") for name in files)

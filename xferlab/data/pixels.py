@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,11 +98,16 @@ def stretch(values: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> NDA
     low, high = np.percentile(chosen, PERCENTILES)
     if high <= low:  # a small bright object on an even ground: the percentiles miss it
         low, high = float(chosen.min()), float(chosen.max())
-    shown = np.zeros(values.shape, np.uint8)
-    if high > low:
-        for row in range(0, len(values), ROWS_AT_ONCE):
-            strip = values[row : row + ROWS_AT_ONCE].astype(np.float64)
-            shown[row : row + ROWS_AT_ONCE] = to_uint8((strip - low) / (high - low))
+    if high <= low:
+        return np.zeros(values.shape, np.uint8)
+    return mapped(values, lambda strip: to_uint8((strip.astype(np.float64) - low) / (high - low)))
+
+
+def mapped(values: NDArray[Any], tones: Callable[[NDArray[Any]], NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Returns what `tones` makes of all values, a few rows at once."""
+    shown = np.empty(values.shape, np.uint8)
+    for row in range(0, len(values), ROWS_AT_ONCE):
+        shown[row : row + ROWS_AT_ONCE] = tones(values[row : row + ROWS_AT_ONCE])
     return shown
 
 

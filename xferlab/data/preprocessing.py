@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from xferlab.cohort import STEPS
-from xferlab.data.pixels import ROWS_AT_ONCE, Levels, to_uint8
+from xferlab.data.pixels import ROWS_AT_ONCE, Levels, mapped, to_uint8
 from xferlab.data.sources.config import SourceConfig
 
 STEPS_VERSION = 1
@@ -114,15 +114,15 @@ def equalised(
         counts = np.zeros(size, np.int64)
         for strip in _counted(values, valid):
             counts += np.bincount(strip, minlength=size)
-        return _mapped(values, _curve(counts, gamma).__getitem__)
+        return mapped(values, _curve(counts, gamma).__getitem__)
     levels, counts = np.unique(values if valid is None else values[valid], return_counts=True)
     tones = np.append(np.uint8(0), _curve(counts, gamma))  # below the darkest: 0
-    return _mapped(values, lambda strip: tones[np.searchsorted(levels, strip, side="right")])
+    return mapped(values, lambda strip: tones[np.searchsorted(levels, strip, side="right")])
 
 
 def with_gamma(image: NDArray[np.uint8], gamma: float) -> NDArray[np.uint8]:
     """Returns 255 (v / 255)^gamma of each grey level v of an image, rounded."""
-    return _mapped(image, to_uint8((np.arange(256) / 255.0) ** gamma).__getitem__)
+    return mapped(image, to_uint8((np.arange(256) / 255.0) ** gamma).__getitem__)
 
 
 def _counted(values: NDArray[Any], valid: NDArray[np.bool_] | None) -> Iterator[NDArray[Any]]:
@@ -137,11 +137,3 @@ def _curve(counts: NDArray[np.integer[Any]], gamma: float) -> NDArray[np.uint8]:
     darkest = counts[counts > 0][0]
     at_most = np.maximum(np.cumsum(counts) - darkest, 0)
     return to_uint8((at_most / max(int(at_most[-1]), 1)) ** gamma)
-
-
-def _mapped(values: NDArray[Any], tones: Callable[[NDArray[Any]], NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Returns what `tones` makes of all values, a few rows at once."""
-    shown = np.empty(values.shape, np.uint8)
-    for row in range(0, len(values), ROWS_AT_ONCE):
-        shown[row : row + ROWS_AT_ONCE] = tones(values[row : row + ROWS_AT_ONCE])
-    return shown

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,94 +27,79 @@ LUNGS = (("left_lung", "right_lung"), ("lungs",), ("lung",))
 _NO_REGION = "NaN where the stage takes no masks"
 _NO_PATCHES = "NaN where the stage takes no patches, and where none of the image's is told right."
 
-LUNG_MEAN = Metric(
+_marker = partial(Metric, better=None, marker=True)
+LUNG_MEAN = _marker(
     name="LUNG_MEAN",
     label="Mean intensity, lungs",
     unit=OF_WHITE,
-    better=None,
     source=f"{OH}, section III-B and Table VI",
     definition="Mean grey level inside of the structures that `keep` is about (the lungs), before masking.",
     undefined=f"{_NO_REGION}, or they are empty.",
-    marker=True,
 )
-LUNG_SD = Metric(
+LUNG_SD = _marker(
     name="LUNG_SD",
     label="SD of intensity, lungs",
     unit=OF_WHITE,
-    better=None,
     source=f"{OH}, section III-B and Table VII",
     definition="Standard deviation of the grey levels inside of what `keep` is about (the lungs).",
     undefined=f"{_NO_REGION}, or they are empty.",
-    marker=True,
 )
-LUNG_AREA = Metric(
+LUNG_AREA = _marker(
     name="LUNG_AREA",
     label="Area, lungs",
-    better=None,
     source=f"{OH}, section III-B, names lung morphology; the measure is ours",
     definition="Share of the image that the structures cover which `keep` is about (the lungs).",
     undefined=f"{_NO_REGION}; 0 where they are empty.",
-    marker=True,
 )
-LUNG_OUTLINE = Metric(
+LUNG_OUTLINE = _marker(
     name="LUNG_OUTLINE",
     label="Outline, lungs",
-    better=None,
     source=f"{OH}, section III-B, names lung morphology; the measure is ours",
     definition=(
-        "Length of the contour of the region that the stage keeps (the lungs), in sides of the image: "
+        "Length of the contour of what `keep` is about (the lungs), in sides of the image: "
         "Crofton's formula in four directions (Legland et al. 2007)."
     ),
     undefined=f"{_NO_REGION}; 0 where they are empty.",
-    marker=True,
 )
-HEART_MEAN = Metric(
+HEART_MEAN = _marker(
     name="HEART_MEAN",
     label="Mean intensity, heart",
     unit=OF_WHITE,
-    better=None,
     source=f"{OH}, section V-E and figure 11",
     definition="Mean grey level inside of the heart's mask, before masking.",
     undefined="NaN where the stage takes no mask of the heart, or it is empty.",
-    marker=True,
 )
-CTR = Metric(
+CTR = _marker(
     name="CTR",
     label="Cardiothoracic ratio",
-    better=None,
     source=f"{OH}, section III-B and Table IX; Danzer 1919",
     definition=(
         "Widest extent of the heart in one row of the image, by the widest extent in one row from the outer "
         "edge of one lung to that of the other."
     ),
     undefined="NaN where the stage takes no masks of heart and lungs, or no row has both lungs or the heart.",
-    marker=True,
 )
-PATCH_MEAN = Metric(
+PATCH_MEAN = _marker(
     name="PATCH_MEAN",
     label="Mean intensity, patches",
     unit=OF_WHITE,
-    better=None,
     source=f"{OH}, figure 5 (a)",
     definition=(
         "Mean grey level of a patch without masked pixels, averaged over the image's patches that are told "
         "right (inter-patch intensity)."
     ),
     undefined=_NO_PATCHES,
-    marker=True,
 )
-PATCH_SD = Metric(
+PATCH_SD = _marker(
     name="PATCH_SD",
     label="SD of intensity, patches",
     unit=OF_WHITE,
-    better=None,
     source=f"{OH}, figure 5 (b)",
     definition=(
         "Standard deviation of the grey levels of a patch without masked pixels, averaged over the image's "
         "patches that are told right (intra-patch intensity)."
     ),
     undefined=_NO_PATCHES,
-    marker=True,
 )
 MARKERS = (LUNG_MEAN, LUNG_SD, LUNG_AREA, LUNG_OUTLINE, HEART_MEAN, CTR, PATCH_MEAN, PATCH_SD)
 """All markers, in the order of tables."""

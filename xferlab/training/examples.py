@@ -190,14 +190,37 @@ class ImageExamples(CaseSet):
         mapped = self._rows[rows]
         return torch.from_numpy(self.images[mapped]), torch.from_numpy(self.targets[mapped])
 
+    def all_masks(self) -> Pixels:
+        """Returns the masks of all cases as they were predicted, (N, S, h, w), uint8, 0 and 255; read once.
+
+        Masks of several sizes are stretched to the images.
+        """
+        return self.once("all masks", self._stacked_masks)
+
+    def _stacked_masks(self) -> Pixels:
+        assert self.masks is not None, "asked for masks of a stage that takes none"
+        planes = [self.masks.of(row) for row in range(len(self))]
+        if len({plane.shape for plane in planes}) > 1:
+            planes = [self.masks_of(row) for row in range(len(self))]
+        return np.stack(planes)
+
     def take_masks(self, rows: Rows) -> torch.Tensor:
-        """Returns `masks_of` of some cases, (n, S, H, W), on the device."""
-        stretched = np.stack([self.masks_of(row) for row in rows.tolist()])
-        return torch.from_numpy(stretched).to(self.device)
+        """Returns `masks_of` of some cases, (n, S, H, W), on the device, where those of all cases stay."""
+        masks = self.once("masks on the device", lambda: torch.from_numpy(self.all_masks()).to(self.device))
+        sides = zip(masks.shape[2:], self.images.shape[2:], strict=True)
+        down, across = (nearest(number, side).to(self.device) for number, side in sides)
+        return masks[torch.from_numpy(rows).to(self.device)][:, :, down][..., across]
 
     def case(self, row: int) -> tuple[Pixels, Pixels]:
         """Returns the image (C, H, W) and targets (S, H, W) of one case, uint8, on the host."""
         return self.images[self._rows[row]], self.targets[self._rows[row]]
+
+
+def nearest(number: int, side: int) -> torch.Tensor:
+    """Returns the pixel of `number` that each of `side` is, (side,), as `masks_of` stretches masks."""
+    pixels = Image.fromarray(np.arange(number, dtype=np.int32)[None])
+    lines = np.array(pixels.resize((side, 1), Image.Resampling.NEAREST))[0]
+    return torch.from_numpy(lines.astype(np.int64))
 
 
 class Untargeted:

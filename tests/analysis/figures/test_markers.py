@@ -67,7 +67,7 @@ def test_few_patients_have_no_deviation_and_many_values_few_dots(
     monkeypatch.setattr(figures, "MAX_DOTS", 4)
     values = np.linspace(0, 1, 17)
     panel = figures.Dots(
-        "x", {"many": [values], "few": [values[:2]], "none": [values[:0]]}, frozenset({"few"})
+        "x", {"many": [values], "few": [values[:2]], "none": [values[:0]]}, frozenset({("few", 0)})
     )
     (axes,) = figures.draw_dots([panel], {"image": None}).axes
     dots = [line for line in axes.lines if line.get_alpha() == 0.55]

@@ -155,7 +155,7 @@ def _patches_pictures(contents: Contents, marked: Marked, stored: pd.DataFrame) 
 def _patches_picture(contents: Contents, marked: Marked, frame: pd.DataFrame) -> Picture:
     classes = [name for name in marked.classes if name in set(frame["of"])]
     patients = frame.groupby("of")["patient"].nunique()
-    few = frozenset(map(str, patients[patients < MIN_PATIENTS].index))
+    few = frozenset((str(of), 0) for of in patients[patients < MIN_PATIENTS].index)
     panels = [
         Dots(
             value_label(label, metric.unit),

@@ -19,7 +19,6 @@ from xferlab.tasks.classification.measures import Measures, thresholds_of
 from xferlab.tasks.classification.network import Classifier, take_over
 from xferlab.tasks.classification.prediction import Prediction
 from xferlab.tasks.classification.presentation import present
-from xferlab.tasks.classification.regions import Region
 from xferlab.tasks.classification.sampling import balanced_rows
 from xferlab.tasks.classification.shown import arrays
 from xferlab.tasks.classification.views import view_of
@@ -59,7 +58,8 @@ class ClassificationLearner(SupervisedLearner[ImageExamples, Batch]):
             optimisation=Optimisation(**training.optimisation, better=identity.score.better),
             execution=identity.execution,
         )
-        self._identity, self._view, self._region = identity, view_of(identity), Region.of(identity)
+        self._identity, self._view = identity, view_of(identity)
+        self._region = self._view.region
         self._num_classes = identity.num_classes or 1
         self._measures = Measures(identity.is_exclusive)
         self._class_weights = torch.ones(self._num_classes, device=device)

@@ -9,9 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from xferlab.tasks.classification.regions import nearest
 from xferlab.training.batches import Rows
-from xferlab.training.examples import ImageExamples
+from xferlab.training.examples import ImageExamples, nearest
 from xferlab.training.randomness import uniform
 
 Keys = npt.NDArray[np.uint64]

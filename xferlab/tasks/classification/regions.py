@@ -8,7 +8,6 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 
 from xferlab.errors import TrainingError
 from xferlab.networks.normalisation import Normalisation
@@ -122,33 +121,15 @@ class Region:
         """Returns what is left of each image, (N, 1, H, W), 0 or 1; None for all of it."""
         if self.is_whole:
             return None
-        masks = examples.once(("left", self), lambda: self._resident(examples))
-        height, width = examples.images.shape[-2:]
-        down, across = (
-            nearest(number, side).to(masks.device)
-            for number, side in zip(masks.shape[1:], (height, width), strict=True)
-        )
-        index = torch.from_numpy(rows).to(masks.device)
-        return masks[index][:, down][:, :, across][:, None].float()
-
-    def _resident(self, examples: ImageExamples) -> torch.Tensor:
-        """The masks of all cases on the device, so that no batch waits for them."""
-        masks = self.masks(examples)
-        assert masks is not None, "asked for masks where all of an image is seen"
-        return torch.from_numpy(masks).to(examples.device)
+        inside = (examples.take_masks(rows)[:, self.places(examples)] > 0).any(dim=1, keepdim=True)
+        return (inside if self.keep == "inside" else ~inside).float()
 
     def masks(self, examples: ImageExamples) -> npt.NDArray[np.bool_] | None:
-        """Returns what is left of all cases, (N, h, w), at the size of the masks; None for all of it.
-
-        Masks of several sizes are stretched to the images.
-        """
-        if self.is_whole or examples.masks is None:
+        """Returns what is left of all cases, (N, h, w), at the size of `all_masks`; None for all of it."""
+        if self.is_whole:
             return None
-        planes, places = [examples.masks.of(row) for row in range(len(examples))], self.places(examples)
-        if len({plane.shape for plane in planes}) > 1:
-            planes = [examples.masks_of(row) for row in range(len(examples))]
-        inside = np.stack([(plane[places] > 0).any(axis=0) for plane in planes])
-        return inside if self.keep == "inside" else ~inside
+        inside = (examples.all_masks()[:, self.places(examples)] > 0).any(axis=1)
+        return np.asarray(inside if self.keep == "inside" else ~inside)
 
     def places(self, examples: ImageExamples) -> list[int]:
         """Returns which of the masks that a stage takes count."""
@@ -177,10 +158,3 @@ class Region:
                 f"images have {channels} channels and the network takes {self.in_channels}; only grey images "
                 f"are repeated over channels. Set model.in_channels to {channels}, or use grey images."
             )
-
-
-def nearest(number: int, side: int) -> torch.Tensor:
-    """Returns the pixel of `number` that each of `side` is, (side,), as `masks_of` stretches masks."""
-    pixels = Image.fromarray(np.arange(number, dtype=np.int32)[None])
-    lines = np.array(pixels.resize((side, 1), Image.Resampling.NEAREST))[0]
-    return torch.from_numpy(lines.astype(np.int64))

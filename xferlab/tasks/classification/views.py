@@ -37,6 +37,10 @@ class View(Protocol):
     """What a network is given of cases."""
 
     @property
+    def region(self) -> Region:
+        """What of an image is seen."""
+
+    @property
     def per_case(self) -> int:
         """How many inputs a case is where epochs are judged."""
 
@@ -170,10 +174,10 @@ class PatchView:
         """As of all views."""
         assert isinstance(cases, Uncut)
         for row in range(len(cases.rows)):
-            one = slice(row, row + 1)
+            case = slice(row, row + 1)
             yield self._predicted(
                 network,
-                Uncut(cases.images[one], cases.places, cases.rows[one], cases.centres[one]),
+                Uncut(cases.images[case], cases.places, cases.rows[case], cases.centres[case]),
                 probable,
             )
 
