@@ -156,9 +156,9 @@ def test_the_schema_names_all_that_networks_and_training_have() -> None:
     from xferlab.networks.freezing import LEVELS, PARTS
     from xferlab.networks.inherit import FOLDS
     from xferlab.networks.translator import Translator
-    from xferlab.tasks.segmentation.losses import LOSSES
     from xferlab.training.augment import Augmentation
     from xferlab.training.intensity import INTENSITIES
+    from xferlab.training.pixel_losses import LOSSES
 
     assert get_args(sections.Level) == tuple(LEVELS)
     assert PARTS["encoder"] == sections.ENCODER

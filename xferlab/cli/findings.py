@@ -93,7 +93,8 @@ def trial_reads(
         planned: It and those that predict for it, by id: the networks of these read its images, too.
     """
     own, predicted = trial.identity, [(trial.section, trial.predicted)]
-    yield own, trial.section, trial.selection, own.image_size
+    for cases in trial.trained:
+        yield own, cases.source, cases.selection, own.image_size
     for evaluation in trial.evaluations:
         section = evaluation.source or evaluation.section
         yield own, section, evaluation.selection, own.image_size

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, cached_property, partial
 from typing import Any
@@ -13,8 +13,9 @@ from xferlab.plan.evaluations import Evaluations
 from xferlab.plan.growing import Growing
 from xferlab.plan.identity import seed_for, short_id
 from xferlab.plan.inputs import Inputs, Taken, identity_of
+from xferlab.plan.other_sets import Chosen, OtherSets, labels_of
 from xferlab.plan.plan import execution
-from xferlab.plan.selection import Labels, PartCases, Reading, without_patients
+from xferlab.plan.selection import PartCases, Reading, without_patients
 from xferlab.plan.spec import Input, Reservation, Settings, TrialSpec
 from xferlab.study.schema import Study
 from xferlab.study.sections import sections_read
@@ -33,6 +34,7 @@ class ArmExpansion:
         self._folds: dict[tuple[str, int, int], dict[str, str]] = {}
         self._read = cache(partial(Reading.of, study))
         self._template = cache(self._make_template)
+        self._others = cache(lambda stage: OtherSets(study, stage, self._read))
         self._inputs = Inputs(growing, name, study, arms=arms, own=self)
         self._evaluations = Evaluations(growing, name, study, read=self._read)
         self._checks = ArmChecks(growing, name, study, self._evaluations)
@@ -100,35 +102,33 @@ class ArmExpansion:
         taken = self._taken(stage_name, repetition, selected)
         assert taken is not None, "the trial of the repetition has all that it takes"
         spec = self._trial(stage_name, repetition, selected, taken=taken, fold=fold)
-        self._note(spec, selected)
+        self._note(spec, selected.units)
         self._checks.fold(spec, left_out)
         why = f"a fold of its training part leaves one image in repetition {repetition} (`out_of_fold`)"
         self._checks.single(stage_name, selected, why)
         return spec.trial_id
 
     def _selected(self, stage_name: str, repetition: int) -> PartCases:
-        stage = self.study.stages[stage_name]
-        fraction = stage.label_fraction
-        return self.growing.selector.select(
-            self._read(stage_name, self._template(stage_name).section),
-            "fit",
-            repetition,
-            labels=None if fraction is None else Labels(fraction, stage.stratified),
-        )
+        reading = self._read(stage_name, self._template(stage_name).section)
+        labels = labels_of(self.study, stage_name)
+        return self.growing.selector.select(reading, "fit", repetition, labels=labels)
 
     def _add(self, stage_name: str, stage: Stage, repetition: int) -> None:
         selected = self._selected(stage_name, repetition)
         taken = self._taken(stage_name, repetition, selected)
-        has_cases = bool(selected.counts["train"])
+        others = tuple(self._others(stage_name).of(self.growing.selector, repetition))
+        has_cases = all(cases.counts["train"] for cases in (selected, *(each.selected for each in others)))
         lacks = self.growing.left_out.lacks_trial
         if lacks(stage_name, repetition, has_parent=taken is not None, has_cases=has_cases) or taken is None:
             return  # under any other rule, the arm of what it takes has been refused
         self._checks.cases(stage_name, self._template(stage_name).section, selected, repetition)
-        spec = self._trial(stage_name, repetition, selected, taken=taken)
+        for other in others:
+            self._checks.cases(stage_name, other.cases.section, other.selected, repetition)
+        spec = self._trial(stage_name, repetition, selected, taken=taken, others=others)
         features, data = self.growing.probe.of(spec.trial_id, spec.identity, dict(spec.data), taken.predicted)
         spec = replace(spec, data=data, features=features)
         spec = replace(spec, evaluations=tuple(self._evaluations.of(spec, stage, taken.predicted)))
-        self._note(spec, selected)
+        self._note(spec, selected.units.union(*(other.selected.units for other in others)))
         self.ids[stage_name, repetition] = spec.trial_id
 
     def _taken(self, stage_name: str, repetition: int, selected: PartCases) -> Taken | None:
@@ -137,7 +137,14 @@ class ArmExpansion:
         return self._inputs.of(stage_name, repetition, selected.units | measured)
 
     def _trial(
-        self, stage_name: str, repetition: int, selected: PartCases, *, taken: Taken, fold: int = 0
+        self,
+        stage_name: str,
+        repetition: int,
+        selected: PartCases,
+        *,
+        taken: Taken,
+        fold: int = 0,
+        others: Sequence[Chosen] = (),
     ) -> TrialSpec:
         """Returns a trial without evaluations and features."""
         template, selector = self._template(stage_name), self.growing.selector
@@ -150,6 +157,7 @@ class ArmExpansion:
             update={
                 "selection": selected.digest,
                 "seed": seed_for(self.study.seed, **coordinates),
+                "others": {other.cases.name: other.selected.digest for other in others} or None,
                 **identity_of(taken.inputs, predicted, masks.added if masks else {}),
             }
         )
@@ -164,16 +172,17 @@ class ArmExpansion:
             selection=selected.digest,
             inputs=taken.inputs,
             predicted=predicted,
+            others=tuple(other.cases for other in others),
         )
 
-    def _note(self, spec: TrialSpec, selected: PartCases) -> None:
-        """Adds a trial, or its evaluations to a trial that another arm has."""
+    def _note(self, spec: TrialSpec, units: frozenset[str]) -> None:
+        """Adds a trial with all units that it learns from, or its evaluations to one that another arm has."""
         growing = self.growing
         known = growing.trials.get(spec.trial_id)
         if known and known.targets != spec.targets:
             self._checks.names(known, spec)
         growing.trials[spec.trial_id] = _merged(known, spec) if known else spec
-        growing.trained_units[spec.trial_id] = selected.units
+        growing.trained_units[spec.trial_id] = units
         growing.names[spec.name] = spec.trial_id
 
     def _make_template(self, stage_name: str) -> TrialSpec:
@@ -208,7 +217,8 @@ class ArmExpansion:
                 name: without_patients(study.section_of(stage_name, name))
                 for name in study.data
                 if name in read
-            },
+            }
+            | self._others(stage_name).data,
             settings=Settings(
                 study=study.study,
                 seed=study.seed,
@@ -227,7 +237,7 @@ def _merged(known: TrialSpec, other: TrialSpec) -> TrialSpec:
     An arm may have other cases under a section's name. Its evaluations then read another configuration.
     """
     data = dict(known.data)
-    for section in single_sections(known.section):
+    for section in single_sections(known.read_as):
         data[section] = _as_private(data[section], other.data[section])
     evaluations = {
         (evaluation.evaluation_id, evaluation.name): evaluation for evaluation in known.evaluations

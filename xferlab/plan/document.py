@@ -15,7 +15,7 @@ from xferlab.plan import subgroups
 from xferlab.plan.identity import short_id
 from xferlab.plan.mask_sources import MaskSources
 from xferlab.plan.plan import Plan
-from xferlab.plan.spec import GATE, PLAN_VERSION, TrialSpec, without_nothing
+from xferlab.plan.spec import GATE, PLAN_VERSION, OtherSet, TrialSpec, without_nothing
 from xferlab.study.split import Split
 from xferlab.study.stage import Stage
 from xferlab.tasks import registry
@@ -111,14 +111,30 @@ def _trial(plan: Plan, trial: TrialSpec, names: list[str], mask_sources: MaskSou
         "num_validation": sizes["validation"],
         "train_patients": len(plan.train_patients[trial.selection]),
         "evaluations": [
-            without_nothing({**asdict(evaluation), "arms": list(evaluation.arms)}, "predicted", "marks")
+            without_nothing(
+                {**asdict(evaluation), "arms": list(evaluation.arms)}, "predicted", "marks", "set_name"
+            )
             for evaluation in trial.evaluations
         ],
+        **({"others": [_other(plan, other) for other in trial.others]} if trial.others else {}),
         # Only where they are asked for.
         **({"features": without_nothing(asdict(trial.features), "predicted")} if trial.features else {}),
         **({"coordinates": dict(trial.coordinates)} if trial.coordinates else {}),
         **({"fold": trial.fold} if trial.fold else {}),
         **({"mask_sources": sources} if (sources := mask_sources.of(trial)) else {}),
+    }
+
+
+def _other(plan: Plan, other: OtherSet) -> dict[str, Any]:
+    """Another set of cases that a trial learns from."""
+    sizes = plan.part_sizes[other.selection]
+    return {
+        "name": other.name,
+        "data": other.section,
+        "selection": other.selection,
+        "num_train": sizes["train"],
+        "num_validation": sizes["validation"],
+        "train_patients": len(plan.train_patients[other.selection]),
     }
 
 
@@ -162,7 +178,7 @@ def _arm(plan: Plan, arm: str) -> dict[str, Any]:
                 **_more_inputs(stage),
                 "repetitions": stage.repetitions if stage.data else None,
                 "evaluate_on": stage.evaluate_on,
-                **({} if stage.label_fraction is None else {"label_fraction": stage.label_fraction}),
+                **({} if stage.share is None else {"label_fraction": stage.share}),
                 "pool_patients": _pool_patients(plan, arm, name, stage) if stage.data else None,
             }
             for name, stage in study.stages.items()
@@ -177,8 +193,9 @@ def _arm(plan: Plan, arm: str) -> dict[str, Any]:
 def _more_inputs(stage: Stage) -> dict[str, Any]:
     """What a stage takes from others besides the weights of all of its networks, if anything."""
     networks = {name: parent for name, parent in stage.origins.items() if name}
+    sets = {name: cases for name, cases in stage.sets.items() if name}
     gate = stage.gate.model_dump(mode="json", by_alias=True) if stage.gate else None
-    more = {"networks": networks, "masks": stage.masks, "gate": gate}
+    more = {"sets": sets, "networks": networks, "masks": stage.masks, "gate": gate}
     return without_nothing(more, *more)
 
 

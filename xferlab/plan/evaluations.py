@@ -27,7 +27,7 @@ class Evaluations:
 
     def asked(self, stage: Stage) -> list[str]:
         """Returns what a stage is evaluated on, as in the study file."""
-        default = [f"{stage.section}.test"] if self._study.split.has_test else []
+        default = [f"{cases}.test" for cases in stage.sets.values()] if self._study.split.has_test else []
         return default if stage.evaluate_on is None else list(dict.fromkeys(stage.evaluate_on))
 
     def units(self, stage_name: str, repetition: int) -> frozenset[str]:
@@ -67,6 +67,7 @@ class Evaluations:
             self.check_classes(section, selected, repetition)
             reading, selector = self._read(stage_name, section), self._growing.selector
             marks = self._marks(stage_name, reading, spec)
+            set_name = stage.set_of(section) or ""
             predicted = predict(section, selector.units_of(reading, selected) if stage.producers else {})
             identity = {
                 "trial": spec.trial_id,
@@ -78,6 +79,7 @@ class Evaluations:
                 **self._variant_identity(variant, image_size),
                 **({"targets": list(spec.targets)} if len(spec.targets) > 1 else {}),
                 **({"marks": list(marks)} if marks else {}),
+                **({"set": set_name} if set_name else {}),
                 **({"predicted": [list(astuple(each)) for each in predicted]} if predicted else {}),
             }
             seen = part != "hold_out" and self._may_have_seen(spec, selected.units)
@@ -94,6 +96,7 @@ class Evaluations:
                 variant=variant,
                 predicted=predicted,
                 marks=marks,
+                set_name=set_name,
             )
 
     def _marks(self, stage_name: str, reading: Reading, spec: TrialSpec) -> tuple[str, ...]:

@@ -118,7 +118,7 @@ def _report_held_out(growing: Growing) -> None:
 
 def _report_fractions(growing: Growing) -> None:
     arms, trials = growing.loaded.arms, growing.trials.values()
-    if not any(stage.label_fraction for study in arms.values() for stage in study.stages.values()):
+    if not any(stage.share for study in arms.values() for stage in study.stages.values()):
         return
     who = train_patients(growing.selector, trials)
     for stage, what in fractions.nearly_equal(arms, trials, who):

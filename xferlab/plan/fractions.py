@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
 from statistics import fmean
 
-from xferlab.plan.spec import TrialSpec
+from xferlab.plan.spec import LABELLED, TrialSpec
 from xferlab.study.schema import Study
 
 NEAR = 1.25
@@ -27,12 +27,12 @@ def nearly_equal(
     patients = defaultdict[tuple[str, str], list[int]](list)
     for trial in trials:
         for arm in trial.arms:
-            patients[trial.stage, arm].append(len(train_patients[trial.selection]))
+            patients[trial.stage, arm].append(len(train_patients[_labelled(trial)]))
     for stage in dict.fromkeys(stage for stage, _ in patients):
         means = {
             arm: (share, fmean(patients[stage, arm]))
             for arm, study in arms.items()
-            if (stage, arm) in patients and (share := study.stages[stage].label_fraction)
+            if (stage, arm) in patients and (share := study.stages[stage].share)
         }
         ordered = sorted(means.items(), key=_by_share)
         for (one, (share, few)), (other, (more, many)) in combinations(ordered, 2):
@@ -43,6 +43,12 @@ def nearly_equal(
                     "section and pathology keeps at least one, unless `stratified` is false"
                 )
                 yield stage, what
+
+
+def _labelled(trial: TrialSpec) -> str:
+    """The digest of the cases whose share varies: of several sets, those whose masks are read."""
+    others = (other.selection for other in trial.others if other.name.endswith(f".{LABELLED}"))
+    return next(others, trial.selection)
 
 
 def _by_share(item: tuple[str, tuple[float, float]]) -> float:

@@ -81,10 +81,19 @@ def _missing(
 
 
 class Labels(NamedTuple):
-    """The share of the training patients that a stage keeps, of each stratum or of all together."""
+    """The share of the training patients that a stage keeps, of each stratum or of all together.
+
+    Where `of_validation`, the same share of the validation patients, too.
+    """
 
     fraction: float
     stratified: bool = True
+    of_validation: bool = False
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts of which it keeps a share."""
+        return ("train", "validation") if self.of_validation else ("train",)
 
 
 class CaseSelector:
@@ -227,9 +236,7 @@ class CaseSelector:
         parts = {case: self.part_of(repetition, case) for case in cases}
         chosen = [case for case in cases if parts[case] in wanted]
         if labels is not None:
-            trained = {self.cohort.unit(case) for case in chosen if parts[case] == "train"}
-            few = self.cohort.labelled(trained, labels.fraction, repetition, stratified=labels.stratified)
-            chosen = [case for case in chosen if parts[case] != "train" or self.cohort.unit(case) in few]
+            chosen = [case for each in wanted for case in self._kept(chosen, each, parts, repetition, labels)]
         kept = {case: str(parts[case]) for case in chosen}
         sizes = Counter(kept.values())
         return PartCases(
@@ -239,6 +246,17 @@ class CaseSelector:
             _missing(wanted, {case.pathology for case in cases}, kept, lambda case: (case.pathology,)),
             self._missing_labels(reading, wanted, kept),
         )
+
+    def _kept(
+        self, cases: Iterable[Case], part: str, parts: Mapping[Case, Part], repetition: int, labels: Labels
+    ) -> list[Case]:
+        """The cases of a part, of which labels may keep a share of the units."""
+        own = [case for case in cases if parts[case] == part]
+        if part not in labels.parts:
+            return own
+        units = map(self.cohort.unit, own)
+        few = self.cohort.labelled(units, labels.fraction, repetition, stratified=labels.stratified)
+        return [case for case in own if self.cohort.unit(case) in few]
 
     def _missing_labels(
         self, reading: Reading, wanted: Iterable[str], kept: Mapping[Case, str]

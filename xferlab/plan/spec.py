@@ -39,6 +39,28 @@ class Predicted:
     selection: str
 
 
+LABELLED = "labelled"
+"""Behind the name of a set of cases: those of it whose masks are read, `b.labelled`."""
+
+
+@dataclass(frozen=True)
+class OtherSet:
+    """More cases that a trial trains and selects with, beside those of `TrialSpec.selection`.
+
+    Attributes:
+        name: What they are to the task: a name of `Task.sets`, with `.labelled` behind it for those whose
+            masks are read; the others are images alone.
+        section: Data section, or set of sections, of the cases.
+        source: Keys of the cases' configuration in `TrialSpec.data`, joined by `+`.
+        selection: Digest of the stored selection.
+    """
+
+    name: str
+    section: str
+    source: str
+    selection: str
+
+
 Predict = Callable[[str, Mapping[str, str]], tuple[Predicted, ...]]
 """Takes a section, and the unit of each case by its digest; returns who predicts which of the cases."""
 
@@ -60,6 +82,7 @@ class EvaluationSpec:
             the cases as the network takes them.
         predicted: Predictions that it needs: every case once for each role.
         marks: What the cases mark of what the trial learns, or of what its task makes of it; empty for all.
+        set_name: The set of the trial's task that the cases are of; empty where that has one.
     """
 
     evaluation_id: str
@@ -73,6 +96,7 @@ class EvaluationSpec:
     variant: str = ""
     predicted: tuple[Predicted, ...] = ()
     marks: tuple[str, ...] = ()
+    set_name: str = ""
 
     @property
     def name(self) -> str:
@@ -287,6 +311,7 @@ class TrialSpec(PlannedTrial):
             trial has another configuration under that name; outside the identity.
         settings: What it needs besides its identity.
         predicted: Predictions that it trains and selects with: each of its cases once for each role.
+        others: The other sets of cases that it learns from, for a task of several.
     """
 
     identity: TrialIdentity
@@ -295,6 +320,22 @@ class TrialSpec(PlannedTrial):
     data: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     settings: Settings = Settings()
     predicted: tuple[Predicted, ...] = ()
+    others: tuple[OtherSet, ...] = ()
+
+    @property
+    def trained(self) -> tuple[OtherSet, ...]:
+        """All sets of cases that it learns from; that of `selection` comes first, without a name."""
+        return (OtherSet("", self.section, self.section, self.selection), *self.others)
+
+    @property
+    def first_set(self) -> str:
+        """What its task calls the cases of `selection`; empty where they are all that it learns from."""
+        return next(iter(registry.task(self.identity.task).sets), "")
+
+    @property
+    def read_as(self) -> str:
+        """Keys in `data` of all sections that it learns from, joined by `+`."""
+        return "+".join(dict.fromkeys(cases.source for cases in self.trained))
 
     @property
     def course_id(self) -> str:
@@ -306,12 +347,12 @@ class TrialSpec(PlannedTrial):
         value = {"version": SPEC_VERSION, **asdict(self), "identity": self.identity.to_json()}
         value["inputs"] = [given.to_json() for given in self.inputs]
         value["evaluations"] = [
-            without_nothing(evaluation, "predicted", "marks") for evaluation in value["evaluations"]
+            without_nothing(each, "predicted", "marks", "set_name") for each in value["evaluations"]
         ]
         if self.features:
             value["features"] = without_nothing(value["features"], "predicted")
         value["settings"] = without_nothing(value["settings"], "keep_states", "profile")
-        return without_nothing(value, "features", "coordinates", "fold", "predicted")
+        return without_nothing(value, "features", "coordinates", "fold", "predicted", "others")
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> TrialSpec:

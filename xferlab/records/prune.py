@@ -198,7 +198,8 @@ def _needed(planned: Sequence[PlannedTrial], store: Store, *, searches: bool) ->
     needed = {TrialFiles(trial.trial_id).folder for trial in planned}
     needed |= {TrialFiles(parent).folder for spec in of_samples for parent in spec.parents}
     for spec in [*specs, *of_samples]:  # only specs know them
-        needed |= {selection_path(spec.selection), *_predicted(spec.predicted)}
+        needed |= {selection_path(cases.selection) for cases in spec.trained}
+        needed |= _predicted(spec.predicted)
     for trial in [*planned, *of_samples]:
         files = TrialFiles(trial.trial_id)
         for evaluation in trial.evaluations:

@@ -157,13 +157,18 @@ class Tuning:
             if trial.stage == stage and arm in trial.arms and trial.fold is None
         ]
         for trial in trials:
-            needed = [trial.selection, *(each.selection for each in trial.predicted)]
+            needed = [cases.selection for cases in trial.trained]
+            needed += [each.selection for each in trial.predicted]
             self.selections |= {digest: plan.selections[digest] for digest in needed}
         self.planned |= plan.by_id
         return tuple(
             replace(
                 trial,
-                data={name: trial.data[name] for name in single_sections(trial.section)},
+                data={
+                    name: trial.data[name]
+                    for cases in trial.trained
+                    for name in single_sections(cases.source)
+                },
                 evaluations=(),
                 features=None,
             )
@@ -211,17 +216,19 @@ class Tuning:
         return ""
 
     def _validation(self, trial: TrialSpec) -> list[str]:
-        rows = self.selections[trial.selection].rows
+        rows = (row for cases in trial.trained for row in self.selections[cases.selection].rows)
         return [row[0] for row in rows if row[1] == "validation"]
 
     def _validated_on(self, trial: TrialSpec) -> dict[str, Any]:
         """What samples are compared on in the repetition of an untuned trial."""
         digests = self._validation(trial)
-        patients = {
-            case.digest: case.patient
-            for name in single_sections(trial.section)
-            for case in self._index(name, self._study.section_of(trial.stage, name))
-        }
+        sections = [
+            (name, read)
+            for cases in trial.trained
+            for name in single_sections(cases.section)
+            for read in (self._study.section_of(trial.stage, name), self._study.data[name].reading(()))
+        ]
+        patients = {case.digest: case.patient for name, own in sections for case in self._index(name, own)}
         return {
             "repetition": trial.repetition,
             "seed": trial.identity.seed,

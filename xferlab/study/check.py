@@ -18,6 +18,7 @@ from xferlab.study.schema import Study
 from xferlab.study.sections import choices, evaluated_cases, evaluations, sets, structures
 from xferlab.study.stage import Stage
 from xferlab.study.views import stage_view
+from xferlab.study.yaml_lines import KeyPath
 from xferlab.tasks import registry
 from xferlab.tasks.config import Engine
 from xferlab.tasks.task import Finding
@@ -73,7 +74,7 @@ def unused(base: Study, arms: Iterable[Study]) -> Iterator[Finding]:
     stages = [stage for study in (base, *arms) for stage in study.stages.values()]
     used = {item.partition(".")[0] for stage in stages for item in stage.evaluate_on or ()}
     used |= {base.features.on.partition(".")[0]} if base.features else set()
-    used |= {stage.section for stage in stages if stage.section}
+    used |= {section for stage in stages for section in stage.sections}
     sections = {section for name in used for section in single_sections(name)}
     parents = {parent for stage in stages for parent in stage.origins.values()}
     for name in base.data:
@@ -85,7 +86,7 @@ def unused(base: Study, arms: Iterable[Study]) -> Iterator[Finding]:
 
 
 def _references(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
-    for section in single_sections(stage.section) if stage.section else ():
+    for section in stage.sections:
         if section not in study.data:
             yield Finding(
                 ("stages", name, "data"),
@@ -95,8 +96,48 @@ def _references(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
             )
 
 
+def _sets(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
+    """Sets of cases that the stage's task does not learn from, and those that it lacks."""
+    wanted, path = study.task_of(name).sets, ("stages", name, "data")
+    if stage.weights is not None or tuple(sorted(stage.sets)) == (tuple(sorted(wanted)) or ("",)):
+        yield from _fractions(study, name, stage)
+    elif wanted:
+        given = ", ".join(f"{each}: SECTION" for each in wanted)
+        yield Finding(path, f"task {stage.task!r} learns from {len(wanted)} sets of cases; write {{{given}}}")
+    else:
+        what = f"task {stage.task!r} learns from one set of cases; name a section, or a list of sections"
+        yield Finding(path, what)
+
+
+def _evaluated_sets(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
+    """Cases that are measured and of no set of a task of several, or of two."""
+    if study.task_of(name).sets and stage.weights is None:
+        for index, item in enumerate(stage.evaluate_on or ()):
+            if stage.set_of(Evaluated.of(item).section) is None:
+                given = "; ".join(f"{each}: {cases}" for each, cases in stage.sets.items())
+                what = f"{item!r} is not of one set of cases of stage {name!r} ({given}); name such sections"
+                yield Finding(("stages", name, "evaluate_on", index), what)
+
+
+def _fractions(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
+    """Shares of the labels of sets that have no such labels."""
+    path: KeyPath = ("stages", name, "label_fraction")
+    others = study.task_of(name).sets[1:]
+    if isinstance(stage.label_fraction, dict):
+        for each in stage.label_fraction:
+            if each not in others:
+                what = f"label_fraction names {each!r}, which is no set whose labels a share of may be read"
+                yield Finding((*path, each), what + choices(each, others))
+        if not study.learns_targets(name):
+            what = f"stage {name!r} learns from no labels; leave label_fraction out"
+            yield Finding(path, what, related=(("stages", name, "starts_from"),))
+    elif stage.label_fraction is not None and others:
+        shares = ", ".join(f"{each}: {stage.label_fraction:g}" for each in others)
+        yield Finding(path, f"label_fraction is of one of several sets; write {{{shares}}}")
+
+
 def _labels(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
-    if stage.label_fraction == 0:
+    if stage.label_fraction == 0 and not study.task_of(name).sets:
         yield Finding(
             ("stages", name, "label_fraction"),
             f"stage {name!r} has label_fraction 0, and task {stage.task!r} learns from labels alone; give a "
@@ -181,7 +222,13 @@ def _sections(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
             ("stages", name, "masks"),
             f"stages of task {stage.task!r} read no masks that another stage predicts; leave masks out",
         )
-    if stage.structures is not None and not task.reads_masks:
+    if stage.structures is not None and task.targets_from:
+        yield Finding(
+            ("stages", name, "structures"),
+            f"stages of task {stage.task!r} learn the structures of the stage that their "
+            f"{task.targets_from} starts from; leave structures out",
+        )
+    elif stage.structures is not None and not task.reads_masks:
         yield Finding(
             ("stages", name, "structures"),
             f"stages of task {stage.task!r} read no masks of the data; leave structures out",
@@ -233,6 +280,8 @@ def _task(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
 
 _OF_TASKS = (
     roles.origins_task,
+    _sets,
+    _evaluated_sets,
     _labels,
     _classes,
     roles.producers,

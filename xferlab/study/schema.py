@@ -20,7 +20,7 @@ from xferlab.study.stage import Classes, Resources, Stage
 from xferlab.tasks import registry
 from xferlab.tasks.config import Engine, Training
 from xferlab.tasks.roles import Masks
-from xferlab.tasks.task import Task
+from xferlab.tasks.task import Origin, Task
 
 if TYPE_CHECKING:
     PaperName = str
@@ -200,19 +200,32 @@ class Study(Section):
         """
         config, structures = self.data[section], self.stages[stage].structures
         sections = single_sections(self.stages[stage].section or "")
-        if not self.task_of(stage).reads_masks:
+        if not self.reads_masks(stage):
             return config.reading(())
-        if structures is None:
+        if network := self.task_of(stage).targets_from:
+            structures = list(self.targets_of(self.stages[stage].origins[network]))
+        elif structures is None:
             structures = list(self.data.get(sections[0], config).targets)
             if len(structures) == len(config.targets) == 1:
                 return config
         marked = self.task_of(stage).marked(structures, config.markable)
+        if section in self.stages[stage].sections[len(sections) :]:
+            return config.reading(marked)
         return config.reading(structures if section in sections else marked or structures)
+
+    def reads_masks(self, stage: str) -> bool:
+        """Returns whether a stage learns from masks of the data, or is measured by them."""
+        return self.task_of(stage).reads_masks and self.learns_targets(stage)
+
+    def learns_targets(self, stage: str) -> bool:
+        """Returns whether a stage learns to tell anything that has a name, where its task does."""
+        source = self.task_of(stage).targets_from
+        return not source or source in self.stages[stage].origins
 
     def targets_of(self, stage: str) -> tuple[str, ...]:
         """Returns the names of what a stage learns to tell, in order; empty where its task names nothing."""
         section = single_sections(self.stages[stage].section or "")[0]
-        if section not in self.data or not self.task_of(stage).targets:
+        if section not in self.data or not self.task_of(stage).targets or not self.learns_targets(stage):
             return ()
         if classes := self.classes_of(stage):
             return classes.labelling.names
@@ -275,7 +288,14 @@ class Study(Section):
     def network_of(self, stage: str) -> Any:
         """Returns the network of one stage: its model, as adapted by the stage and those before it."""
         adaptations = [self.adapt_of(name) for name in self.lineage(stage)]
-        return self.task_of(stage).network(self.model_of(stage), adaptations, self.targets_of(stage))
+        origins = {
+            network: Origin(self.network_of(parent), self.training_of(parent))
+            for network, parent in self.stages[stage].origins.items()
+            if parent in self.stages
+            and self.stages[parent].weights is None
+            and self.stages[parent].task != self.stages[stage].task
+        }
+        return self.task_of(stage).network(self.model_of(stage), adaptations, self.targets_of(stage), origins)
 
     def resources_of(self, stage: str) -> Resources:
         """Returns what one stage reserves: its own `resources`, else the study's."""

@@ -15,8 +15,7 @@ from xferlab.tasks.task import Finding
 
 def sections_read(study: Study, name: str, stage: Stage) -> dict[str, KeyPath]:
     """Returns the sections of the study that a stage reads, and what names each of them first."""
-    trained = single_sections(stage.section) if stage.section else ()
-    paths: dict[str, KeyPath] = dict.fromkeys(trained, ("stages", name, "data"))
+    paths: dict[str, KeyPath] = dict.fromkeys(stage.sections, ("stages", name, "data"))
     for index, item in enumerate(stage.evaluate_on or ()):
         for section in single_sections(Evaluated.of(item).section):
             paths.setdefault(section, ("stages", name, "evaluate_on", index))
@@ -77,7 +76,7 @@ def _measurable(study: Study, name: str, section: str, path: KeyPath) -> Iterato
 
 def sets(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
     """Yields what cannot be one set of cases: sections of other channels, or read with other structures."""
-    named: dict[str, KeyPath] = {stage.section: ("stages", name, "data")} if stage.section else {}
+    named: dict[str, KeyPath] = dict.fromkeys(stage.sets.values(), ("stages", name, "data"))
     for index, item in enumerate(stage.evaluate_on or ()):
         named.setdefault(Evaluated.of(item).section, ("stages", name, "evaluate_on", index))
     for cases, path in named.items():
@@ -92,7 +91,7 @@ def sets(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
             yield Finding(path, what, related=related)
         read = {section: " and ".join(study.section_of(name, section).targets) for section in sections}
         if len(set(read.values())) > 1:
-            trains = cases == stage.section
+            trains = cases in stage.sets.values()
             what = (
                 f"stage {name!r} joins sections of which it reads different structures ({_each(read)}); "
                 + ("name those that all have in its `structures`" if trains else "evaluate on each by itself")

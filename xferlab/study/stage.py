@@ -113,13 +113,23 @@ class Classes(Section):
         return Labelling(self.column, classes, self.separator or "")
 
 
+_Sections = str | Annotated[list[str], Field(min_length=1)]
+_Share = Annotated[Float, Field(ge=0, le=1)]
+
+
+def _joined(sections: str | list[str]) -> str:
+    """Sections as one set of cases: `a+b`."""
+    return sections if isinstance(sections, str) else "+".join(sections)
+
+
 class Stage(Section):
     """One training phase, or (with `weights`) a donor that is not trained here."""
 
     task: Annotated[str, AfterValidator(_known_task)] = registry.DEFAULT
     """What is learnt."""
-    data: str | Annotated[list[str], Field(min_length=1)] | None = None
-    """The data section to train on; several are one set of cases, `a+b`."""
+    data: _Sections | Annotated[dict[Name, _Sections], Field(min_length=1)] | None = None
+    """The data section to train on; several are one set of cases, `a+b`. A task that learns from several
+    sets takes each by its name: `{a: SECTION, b: SECTION}`."""
     structures: Annotated[list[Name], AfterValidator(each_once)] | None = None
     """Structures whose masks it reads, in this order; default: those that the section reads."""
     classes: Classes | None = None
@@ -139,11 +149,14 @@ class Stage(Section):
     """Masks that another stage predicts, for tasks that read such masks."""
     gate: Gate | None = None
     """Train only on what another stage takes for one of some classes; all cases are measured."""
-    label_fraction: Float | None = Field(None, ge=0, le=1)
+    label_fraction: _Share | Annotated[dict[Name, _Share], Field(min_length=1)] | None = None
     """Train on this share of the training patients only, drawn anew in each repetition, where smaller shares
-    are subsets of larger ones; 0 keeps none."""
+    are subsets of larger ones; 0 keeps none. Of sets with names, `{b: SHARE}` is the share of those whose
+    labels are read; the images of all take part."""
     stratified: bool = True
     """false takes `label_fraction` of all training patients together, not of each section and pathology."""
+    fraction_of_validation: bool = False
+    """Whether `label_fraction` holds for the validation patients, too."""
     evaluate_on: list[str] | None = None
     """`section.part` names; default: the stage's own test part. `@implant`, `@cable`, `@electrode` or
     `@marker` behind a part lays such an object on every image; `@original` measures at the original size."""
@@ -184,17 +197,49 @@ class Stage(Section):
             raise ValueError(
                 "there is nothing to adapt in a stage that starts from random weights; give starts_from"
             )
-        sections = single_sections(self.section or "")
-        if len(set(sections)) != len(sections):
-            raise ValueError(f"data names a section twice: {', '.join(sections)}")
-        if not self.stratified and self.label_fraction is None:
-            raise ValueError("stratified is about label_fraction, which this stage lacks; leave it out")
+        if len(set(self.sections)) != len(self.sections):
+            raise ValueError(f"data names a section twice: {', '.join(self.sections)}")
+        if self.label_fraction is None and (not self.stratified or self.fraction_of_validation):
+            field = "fraction_of_validation" if self.stratified else "stratified"
+            raise ValueError(f"{field} is about label_fraction, which this stage lacks; leave it out")
         return self
 
     @property
+    def sets(self) -> dict[str, str]:
+        """The sets of cases that it trains on, by name, as its task orders them; one alone has no name."""
+        if self.data is None:
+            return {}
+        named = self.data if isinstance(self.data, dict) else {"": self.data}
+        order = {name: place for place, name in enumerate(registry.task(self.task).sets)}
+        ordered = sorted(named, key=lambda name: order.get(name, len(order)))
+        return {name: _joined(named[name]) for name in ordered}
+
+    @property
+    def share(self) -> float | None:
+        """The share of the labels that it reads, of several sets that of the first that has one."""
+        fraction = self.label_fraction
+        return next(iter(fraction.values())) if isinstance(fraction, dict) else fraction
+
+    @property
     def section(self) -> str | None:
-        """What it trains on: a data section, or a set of several (`a+b`)."""
-        return self.data if self.data is None or isinstance(self.data, str) else "+".join(self.data)
+        """What it trains on: a data section, or a set of several (`a+b`); of several sets, the first."""
+        return next(iter(self.sets.values()), None)
+
+    @property
+    def sections(self) -> tuple[str, ...]:
+        """All data sections that it trains on."""
+        return tuple(section for cases in self.sets.values() for section in single_sections(cases))
+
+    def set_of(self, cases: str) -> str | None:
+        """Returns the name of the set that all of some sections (`a+b`) are of; None where there is none."""
+        wanted = set(single_sections(cases))
+        return next((name for name, own in self.sets.items() if wanted <= set(single_sections(own))), None)
+
+    def fraction_of(self, name: str) -> float | None:
+        """Returns the share of the labels of a set that are read; None for all."""
+        if isinstance(self.label_fraction, dict):
+            return self.label_fraction.get(name)
+        return self.label_fraction
 
     @property
     def origins(self) -> dict[str, str]:

@@ -122,6 +122,8 @@ class TrialIdentity(Section):
     execution: Execution
     num_classes: int | None = None
     selection: str
+    others: Mapping[str, str] | None = None
+    """Digests of the selections of the other sets that it learns from, by name; null for one set."""
     seed: int
     parent: Mapping[str, Any] | None = None
     """What it starts from: `trials` or `weights`; by name for several networks."""

@@ -86,7 +86,22 @@ class StageView:
     written: Callable[[str], Path]
 
 
-def same_network(model: Any, adaptations: Sequence[Any], targets: tuple[str, ...]) -> Any:
+@dataclass(frozen=True)
+class Origin:
+    """A stage of another task that one network of a stage starts from, as the task of this one takes it.
+
+    Attributes:
+        network: Its network, as adapted by it and those before it.
+        training: Its training, with what is done to images.
+    """
+
+    network: Any
+    training: Any
+
+
+def same_network(
+    model: Any, adaptations: Sequence[Any], targets: tuple[str, ...], origins: Mapping[str, Origin]
+) -> Any:
     """Returns the network's section as it is: for tasks whose stages adapt nothing."""
     return model
 
@@ -119,6 +134,12 @@ class Task:
         composed: Takes the targets of a trial, and returns what is made of several of them: the names of the
             parts by its own. A stage may then be evaluated on sections that mark only some of its targets, or
             only what is made of them: see `CaseSet.learnt`. None where `Learner.measure` needs all targets.
+        sets: Names of the sets of cases that a stage learns from, as `data: {NAME: SECTION}` gives them; a
+            stage learns from the masks of the first, and from those of a share of the others
+            (`label_fraction`), whose images all take part. `Learner` then gets `training.sets.CaseSets` to
+            train and to select with. Empty: from one set, which has no name.
+        targets_from: The network of `networks` whose targets a stage learns; a stage that starts none learns
+            no targets, and reads no masks. Empty: a stage learns those that its data name.
         networks: Networks that may each start from another stage (`starts_from: {NAME: STAGE}`): by name,
             what the task of that stage gives; empty for a stage of the same task. `Learner` then has
             `start_network_from`. Without any, a stage starts from one other of its task.
@@ -129,8 +150,9 @@ class Task:
         new_head: Takes the `adapt` of a stage: whether it starts the last layer from random weights, as
             `adapt: {head: new}` does; None for a task without that, whose stages take over that layer only
             from as many targets.
-        network: Takes the section `model`, the `adapt` of every stage from the root down, and the targets of
-            the last stage; returns its network.
+        network: Takes the section `model`, the `adapt` of every stage from the root down, the targets of the
+            last stage, and by name the stages of other tasks that its networks start from; returns its
+            network.
         check: What is wrong or odd about a stage, beyond single fields.
         check_single: The same where a stage trains on one image at a time: takes the stage, why, and what to
             do about it.
@@ -164,11 +186,13 @@ class Task:
     learner: str
     targets: Literal["structures", "classes", ""] = ""
     composed: Callable[[tuple[str, ...]], Mapping[str, Sequence[str]]] | None = None
+    sets: tuple[str, ...] = ()
+    targets_from: str = ""
     networks: Mapping[str, Literal["structures", "classes", ""]] = field(default_factory=dict)
     masks: type[Masks] | None = None
     adapt: type[Section] | None = None
     new_head: Callable[[Any], bool] | None = None
-    network: Callable[[Any, Sequence[Any], tuple[str, ...]], Section] = same_network
+    network: Callable[[Any, Sequence[Any], tuple[str, ...], Mapping[str, Origin]], Section] = same_network
     check: Callable[[StageView], Iterator[Finding]] = field(default=lambda stage: iter(()))
     check_single: Callable[[StageView, Path, str, str], Iterator[Finding]] = field(
         default=lambda stage, path, why, remedy: iter(())

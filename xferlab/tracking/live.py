@@ -97,7 +97,7 @@ class TrialMirror:
         """
         section = self._spec.section
         with self._guarded():
-            if self._writer is not None and is_shareable(self._spec.data, section):
+            if self._writer is not None and is_shareable(self._spec.data, self._spec.read_as):
                 rows = [pixel_row(arrays) for arrays in cases]
                 self._writer.send("outputs", title=f"{section}.validation", rows=rows)
 

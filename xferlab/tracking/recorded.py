@@ -124,7 +124,7 @@ class RecordedRuns:
     def _shared(self, spec: TrialSpec) -> dict[str, Any]:
         """Returns the data of a trial, shareable where the plan says so now of all arms that use them."""
         shared: dict[str, bool] = {}
-        used = [(spec.section, spec.section, spec.arms)]
+        used = [(cases.source, cases.section, spec.arms) for cases in spec.trained]
         used += [(each.read_as, each.section, each.arms or spec.arms) for each in spec.evaluations]
         for keys, sections, arms in used:
             for key, section in zip(single_sections(keys), single_sections(sections), strict=True):

@@ -55,12 +55,15 @@ class CaseSet:
         learnt: Names of what the trial learns, in the order of its outputs, where these are several
             structures. A set that is only evaluated may mark some of them, or what the task makes of them
             (`Task.composed`): its targets are those of `structures`. Empty: all of `structures` are learnt.
+        set_name: The set of the task that they are of (`Task.sets`); empty where that has one, or where
+            nothing is known of them but that they are to be predicted.
     """
 
     labels: npt.NDArray[np.int64] = np.empty(0, np.int64)
     classes: tuple[str, ...] = ()
     masks: PredictedMasks | None = None
     learnt: tuple[str, ...] = ()
+    set_name: str = ""
 
     def case(self, row: int) -> tuple[Pixels, Pixels]:
         """Returns the image (C, H, W) and targets (S, H, W) of one case, uint8."""

@@ -44,9 +44,11 @@ def between(
     return low + (high - low) * uniform(keys, seed=draw.seed, purpose=purpose, epoch=draw.epoch)
 
 
-def permutation(keys: npt.NDArray[np.uint64], *, seed: int, epoch: int) -> npt.NDArray[np.intp]:
+def permutation(
+    keys: npt.NDArray[np.uint64], *, seed: int, epoch: int, purpose: str = "order"
+) -> npt.NDArray[np.intp]:
     """Returns the order in which an epoch visits the cases, shape (N,); blind to the order of `keys`."""
-    return np.lexsort((keys, uniform(keys, seed=seed, purpose="order", epoch=epoch)))
+    return np.lexsort((keys, uniform(keys, seed=seed, purpose=purpose, epoch=epoch)))
 
 
 def _mix(value: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

@@ -46,6 +46,8 @@ class Optimisation:
         follows: What stalls: the `score` of epochs, or their `training_loss`.
         better: Whether `lower` or `higher` scores are better.
         milestones: (epochs, factor): after each of these epochs the rate is multiplied; None for none.
+        decay: (after, over): after so many epochs the rate falls linearly, over so many, to 0; None for none.
+        betas: Adam's decay rates of the gradient's mean and of its square's.
     """
 
     lr: float
@@ -55,11 +57,20 @@ class Optimisation:
     follows: Literal["score", "training_loss"] = "score"
     better: Literal["lower", "higher"] = "lower"
     milestones: tuple[Sequence[int], float] | None = None
+    decay: tuple[int, int] | None = None
+    betas: tuple[float, float] = (0.9, 0.999)
+
+    @property
+    def follows_epochs(self) -> bool:
+        """Whether the learning rate follows from the number of the epoch."""
+        return self.milestones is not None or self.decay is not None
 
     def lr_of(self, epoch: int) -> float:
-        """Returns the learning rate of an epoch, from 1, that follows from the milestones alone."""
+        """Returns the learning rate of an epoch, from 1, that follows from its number alone."""
         epochs, factor = self.milestones or ((), 1.0)
-        return self.lr * factor ** sum(milestone < epoch for milestone in epochs)
+        rate = self.lr * factor ** sum(milestone < epoch for milestone in epochs)
+        after, over = self.decay or (epoch, 1)
+        return rate * max(0.0, 1.0 - max(0, epoch - after) / (over + 1))
 
 
 class Stepper:
@@ -73,9 +84,9 @@ class Stepper:
             how: Learning rate, penalty and reduction.
             guard: That of the learner's other steppers: after a loss that is not finite none of them steps.
         """
-        self._network, self._how, self._guard = network, how, guard or LossGuard()
+        self._network, self._how, self.guard = network, how, guard or LossGuard()
         self.optimizer = torch.optim.Adam(
-            network.parameters(), lr=how.lr, weight_decay=how.weight_decay, fused=True
+            network.parameters(), lr=how.lr, betas=how.betas, weight_decay=how.weight_decay, fused=True
         )
         self.schedule = None
         if how.plateau is not None:
@@ -96,16 +107,16 @@ class Stepper:
 
     def __call__(self, loss: torch.Tensor) -> torch.Tensor:
         """Takes a step down a scalar loss, unless it or an earlier one is not finite; returns it detached."""
-        value = loss.detach()
-        is_bad = self._guard(value)
-        loss.backward()  # type: ignore[no-untyped-call]
+        return step_together(loss, [self])
+
+    def step(self, is_bad: torch.Tensor) -> None:
+        """Takes a step by the gradients that are there, unless `is_bad` is 1."""
         if self._how.l1:
             self._penalise()
         # The fused step reads it on the device and leaves parameters as they are where it is 1.
         self.optimizer.found_inf = is_bad  # type: ignore[attr-defined]
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return value
 
     @torch.no_grad()
     def _penalise(self) -> None:
@@ -120,7 +131,7 @@ class Stepper:
         Raises:
             NonFiniteLossError: It was; says its value, where, and the likely reason.
         """
-        if (value := self._guard.value()) != 0:
+        if (value := self.guard.value()) != 0:
             raise NonFiniteLossError(f"the training loss became {value} {where}; {self.suspicion()}")
 
     def suspicion(self) -> str:
@@ -138,8 +149,8 @@ class Stepper:
         return f"the weights are finite, and the network's output is not. Most often {lr} is too high."
 
     def begin_epoch(self, epoch: int) -> None:
-        """Sets the learning rate of an epoch, from 1, where there are milestones."""
-        if self._how.milestones is not None:
+        """Sets the learning rate of an epoch, from 1, where it follows from that."""
+        if self._how.follows_epochs:
             for group in self.optimizer.param_groups:
                 group["lr"] = self._how.lr_of(epoch)
 
@@ -166,3 +177,16 @@ class Stepper:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.schedule is not None:
             self.schedule.load_state_dict(state["schedule"])
+
+
+def step_together(loss: torch.Tensor, steppers: Sequence[Stepper]) -> torch.Tensor:
+    """Takes a step of several networks down one scalar loss; returns it detached.
+
+    None steps where it, or an earlier loss of their guard, which they share, is not finite.
+    """
+    value = loss.detach()
+    is_bad = steppers[0].guard(value)
+    loss.backward()  # type: ignore[no-untyped-call]
+    for stepper in steppers:
+        stepper.step(is_bad)
+    return value

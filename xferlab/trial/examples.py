@@ -20,6 +20,7 @@ from xferlab.records.reader import read_selection
 from xferlab.records.store import Store
 from xferlab.tasks.config import Size
 from xferlab.training.examples import AnyExamples, ImageExamples, NativeExamples
+from xferlab.training.sets import CaseSets, FitExamples
 from xferlab.trial.given import NOTHING, Given
 from xferlab.trial.redaction import redact_names
 
@@ -43,18 +44,27 @@ class TrialContext:
 
 def fit_examples(
     spec: TrialSpec, context: TrialContext, given: Given = NOTHING
-) -> tuple[AnyExamples, AnyExamples]:
+) -> tuple[FitExamples, FitExamples]:
     """Returns the cases to train and to validate on: of each part those that the gate lets pass.
+
+    Where the trial learns from several sets, those of each are in `CaseSets`.
 
     Raises:
         TrainingError: The gate lets none of a part pass.
     """
-    selection = read_selection(context.store, spec.selection)
-    parts = (given.passing(selection.part(part), spec) for part in ("train", "validation"))
-    train, validation = (
-        _known(examples(spec, spec.section, chosen.digests, context), spec, chosen, given) for chosen in parts
-    )
+    train, validation = (_fit_part(spec, part, context, given) for part in ("train", "validation"))
     return train, validation
+
+
+def _fit_part(spec: TrialSpec, part: str, context: TrialContext, given: Given) -> FitExamples:
+    sets = {}
+    for cases in spec.trained:
+        selection = read_selection(context.store, cases.selection).part(part)
+        chosen = given.passing(selection, spec) if not cases.name else selection
+        loaded = _known(examples(spec, cases.source, chosen.digests, context), spec, chosen, given)
+        loaded.set_name = cases.name or spec.first_set
+        sets[loaded.set_name] = loaded
+    return CaseSets(sets) if spec.others else next(iter(sets.values()))
 
 
 def evaluated_examples(
@@ -73,10 +83,12 @@ def evaluated_examples(
     if evaluation.at_original_size or not evaluation.variant:
         original = evaluation.at_original_size and not is_native
         loaded = examples(spec, section, selection.digests, context, with_original=original)
+        loaded.set_name = evaluation.set_name
         yield _known(loaded, spec, selection, given)
         return
     start = 0
     for loaded in in_steps(spec, section, selection.digests, context, objects=[evaluation.variant]):
+        loaded.set_name = evaluation.set_name
         yield _known(loaded, spec, selection.rows_from(start, len(loaded)), given)
         start += len(loaded)
 

@@ -44,7 +44,8 @@ class TrainedOn:
 
     Attributes:
         record: The trial's record.
-        sections: Configurations of the data sections that it trained on; empty if they are not known.
+        sections: Configurations of the data sections that it trained on, of several sets those of the second,
+            which such a task is to predict; empty if they are not known.
         targets: Names of what it learnt; empty if they are not known.
         takes: What it takes of the predictions of other trials.
     """
@@ -71,7 +72,8 @@ class TrainedOn:
     @staticmethod
     def of(record: TrialRecord, spec: Mapping[str, Any] | None) -> TrainedOn:
         """Takes a trial's record and, where it is at hand, its spec."""
-        names = single_sections(spec["section"]) if spec else ()
+        others = [other["source"] for other in (spec or {}).get("others", ())]
+        names = single_sections((others or [spec["section"]])[0]) if spec else ()
         known = [section_if_known(spec["data"].get(name, {})) for name in names] if spec else []
         sections = tuple(section for section in known if section)
         # Specs of earlier versions have no targets; those trials learnt one structure of their section.

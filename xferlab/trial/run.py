@@ -26,6 +26,7 @@ from xferlab.tracking import TrialMirror
 from xferlab.training.examples import AnyExamples
 from xferlab.training.loop import Fitted, Trainer, Weights
 from xferlab.training.randomness import uniform
+from xferlab.training.sets import FitExamples, predicted_of
 from xferlab.trial import environment
 from xferlab.trial.attempt import Attempt
 from xferlab.trial.checkpoint import Checkpoints
@@ -153,12 +154,12 @@ class _Run:
             )
             tables = self._evaluate(record.weights_sha256)
             summary.update(mirror.summary(partial(final_values, spec, record, fitted.history, tables)))
-            self._show(mirror, validation)
+            self._show(mirror, predicted_of(validation))
             mirror.weights(record)
             self.attempt.complete(
                 **environment.describe(self.context.device),
                 memory_peak_gib=environment.memory_peak_gib(self.context.device),
-                network_ms_per_image=prediction_time(self.learner, validation),
+                network_ms_per_image=prediction_time(self.learner, predicted_of(validation)),
             )
             writer.write_trial(store, record)
             self.checkpoints.clear()
@@ -171,8 +172,8 @@ class _Run:
     def _fit(
         self,
         trainer: Trainer[Any, Any],
-        train: AnyExamples,
-        validation: AnyExamples,
+        train: FitExamples,
+        validation: FitExamples,
         mirror: TrialMirror,
     ) -> Fitted:
         history = writer.HistoryFile(self.context.store, self.spec.trial_id, trainer.cursor.history)

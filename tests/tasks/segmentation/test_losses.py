@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from monai.losses import TverskyLoss
 
-from xferlab.tasks.segmentation.losses import LOSSES, cross_entropy, dice, dice_as_printed
+from xferlab.training.pixel_losses import LOSSES, cross_entropy, dice, dice_as_printed
 
 
 def column(*values: float) -> torch.Tensor:

@@ -18,10 +18,10 @@ from xferlab.errors import DonorError
 from xferlab.metrics.measuring import METRICS, measure, metrics_of
 from xferlab.metrics.score import Score
 from xferlab.tasks.config import TrialIdentity
-from xferlab.tasks.segmentation.losses import LOSSES, against_others, exclusive_cross_entropy, loss_of
 from xferlab.tasks.segmentation.resized import ResizedSegmentation
 from xferlab.training.examples import ImageExamples, NativeExamples
 from xferlab.training.learner import AugmentationSeed
+from xferlab.training.pixel_losses import LOSSES, against_others, exclusive_cross_entropy, loss_of
 
 COUNT, SIZE = 5, 16
 EXCLUSIVE = {"structures": 3, "outputs": "exclusive"}

@@ -18,7 +18,7 @@ from xferlab.tasks.segmentation.sections import (
     Network,
     Training,
 )
-from xferlab.tasks.task import Task
+from xferlab.tasks.task import Origin, Task
 
 
 class Identity(TrialIdentity):
@@ -120,7 +120,12 @@ def _one_pixel_deep(sizes: Mapping[str, tuple[int, int]], multiple: int) -> Iter
         )
 
 
-def network(model: Model, adaptations: Sequence[Adapt | None], structures: Sequence[str]) -> Network:
+def network(
+    model: Model,
+    adaptations: Sequence[Adapt | None],
+    structures: Sequence[str],
+    origins: Mapping[str, Origin],
+) -> Network:
     """Returns the network of some structures after all adaptations, in order from the root."""
     changes: dict[str, Any] = {"outputs": None}
     if len(structures) > 1:

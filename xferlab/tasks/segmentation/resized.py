@@ -13,13 +13,13 @@ from torch import nn
 
 from xferlab.errors import TrainingError
 from xferlab.metrics.measuring import THRESHOLD
-from xferlab.tasks.segmentation.losses import against_others, loss_of
 from xferlab.training.augment import Augmentation, move
 from xferlab.training.batches import Rows
 from xferlab.training.degradation import degrade
 from xferlab.training.examples import IGNORED, STRUCTURE, ImageExamples
 from xferlab.training.intensity import normalise
 from xferlab.training.learner import AugmentationSeed
+from xferlab.training.pixel_losses import against_others, loss_of
 from xferlab.training.precision import float32
 from xferlab.training.supervised import Forward
 

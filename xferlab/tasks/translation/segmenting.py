@@ -1,0 +1,86 @@
+"""The segmenter of a translation: as its own stage made it, on images in [-1, 1]."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from xferlab.metrics.measuring import THRESHOLD
+from xferlab.networks.build import build
+from xferlab.tasks.translation.batches import Targets
+from xferlab.tasks.translation.sections import Segmenter
+from xferlab.training.intensity import normalise
+from xferlab.training.pixel_losses import against_others, loss_of
+
+Masks = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Segmenting:
+    """A network that segments, with what its own stage does to images and to its outputs.
+
+    Attributes:
+        section: What it takes from its own stage.
+        network: Its network.
+    """
+
+    section: Segmenter
+    network: nn.Module
+
+    @staticmethod
+    def of(section: Segmenter) -> Segmenting:
+        """Returns a segmenter whose weights are arbitrary."""
+        network = build(
+            section.name,
+            in_channels=section.in_channels,
+            out_channels=section.out_channels,
+            init_features=section.init_features,
+            growth=section.growth,
+            width=section.width,
+        )
+        return Segmenting(section, network)
+
+    @property
+    def structures(self) -> int:
+        """How many structures it tells."""
+        return self.section.out_channels - self.section.is_exclusive
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Returns float32 logits of images in [-1, 1], `(N, 1, H, W)`."""
+        grey = (images + 1.0) * 127.5
+        shown = normalise(grey, self.section.intensity).expand(-1, self.section.in_channels, -1, -1)
+        logits: Tensor = self.network(shown.contiguous(memory_format=torch.channels_last))
+        return logits.float()
+
+    def loss(self, logits: Tensor, targets: Targets) -> Tensor:
+        """Returns the loss of its own stage."""
+        target = targets.target
+        if self.section.first_counts:
+            target = target * (target.cumsum(dim=1) == 1)
+        return loss_of(
+            self.section.loss,
+            logits,
+            target,
+            targets.valid,
+            self.section.smoothing,
+            is_exclusive=self.section.is_exclusive,
+            class_weights=self.section.class_weights,
+        )
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Returns the probability of each structure, `(N, S, H, W)`."""
+        return torch.sigmoid(against_others(logits) if self.section.is_exclusive else logits)
+
+    def masks(self, probabilities: Tensor | npt.NDArray[np.float32], threshold: float = THRESHOLD) -> Masks:
+        """Returns where each structure is, `(N, S, H, W)`, as its own stage tells it."""
+        values = np.asarray(probabilities)
+        if not self.section.is_exclusive:
+            above: Masks = values > threshold
+            return above
+        background = 1.0 - values.sum(axis=1, keepdims=True)
+        chosen = np.concatenate([background, values], axis=1).argmax(axis=1)
+        return np.stack([chosen == number for number in range(1, values.shape[1] + 1)], axis=1)
