@@ -10,7 +10,7 @@ from typing import Any, TypedDict, Unpack
 import torch
 from torch import Tensor, nn
 
-from xferlab.networks import efficientnet, fc_densenet, resnet, unet, unet_dropout, vgg
+from xferlab.networks import cyclegan, efficientnet, fc_densenet, munit, resnet, unet, unet_dropout, vgg
 from xferlab.networks.head import Head
 from xferlab.networks.names import LayerNames
 from xferlab.networks.standardise import Standardise
@@ -92,13 +92,18 @@ def initialise(model: nn.Module, seed: int) -> None:
     """Draws all weights of `model` as a function of `seed` alone.
 
     Convolutions and linear layers get weights and biases uniform in +-1 / sqrt(fan in), as by PyTorch's
-    default; batch normalisation gets scale 1, shift 0 and fresh statistics. Neither the global generator nor
-    the number of threads matters.
+    default; norms get scale 1, shift 0 and fresh statistics. Neither the global generator nor the number of
+    threads matters.
 
     Networks without batch normalisation (`unet_dropout`, `vgg16`, `vgg19`) start otherwise, but for a
     translator, since deviations shrink there from layer to layer: 3x3 convolutions from a normal distribution
     of deviation sqrt(2 / fan in) (He et al. 2015; arias-garzon2021), all else uniform in
     +-sqrt(6 / (fan in + fan out)) (Glorot and Bengio 2010), and biases 0.
+
+    Networks that translate images start as published, with biases 0: those of `cyclegan` and the
+    discriminator of `munit` from a normal distribution of deviation 0.02 (Zhu et al. 2017, appendix 7.1), the
+    auto-encoder of `munit` from one of deviation sqrt(2 / fan in) (Huang et al. 2018, and their code for
+    both). Two networks of one kind, size and seed are equal.
 
     Args:
         model: A network on any device; changed in place.
@@ -108,23 +113,43 @@ def initialise(model: nn.Module, seed: int) -> None:
         NotImplementedError: A module has parameters of its own and is of a kind that has no rule here.
     """
     generator = torch.Generator().manual_seed(seed)
-    is_normal = isinstance(model, unet_dropout.UNetDropout | vgg.VGG)
+    rule = _rule_of(model)
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            draw = _he_or_glorot if is_normal and not name.startswith(TRANSLATOR) else _uniform
+            draw = _uniform if name.startswith(TRANSLATOR) else rule
             draw(module, generator)
-        elif isinstance(module, nn.BatchNorm2d):
+        elif isinstance(module, nn.BatchNorm2d | nn.GroupNorm):
             module.reset_parameters()
         elif any(True for _ in module.parameters(recurse=False)):
             raise NotImplementedError(f"{name}: no rule for the initial weights of a {type(module).__name__}")
 
 
+def _rule_of(model: nn.Module) -> Callable[[_Weighted, torch.Generator], None]:
+    if isinstance(model, unet_dropout.UNetDropout | vgg.VGG):
+        return _he_or_glorot
+    if isinstance(model, cyclegan.Generator | cyclegan.PatchDiscriminator | munit.MultiScaleDiscriminator):
+        return _narrow
+    return _he if isinstance(model, munit.AutoEncoder) else _uniform
+
+
 def _he_or_glorot(module: _Weighted, generator: torch.Generator) -> None:
-    weight = torch.empty(module.weight.shape)
     if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3):
-        nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=generator)
+        _he(module, generator)
     else:
-        nn.init.xavier_uniform_(weight, generator=generator)
+        weight = torch.empty(module.weight.shape)
+        _set(module, nn.init.xavier_uniform_(weight, generator=generator))
+
+
+def _he(module: _Weighted, generator: torch.Generator) -> None:
+    weight = torch.empty(module.weight.shape)
+    _set(module, nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=generator))
+
+
+def _narrow(module: _Weighted, generator: torch.Generator) -> None:
+    _set(module, torch.empty(module.weight.shape).normal_(std=0.02, generator=generator))
+
+
+def _set(module: _Weighted, weight: Tensor) -> None:
     module.weight.copy_(weight)
     if module.bias is not None:
         module.bias.zero_()
