@@ -1,0 +1,1 @@
+"""Translation of images of one domain into another, learnt from unpaired images."""
