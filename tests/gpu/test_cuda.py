@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,10 @@ from tests.training.images import STRONG, digests, noisy
 from tests.training.learners import copied, same
 from xferlab.cli.main import main
 from xferlab.errors import NonFiniteLossError
+from xferlab.networks.build import initialise
+from xferlab.networks.cyclegan import Generator, PatchDiscriminator
 from xferlab.networks.dropout import Dropout, reseed
+from xferlab.networks.munit import DESIGNS, AutoEncoder, MultiScaleDiscriminator
 from xferlab.records import reader
 from xferlab.records.store import Store
 from xferlab.tasks.classification.patches import Boxes, Places
@@ -133,6 +138,32 @@ def test_augmentation_is_the_same_on_both_devices_with_deterministic_algorithms(
         torch.use_deterministic_algorithms(False)
     # A grey level here and there may be rounded the other way.
     assert float(difference.abs().mean()) < 1e-3
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        Generator,
+        PatchDiscriminator,
+        partial(AutoEncoder, DESIGNS["munit_small"]),
+        partial(MultiScaleDiscriminator, DESIGNS["munit"]),
+    ],
+)
+def test_networks_that_translate_have_deterministic_gradients(make: Callable[[], torch.nn.Module]) -> None:
+    def gradients() -> dict[str, torch.Tensor]:
+        network = make().cuda()
+        initialise(network, 1)
+        images = torch.rand(2, 1, 96, 96, generator=torch.Generator().manual_seed(1)).cuda().requires_grad_()
+        output = network(images)
+        maps = output if isinstance(output, tuple) else (output,)
+        torch.stack([scores.square().mean() for scores in maps]).sum().backward()
+        return {"images": images.grad, **{name: value.grad for name, value in network.named_parameters()}}
+
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert same(gradients(), gradients())
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 def test_no_step_follows_a_loss_that_is_not_finite() -> None:
