@@ -123,7 +123,10 @@ def _fractions(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
     """Shares of the labels of sets that have no such labels."""
     path: KeyPath = ("stages", name, "label_fraction")
     others = study.task_of(name).sets[1:]
-    if isinstance(stage.label_fraction, dict):
+    if isinstance(stage.label_fraction, dict) and not others:
+        what = f"stages.{name}.label_fraction is a mapping; it must be a number. "
+        yield Finding(path, what + f"Task {stage.task!r} learns from one set of cases")
+    elif isinstance(stage.label_fraction, dict):
         for each in stage.label_fraction:
             if each not in others:
                 what = f"label_fraction names {each!r}, which is no set whose labels a share of may be read"
