@@ -18,6 +18,7 @@ from tests.training.learners import copied, same
 from xferlab.cli.main import main
 from xferlab.errors import NonFiniteLossError
 from xferlab.networks.dropout import Dropout, reseed
+from xferlab.networks.segnet import unpooled
 from xferlab.records import reader
 from xferlab.records.store import Store
 from xferlab.tasks.classification.patches import Boxes, Places
@@ -133,6 +134,22 @@ def test_augmentation_is_the_same_on_both_devices_with_deterministic_algorithms(
         torch.use_deterministic_algorithms(False)
     # A grey level here and there may be rounded the other way.
     assert float(difference.abs().mean()) < 1e-3
+
+
+def test_unpooling_runs_with_deterministic_algorithms_and_is_the_same_on_both_devices() -> None:
+    values = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    torch.use_deterministic_algorithms(True)
+    try:
+        found = []
+        for device in ("cpu", "cuda"):
+            below = values.to(device).requires_grad_()
+            above = unpooled(*torch.nn.functional.max_pool2d(below, 2, return_indices=True))
+            above.square().sum().backward()
+            assert below.grad is not None
+            found.append((above.detach().cpu(), below.grad.cpu()))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert all(map(torch.equal, *found))
 
 
 def test_no_step_follows_a_loss_that_is_not_finite() -> None:
