@@ -23,6 +23,7 @@ from xferlab.networks.build import initialise
 from xferlab.networks.cyclegan import Generator, PatchDiscriminator
 from xferlab.networks.dropout import Dropout, reseed
 from xferlab.networks.munit import DESIGNS, AutoEncoder, MultiScaleDiscriminator
+from xferlab.networks.segnet import unpooled
 from xferlab.records import reader
 from xferlab.records.store import Store
 from xferlab.tasks.classification.patches import Boxes, Places
@@ -164,6 +165,22 @@ def test_networks_that_translate_have_deterministic_gradients(make: Callable[[],
         assert same(gradients(), gradients())
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+def test_unpooling_runs_with_deterministic_algorithms_and_is_the_same_on_both_devices() -> None:
+    values = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    torch.use_deterministic_algorithms(True)
+    try:
+        found = []
+        for device in ("cpu", "cuda"):
+            below = values.to(device).requires_grad_()
+            above = unpooled(*torch.nn.functional.max_pool2d(below, 2, return_indices=True))
+            above.square().sum().backward()
+            assert below.grad is not None
+            found.append((above.detach().cpu(), below.grad.cpu()))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert all(map(torch.equal, *found))
 
 
 def test_no_step_follows_a_loss_that_is_not_finite() -> None:

@@ -10,14 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tests.training.learners import copied, same
-from xferlab.networks.build import NETWORKS, build, initialise
+from xferlab.networks.build import NAMES as LAYER_NAMES
+from xferlab.networks.build import build, initialise
 from xferlab.networks.dropout import Dropout, reseed
 from xferlab.networks.head import Head
 
 B4 = Head((1024, 512, 64), dropout=(0.2, 0.2))
 """The head of arias-garzon2021 (methods, B.4)."""
 
-NAMES = tuple(name for name in NETWORKS if not name.startswith(("unet", "fc_densenet")))
+NAMES = tuple(name for name, names in LAYER_NAMES.items() if names.features)
 FEATURES = {"vgg16": (512, 16), "vgg19": (512, 16), "resnet18": (512, 32), "efficientnet_lite0": (1280, 32)}
 """Channels, and how often a side is shrunk."""
 

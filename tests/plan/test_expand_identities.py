@@ -109,6 +109,15 @@ def test_of_a_densenet_what_it_does_not_read_and_its_defaults_renew_no_trial(pla
     assert set(plan_of("model: {name: fc_densenet103}").by_id).isdisjoint(plain)
 
 
+def test_of_a_network_on_vgg16_what_it_does_not_read_and_its_defaults_renew_no_trial(plan_of: PlanOf) -> None:
+    def ids(model: str) -> set[str]:
+        return set(plan_of(f"model: {{name: segnet, {model}}}").by_id)
+
+    plain = ids("image_size: 256")
+    assert ids("init_features: 16") == ids("width: 1") == plain
+    assert ids("width: 0.5").isdisjoint(plain)
+
+
 GREY = {"source: phantom_mri": "source: phantom_cxr"}
 
 

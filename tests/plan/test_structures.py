@@ -246,7 +246,10 @@ def test_a_trial_of_several_structures_has_their_number_in_its_identity_and_thei
     assert evaluation.selection == other.selection
     assert evaluation.evaluation_id != other.evaluation_id
     exclusive = planned(several + "model: {outputs: exclusive}\n")
-    assert renewed(plan, exclusive) == {"heart", "lung"}
+    assert renewed(plan, exclusive) == {"heart", "lung", "chest", "clavicles"}
+    first = planned(several + "model: {outputs: exclusive_first}\n")
+    assert renewed(exclusive, first) == {"heart", "lung"}
+    assert renewed(plan, planned(several + "model: {outputs: overlapping}\n")) == set()
 
 
 def test_other_sections_are_read_as_the_one_that_is_trained_on(planned: Callable[..., Plan]) -> None:

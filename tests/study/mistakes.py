@@ -180,6 +180,18 @@ FIELDS = [
         9,
         "model: growth is for the FC-DenseNets (fc_densenet103, fc_densenet67, fc_densenet56), and name is u",
     ),
+    (
+        "{lr: 1e-3}",
+        "{}\nmodel: {width: 0.5}",
+        9,
+        "model: width is for the networks on VGG16 (fcn8s, fcn32s, segnet), and name is unet; set width to n",
+    ),
+    (
+        "{lr: 1e-3}",
+        "{}\nmodel: {name: segnet, image_size: 48}",
+        9,
+        "model: image_size 48 is not divisible by 32, as segnet needs; the nearest sizes are 32 and ",
+    ),
     ("{lr: 1e-3}", "{}\nmodel: {image_size: natve}", 9, "model.image_size is 'natve'; it must be native."),
     (
         "{lr: 1e-3}",

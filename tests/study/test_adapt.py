@@ -70,6 +70,47 @@ CHAINS = [
         "not fit the other; set the same growth in both, or start from another stage",
     ),
     (
+        "freeze: {part: encoder}",
+        "head: new}, model: {width: 0.5",
+        {"{lr: 1e-3}": "{}\nmodel: {name: fcn8s}"},
+        8,
+        "model.width of stage 'third' is 0.5, and 1 in 'general', from which it starts: weights of one do "
+        "not fit the other; set the same width in both, or start from another stage",
+    ),
+    (
+        TRANSLATOR,
+        "",
+        {"{lr: 1e-3}": "{}\nmodel: {name: fcn32s}"},
+        7,
+        "a translator reads the features of a decoder, and fcn32s has none; leave it out or set adapt: "
+        "{head: new}, which starts the head from random weights",
+    ),
+    (
+        "freeze: {part: donor, unfreeze_after: {head: 0, decoder3: 2}}",
+        "",
+        {"{lr: 1e-3}": "{}\nmodel: {name: fcn8s}"},
+        7,
+        "'decoder3' is no level of a fcn8s (encoder1, encoder2, encoder3, encoder4, encoder5, bottleneck, "
+        "head); name one of these",
+    ),
+    (
+        "freeze: {part: encoder, unfreeze_after: {bottleneck: 2}}",
+        "",
+        {"{lr: 1e-3}": "{}\nmodel: {name: segnet}"},
+        7,
+        "'bottleneck' is no level of a segnet (encoder1, encoder2, encoder3, encoder4, encoder5, decoder5, "
+        "decoder4, decoder3, decoder2, decoder1, head); name one of these",
+    ),
+    (
+        "freeze: {part: encoder}}, model: {outputs: exclusive",
+        "",
+        {},
+        7,
+        "stage 'general' learns one exclusive structure, and 'donor', which it starts from, one structure: "
+        "its last layer does not fit; set adapt: {head: new}, which starts that layer from random weights "
+        "and takes over all others",
+    ),
+    (
         "freeze: {part: encoder, unfreeze_after: {encoder5: 2}}",
         "",
         {},

@@ -101,7 +101,15 @@ def test_what_a_task_declares_must_exist() -> None:
 
 
 @pytest.mark.parametrize(
-    "model", [{}, {"translator": LAYERS}, {"name": "fc_densenet56"}, {"name": "fc_densenet67", "growth": 3}]
+    "model",
+    [
+        {},
+        {"translator": LAYERS},
+        {"name": "fc_densenet56"},
+        {"name": "fc_densenet67", "growth": 3},
+        {"name": "fcn32s", "width": 0.05},
+        {"name": "segnet", "width": 0.25, "translator": LAYERS},
+    ],
 )
 def test_bare_weights_tell_their_network(model: Any) -> None:
     trained = identity(model={"in_channels": 3, "image_size": 32, **model})

@@ -122,6 +122,15 @@ def test_weights_of_another_network_are_reported_before_they_are_fetched(bench: 
         )
 
 
+def test_weights_of_vgg16_fit_a_network_made_of_it_if_it_is_as_wide(bench: Make, tmp_path: Path) -> None:
+    stages = {"donor": {"weights": "imagenet/vgg16"}, "general": CHILD}
+    weights, model = Weights(name="imagenet/vgg16"), {"name": "segnet", "image_size": 32, "in_channels": 3}
+    whole, half = (bench(stages=stages, model=model | {"width": width})[GENERAL] for width in (1, 0.5))
+    check_file(whole, whole.inputs[0], weights, cache_dir=tmp_path / "empty")
+    with pytest.raises(DonorError, match=r"VGG16 with 64 filters .* network has 32; set model\.width to "):
+        check_file(half, half.inputs[0], weights, cache_dir=tmp_path / "empty")
+
+
 @pytest.mark.parametrize(
     ("weights", "message"),
     [

@@ -10,7 +10,18 @@ from typing import Any, TypedDict, Unpack
 import torch
 from torch import Tensor, nn
 
-from xferlab.networks import cyclegan, efficientnet, fc_densenet, munit, resnet, unet, unet_dropout, vgg
+from xferlab.networks import (
+    cyclegan,
+    efficientnet,
+    fc_densenet,
+    fcn,
+    munit,
+    resnet,
+    segnet,
+    unet,
+    unet_dropout,
+    vgg,
+)
 from xferlab.networks.head import Head
 from xferlab.networks.names import LayerNames
 from xferlab.networks.standardise import Standardise
@@ -20,6 +31,8 @@ NETWORKS: Mapping[str, Callable[..., nn.Module]] = {
     "unet": unet.UNet,
     "unet_dropout": unet_dropout.UNetDropout,
     **{name: partial(fc_densenet.FCDenseNet, design=design) for name, design in fc_densenet.DESIGNS.items()},
+    **{name: partial(fcn.FCN, design=design) for name, design in fcn.DESIGNS.items()},
+    "segnet": segnet.SegNet,
     "vgg16": partial(vgg.VGG, convolutions=(2, 2, 3, 3, 3)),
     "vgg19": partial(vgg.VGG, convolutions=(2, 2, 4, 4, 4)),
     "resnet18": resnet.ResNet18,
@@ -30,6 +43,8 @@ NAMES: Mapping[str, LayerNames] = {
     "unet": unet.NAMES,
     "unet_dropout": unet_dropout.NAMES,
     **dict.fromkeys(fc_densenet.DESIGNS, fc_densenet.NAMES),
+    "segnet": segnet.NAMES,
+    **dict.fromkeys(fcn.DESIGNS, fcn.NAMES),
     "vgg16": vgg.NAMES,
     "vgg19": vgg.NAMES,
     "resnet18": resnet.NAMES,
@@ -45,6 +60,8 @@ def network_in(state: Mapping[str, Tensor]) -> str | None:
     """
     if design := fc_densenet.design_in(state):
         return design[0]
+    if name := fcn.design_in(state):
+        return name
     return next((name for name, names in NAMES.items() if {names.first, names.offset} <= state.keys()), None)
 
 
@@ -57,11 +74,12 @@ class Options(TypedDict, total=False):
     Attributes:
         init_features: Width of the first level of a `unet` or `unet_dropout`.
         growth: Channels that each dense layer of an `fc_densenet...` adds; None for its own number.
-        translator: New layers at the end of one of these, in place of its own head; None for none.
-        head: A head for features of one of the others, in place of its own; None for its own.
-        width: What all numbers of channels of one of the others are multiplied by (`width.scaled`), and those
-            of its head; None for 1.
-        standardise: What images of one of the others go through first; None leaves them as they are.
+        translator: New layers at the end of one of these or of `segnet`, in place of its own head; None for
+            none.
+        head: A head for features of a network of whole images, in place of its own; None for its own.
+        width: What all numbers of channels of such a network, a `segnet` or an `fcn...` are multiplied by
+            (`width.scaled`), and those of the given head; None for 1.
+        standardise: What images of a network of whole images go through first; None leaves them as they are.
     """
 
     init_features: int | None
@@ -95,15 +113,17 @@ def initialise(model: nn.Module, seed: int) -> None:
     default; norms get scale 1, shift 0 and fresh statistics. Neither the global generator nor the number of
     threads matters.
 
-    Networks without batch normalisation (`unet_dropout`, `vgg16`, `vgg19`) start otherwise, but for a
-    translator, since deviations shrink there from layer to layer: 3x3 convolutions from a normal distribution
-    of deviation sqrt(2 / fan in) (He et al. 2015; arias-garzon2021), all else uniform in
+    Networks without batch normalisation (`unet_dropout`, `vgg16`, `vgg19`, `fcn...`) start otherwise, but for
+    a translator, since deviations shrink there from layer to layer: 3x3 and larger convolutions from a normal
+    distribution of deviation sqrt(2 / fan in) (He et al. 2015; arias-garzon2021), all else uniform in
     +-sqrt(6 / (fan in + fan out)) (Glorot and Bengio 2010), and biases 0.
 
     Networks that translate images start as published, with biases 0: those of `cyclegan` and the
     discriminator of `munit` from a normal distribution of deviation 0.02 (Zhu et al. 2017, appendix 7.1), the
     auto-encoder of `munit` from one of deviation sqrt(2 / fan in) (Huang et al. 2018, and their code for
     both). Two networks of one kind, size and seed are equal.
+
+    The upsampling of an `fcn...` is bilinear.
 
     Args:
         model: A network on any device; changed in place.
@@ -115,17 +135,17 @@ def initialise(model: nn.Module, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     rule = _rule_of(model)
     for name, module in model.named_modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        if isinstance(module, nn.BatchNorm2d | nn.GroupNorm | fcn.Upsampling):
+            module.reset_parameters()
+        elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             draw = _uniform if name.startswith(TRANSLATOR) else rule
             draw(module, generator)
-        elif isinstance(module, nn.BatchNorm2d | nn.GroupNorm):
-            module.reset_parameters()
         elif any(True for _ in module.parameters(recurse=False)):
             raise NotImplementedError(f"{name}: no rule for the initial weights of a {type(module).__name__}")
 
 
 def _rule_of(model: nn.Module) -> Callable[[_Weighted, torch.Generator], None]:
-    if isinstance(model, unet_dropout.UNetDropout | vgg.VGG):
+    if isinstance(model, unet_dropout.UNetDropout | vgg.VGG | fcn.FCN):
         return _he_or_glorot
     if isinstance(model, cyclegan.Generator | cyclegan.PatchDiscriminator | munit.MultiScaleDiscriminator):
         return _narrow
@@ -133,7 +153,7 @@ def _rule_of(model: nn.Module) -> Callable[[_Weighted, torch.Generator], None]:
 
 
 def _he_or_glorot(module: _Weighted, generator: torch.Generator) -> None:
-    if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3):
+    if isinstance(module, nn.Conv2d) and module.kernel_size != (1, 1):
         _he(module, generator)
     else:
         weight = torch.empty(module.weight.shape)

@@ -243,7 +243,7 @@ def _channel_advice(expected: Mapping[str, Tensor], state: Mapping[str, Tensor])
     if kernel != model_kernel:
         return ""
     if width != model_width and not first.startswith("encoder1.enc1"):
-        field = "growth" if first.startswith("encoder1.") else "width"
+        field = "growth" if first.startswith("encoder1.conv.") else "width"
         return (
             f" The first convolution has {width} filters while the network's has {model_width}: the stages "
             f"differ in model.{field}; set it to the same, or train a donor of that {field}."
@@ -268,9 +268,13 @@ def _head_advice(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], re
         return ""
     differing = [key for key in expected if expected[key].shape != state[key].shape]
     outputs = {(len(state[key]), len(expected[key])) for key in differing if expected[key].ndim}
-    if len(outputs) != 1 or any(expected[key].shape[1:] != state[key].shape[1:] for key in differing):
+    if len(outputs) != 1:
         return ""
     ((given, needed),) = outputs
+    # Where outputs are upsampled, they are inputs, too.
+    sides = [(state[key].shape[1:], expected[key].shape[1:]) for key in differing]
+    if any(now != before and now[:1] + before[:1] != (needed, given) for before, now in sides):
+        return ""
     return f" The last layer has {given} outputs, and what the stage learns needs {needed}: {remedy}."
 
 

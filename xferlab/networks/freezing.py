@@ -16,7 +16,8 @@ LEVELS: Mapping[str, tuple[str, ...]] = (
 )
 """The levels of a network in the order of its forward pass, and the modules of each.
 
-An FC-DenseNet has all of them, a U-Net neither `encoder5` nor `decoder5`.
+An FC-DenseNet has all of them, a U-Net neither `encoder5` nor `decoder5`, a SegNet no bottleneck, an FCN no
+decoder.
 """
 
 PARTS: Mapping[str, tuple[str, ...]] = {"donor": tuple(LEVELS), "encoder": _ENCODER}

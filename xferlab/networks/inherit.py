@@ -16,6 +16,7 @@ from xferlab.networks.names import LayerNames
 from xferlab.networks.normalisation import Normalisation
 from xferlab.networks.state_dicts import RUNNING_MEAN
 from xferlab.networks.translator import TRANSLATOR
+from xferlab.networks.vgg_levels import FIRST, under_levels
 
 Fold = Literal["sum", "mean", "luminance"]
 """How three input channels become one; `fold_channels` says what each gives."""
@@ -34,6 +35,8 @@ _NEW_HEAD = "set adapt: {head: new} to start that layer from random weights"
 def inherit(model: nn.Module, state: Mapping[str, Tensor], *, origin: str, new_head: bool = False) -> None:
     """Loads a parent's weights; every name and shape must fit, but a parent may lack the whole translator.
 
+    A network that is made of VGG16 also takes over the weights of a VGG16, and keeps its own for the rest.
+
     Args:
         model: Changed in place; unchanged on an error. A translator that the parent lacks keeps its weights.
         state: Names to tensors. With a translator, the model's must be the same.
@@ -43,9 +46,11 @@ def inherit(model: nn.Module, state: Mapping[str, Tensor], *, origin: str, new_h
     Raises:
         DonorError: They are of another network, or names or shapes differ; lists the first of each kind.
     """
-    _check_network(model.state_dict(), state, origin)
-    prefix = f"{TRANSLATOR}."
     own, kept = model.state_dict(), list[str]()
+    if FIRST in own and network_in(state) == "vgg16":
+        state = under_levels(state, own, origin)
+    _check_network(own, state, origin)
+    prefix = f"{TRANSLATOR}."
     if not any(key.startswith(prefix) for key in state):
         kept.append(prefix)
     if new_head:

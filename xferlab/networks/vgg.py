@@ -27,9 +27,11 @@ NAMES = LayerNames(
     features="features",
 )
 
-_WIDTHS = (64, 128, 256, 512, 512)
-_HIDDEN = 4096
-_SIDE = 7
+WIDTHS = (64, 128, 256, 512, 512)
+"""Channels of each block."""
+HIDDEN = 4096
+"""Outputs of both hidden layers of the own head."""
+SIDE = 7
 """Of the features that the own head takes, in pixels."""
 
 
@@ -63,11 +65,11 @@ class VGG(ImageNetwork):
         standardise: Standardise | None = None,
     ):
         super().__init__(standardise)
-        last = scaled(_WIDTHS[-1], width)
+        last = scaled(WIDTHS[-1], width)
         self.features = _trunk(in_channels, convolutions, width)
         self.pool = nn.MaxPool2d(kernel_size=2, stride=2)
         if not self.takes(head, in_features=last, out_features=out_channels):
-            self.classifier = _own_head(last, out_channels, scaled(_HIDDEN, width))
+            self.classifier = _own_head(last, out_channels, scaled(HIDDEN, width))
 
     def classify(self, features: Tensor) -> Tensor:
         """Returns the logits of the last ReLU, `(N, 512, H / 16, W / 16)` at width 1."""
@@ -83,7 +85,7 @@ def _trunk(in_channels: int, convolutions: Sequence[int], width: float) -> nn.Se
     """The convolutions, without the last pooling, which belongs to what comes after the features."""
     parts: list[nn.Module] = []
     incoming = in_channels
-    for full, count in zip(_WIDTHS, convolutions, strict=True):
+    for full, count in zip(WIDTHS, convolutions, strict=True):
         channels = scaled(full, width)
         for _ in range(count):
             parts += [nn.Conv2d(incoming, channels, kernel_size=3, padding=1), nn.ReLU(inplace=True)]
@@ -93,14 +95,14 @@ def _trunk(in_channels: int, convolutions: Sequence[int], width: float) -> nn.Se
 
 
 def _flat(pooled: Tensor) -> Tensor:
-    if pooled.shape[2:] != (_SIDE, _SIDE):
-        pooled = F.adaptive_avg_pool2d(pooled, _SIDE)
+    if pooled.shape[2:] != (SIDE, SIDE):
+        pooled = F.adaptive_avg_pool2d(pooled, SIDE)
     return torch.flatten(pooled, start_dim=1)
 
 
 def _own_head(channels: int, out_channels: int, hidden: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Linear(channels * _SIDE * _SIDE, hidden),
+        nn.Linear(channels * SIDE * SIDE, hidden),
         nn.ReLU(inplace=True),
         Dropout(0.5),
         nn.Linear(hidden, hidden),

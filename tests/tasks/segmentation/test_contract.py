@@ -43,5 +43,13 @@ class TestDenseTiled(TestNative):
     identity = tiny(model={**DENSE, "image_size": "native", "tiles": {"size": 32}})
 
 
+class TestFullyConvolutional(TestDense):
+    identity = tiny(model={"name": "fcn8s", "width": 0.02, "outputs": "exclusive", "image_size": 32})
+
+
+class TestSegNet(TestDense):
+    identity = tiny(model={"name": "segnet", "width": 0.02, "image_size": 32})
+
+
 class TestTiled(TestNative):
     identity = tiny(model={"image_size": "native", "tiles": {"size": 32}})

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from monai.losses import DiceLoss, TverskyLoss
 from sklearn.metrics import jaccard_score
 
+from tests.networks.test_image_networks import count, on_meta
 from tests.tasks.contract import LearnerContract
 from tests.tasks.segmentation.learners import identity, make, trainer
 from tests.training.images import STRONG, Images, images_of, native, noisy, resized
@@ -18,7 +19,9 @@ from xferlab.errors import DonorError
 from xferlab.metrics.measuring import METRICS, measure, metrics_of
 from xferlab.metrics.score import Score
 from xferlab.tasks.config import TrialIdentity
+from xferlab.tasks.registry import task
 from xferlab.tasks.segmentation.resized import ResizedSegmentation
+from xferlab.tasks.segmentation.sections import Network
 from xferlab.training.examples import ImageExamples, NativeExamples
 from xferlab.training.learner import AugmentationSeed
 from xferlab.training.pixel_losses import LOSSES, against_others, exclusive_cross_entropy, loss_of
@@ -188,6 +191,13 @@ def test_exclusive_masks_are_where_a_structure_is_most_probable() -> None:
     assert (overlapping.sum(axis=0) > 1).any()
 
 
+def ignoring() -> ImageExamples:
+    """Cases with a structure, of whose pixels some are ignored."""
+    images, targets = noisy(4, SIZE)
+    targets[:, :3] = 127
+    return resized(images, targets)
+
+
 def test_a_pixel_at_the_threshold_is_background() -> None:
     assert not ResizedSegmentation(in_channels=1).masks(np.full((1, 4, 4), 0.5, np.float32)).any()
 
@@ -284,6 +294,58 @@ def test_epochs_may_be_judged_by_the_jaccard_index_of_scikit_learn(model: dict[s
     assert learner.validate(examples)["jaccard"] == pytest.approx(np.mean(values), rel=1e-12)
     assert identity(score="jaccard").score == Score("jaccard", "higher")
     assert "jaccard" not in make(model=model).validate(examples)
+
+
+# --- a single structure -----------------------------------------------------------------------------
+
+SINGLE = {"outputs": "exclusive"}
+
+
+def test_the_loss_of_a_single_exclusive_structure_is_the_cross_entropy_of_two_classes() -> None:
+    learner, examples = make(model=SINGLE, loss="cross_entropy", class_weights=(1.0, 3.0)), ignoring()
+    batch = learner.load(examples, np.arange(4), None)
+    logits = learner.network(batch.inputs).detach()
+    truth = torch.where(batch.valid == 1, batch.target, 127)[:, 0].long()
+    expected = F.cross_entropy(logits, truth, torch.tensor([1.0, 3.0]), ignore_index=127)
+    assert logits.shape[1] == 2
+    assert (truth == 127).any()
+    loss = learner.loss(learner.network, batch).detach()
+    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_a_single_exclusive_structure_is_measured_and_shown_as_any_single_one() -> None:
+    learner, examples = make(model=SINGLE), ignoring()
+    batch = learner.load(examples, np.arange(4), None)
+    (prediction, *_) = learner.predict(batch)
+    with torch.no_grad():
+        softmax = learner.network.eval()(batch.inputs).softmax(1)[0, 1:]
+    np.testing.assert_allclose(prediction, softmax.numpy(), rtol=1e-5)
+    for threshold in (0.3, 0.5, 0.6):
+        expected = prediction > threshold
+        given = learner.for_others(prediction, threshold)["structures"]
+        assert (given == np.where(expected, 255, 0)).all()
+        shown = learner.present(
+            examples.case(0)[0][0], prediction, height=SIZE, targets=("lung",), threshold=threshold
+        )
+        assert sorted(shown.files) == sorted(task("segmentation").files(("lung",)))
+    target = examples.case(0)[1][0]
+    alone = measure(prediction[0], target == 255, ignore=target == 127, predicted=prediction[0] > 0.5)
+    assert learner.measure(examples, 0, prediction) == pytest.approx(alone, nan_ok=True)
+    assert set(learner.outputs(examples, 0, prediction)) == {"image", "target", "probability"}
+
+
+def test_a_single_exclusive_structure_has_a_threshold_and_overlaps_with_nothing() -> None:
+    single, several = identity(model=SINGLE), identity(model=EXCLUSIVE)
+    assert (single.has_threshold, several.has_threshold) == (True, False)
+    assert (single.exclusive_targets, several.exclusive_targets) == (False, True)
+    assert single.to_json()["model"]["outputs"] == "exclusive"
+    assert "outputs" not in identity().to_json()["model"]
+
+
+def test_the_unet_of_the_paper_has_two_outputs() -> None:
+    model = Network(**SINGLE, init_features=64, in_channels=1)  # type: ignore[arg-type]
+    channels = {"in_channels": model.in_channels, "out_channels": model.out_channels}
+    assert count(on_meta("unet", **channels, init_features=model.init_features)) == 31_036_546
 
 
 # --- heads -----------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from xferlab.tasks.segmentation.sections import GROWTH, Adapt, Freezing, Network
+from xferlab.tasks.segmentation.sections import FCN, GROWTH, ON_VGG16, Adapt, Freezing, Network
 from xferlab.tasks.task import Finding, Path, StageView
 
 
@@ -34,7 +34,7 @@ def check_single(stage: StageView, path: Path, why: str, remedy: str) -> Iterato
     tiled = stage.model.tiles is not None
     smallest = stage.model.size_multiple
     size = stage.model.tiles.size if tiled else stage.model.image_size
-    if not stage.model.has_batch_norm or size != smallest:
+    if not stage.model.normalises_bottleneck or size != smallest:
         return
     if stage.adapt is not None and stage.adapt.freeze is not None:
         epoch = stage.adapt.freeze.thaws_after("bottleneck")
@@ -111,10 +111,11 @@ def _same_network(stage: StageView, before: Network) -> Iterator[Finding]:
         )
 
 
-def _shape(network: Network) -> dict[str, str | int | None]:
+def _shape(network: Network) -> dict[str, str | float | None]:
     """What weights must have in common; the first that differs says what they are of."""
     growth = network.growth or GROWTH.get(network.name)
-    return {"name": network.name, "init_features": network.init_features, "growth": growth}
+    width = network.width or (1 if network.name in ON_VGG16 else None)
+    return {"name": network.name, "init_features": network.init_features, "growth": growth, "width": width}
 
 
 def _head(stage: StageView, adapt: Adapt, before: Network) -> Iterator[Finding]:
@@ -140,7 +141,9 @@ def _head(stage: StageView, adapt: Adapt, before: Network) -> Iterator[Finding]:
 
 
 def _outputs(network: Network) -> str:
-    return f"{network.structures} {network.outputs} structures" if network.structures else "one structure"
+    if network.structures:
+        return f"{network.structures} {network.outputs} structures"
+    return "one exclusive structure" if network.is_exclusive else "one structure"
 
 
 def _adaptation(stage: StageView, adapt: Adapt, before: Network) -> Iterator[Finding]:
@@ -154,6 +157,13 @@ def _adaptation(stage: StageView, adapt: Adapt, before: Network) -> Iterator[Fin
             f"the network of stage {stage.parent!r} has {before.in_channels} input channels, and only three "
             f"can be folded into one; {remedy}",
             related=(("model", "in_channels"), *_adapting(ancestors, "fold")),
+        )
+    if adapt.translator is not None and stage.network.name in FCN:
+        yield Finding(
+            (*path, "translator"),
+            f"a translator reads the features of a decoder, and {stage.network.name} has none; leave it out "
+            "or set adapt: {head: new}, which starts the head from random weights",
+            related=(("model", "name"), ("stages", stage.name, "model", "name")),
         )
     if adapt.translator is not None and before.translator is not None:
         yield Finding(

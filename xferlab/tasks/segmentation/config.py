@@ -11,6 +11,7 @@ from xferlab.metrics.score import Score
 from xferlab.tasks.config import OBJECTS, ORIGINAL, CaseProblem, Size, TrialIdentity
 from xferlab.tasks.segmentation.checks import check, check_single
 from xferlab.tasks.segmentation.sections import (
+    EXCLUSIVE,
     LAYERS,
     Adapt,
     Learning,
@@ -49,12 +50,12 @@ class Identity(TrialIdentity):
     @property
     def has_threshold(self) -> bool:
         """Whether each structure is where its own output is above a threshold, whatever the others are."""
-        return not self.model.is_exclusive
+        return not self.model.is_exclusive or self.model.structures is None
 
     @property
     def exclusive_targets(self) -> bool:
         """Whether no pixel of a case that it trains on may belong to two structures."""
-        return self.model.outputs == "exclusive"
+        return self.model.outputs == "exclusive" and self.model.structures is not None
 
     @property
     def image_size(self) -> Size:
@@ -79,7 +80,7 @@ class Identity(TrialIdentity):
 
     @property
     def _normalises_singly(self) -> bool:
-        return self.trains_singly and self.model.has_batch_norm
+        return self.trains_singly and self.model.normalises_bottleneck
 
     def check_sizes(
         self, sizes: Mapping[str, tuple[int, int]], trained: Collection[str]
@@ -127,9 +128,11 @@ def network(
     origins: Mapping[str, Origin],
 ) -> Network:
     """Returns the network of some structures after all adaptations, in order from the root."""
-    changes: dict[str, Any] = {"outputs": None}
+    changes: dict[str, Any]
     if len(structures) > 1:
         changes = {"outputs": model.outputs or "overlapping", "structures": len(structures)}
+    else:  # a single structure overlaps with nothing
+        changes = {"outputs": "exclusive" if model.outputs in EXCLUSIVE else None}
     for adapt in filter(None, adaptations):
         changes |= {"in_channels": 1} if adapt.fold is not None else {}
         changes |= {"translator": adapt.translator} if adapt.translator is not None else {}

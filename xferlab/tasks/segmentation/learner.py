@@ -12,13 +12,13 @@ import torch
 from torch import nn
 
 from xferlab.errors import DonorError, UsageError, suggest
-from xferlab.networks import fc_densenet
-from xferlab.networks.build import build, initialise, network_in
+from xferlab.networks.build import NAMES, build, initialise, network_in
 from xferlab.networks.fc_densenet import design_in
 from xferlab.networks.freezing import LEVELS, freeze
 from xferlab.networks.inherit import fold_channels, inherit, matched_control
 from xferlab.networks.translator import Translator, translator_in
-from xferlab.networks.unet import FIRST_CONVOLUTION, NAMES
+from xferlab.networks.unet import FIRST_CONVOLUTION
+from xferlab.networks.vgg_levels import width_of
 from xferlab.tasks.config import Execution
 from xferlab.tasks.segmentation.config import Identity
 from xferlab.tasks.segmentation.measures import jaccards_of, metrics_of, outputs_of
@@ -26,9 +26,11 @@ from xferlab.tasks.segmentation.native import NativeSegmentation, shrunk
 from xferlab.tasks.segmentation.presentation import present
 from xferlab.tasks.segmentation.resized import ResizedSegmentation, at_size
 from xferlab.tasks.segmentation.sections import (
-    SMALLEST_SIDE,
+    NETWORKS,
+    ON_VGG16,
     Adapt,
     Learning,
+    Model,
     Network,
     TranslatorLayers,
 )
@@ -143,7 +145,7 @@ class SegmentationLearner(SupervisedLearner[Any, Any]):
         """Returns the levels of the network; an upsampling belongs to the decoder level that it feeds."""
         parts = dict(self.network.named_children())
         return {
-            level: Layer(parts[level], tuple(parts[name] for name in names))
+            level: Layer(parts[level], tuple(parts[name] for name in names if name in parts))
             for level, names in LEVELS.items()
             if level in parts
         }
@@ -166,6 +168,7 @@ def network_of(identity: Identity, device: torch.device) -> nn.Module:
         out_channels=model.out_channels,
         init_features=model.init_features,
         growth=model.growth,
+        width=model.width,
         translator=Translator(**dict(model.translator)) if model.translator else None,
     )
     initialise(network, identity.seed)
@@ -181,25 +184,22 @@ def identity_of_weights(
         DonorError: They are not the weights of a network of segmentation.
         UsageError: `image_size` or `intensity` is absent, or not one that the network can be trained with.
     """
-    dense = design_in(weights)
-    first = weights.get(fc_densenet.NAMES.first if dense else FIRST_CONVOLUTION)
-    if first is None or first.ndim != 4:
+    shape = _shape_in(weights)
+    if shape is None:
         raise DonorError(
             f"{origin}: found no {FIRST_CONVOLUTION!r} of four dimensions; accepted: the weights of a "
-            "unet, unet_dropout or fc_densenet, such as checkpoint/best.safetensors of a trial."
+            f"{', '.join(NETWORKS)}, such as checkpoint/best.safetensors of a trial."
         )
-    head = weights.get(NAMES.output + "weight")
-    if head is not None and len(head) > 1:
+    outputs = max(
+        (len(value) for key, value in weights.items() if key.startswith(NAMES[shape["name"]].output)),
+        default=1,
+    )
+    if outputs > 1:
         raise DonorError(
-            f"{origin}: has {len(head)} outputs, and only the record of their trial says whether these are "
+            f"{origin}: has {outputs} outputs, and only the record of their trial says whether these are "
             "overlapping structures, or exclusive ones with the background."
         )
-    shape = (
-        {"name": dense[0], "growth": dense[1]}
-        if dense
-        else {"name": network_in(weights) or "unet", "init_features": first.shape[0]}
-    )
-    multiple = 2 * SMALLEST_SIDE if dense else SMALLEST_SIDE
+    multiple = Model(name=shape["name"], image_size="native").size_multiple
     size_px, intensity = _preprocessing(options, origin=origin, multiple=multiple)
     translator = translator_in(weights)
     return Identity(
@@ -207,7 +207,6 @@ def identity_of_weights(
         version=0,
         model=Network(
             **shape,
-            in_channels=first.shape[1],
             image_size=size_px,
             translator=TranslatorLayers(**vars(translator)) if translator else None,
         ),
@@ -216,6 +215,22 @@ def identity_of_weights(
         selection="",
         seed=0,
     )
+
+
+def _shape_in(weights: Mapping[str, torch.Tensor]) -> dict[str, Any] | None:
+    """What weights tell of their network's section; None if they are of no network of segmentation."""
+    name = network_in(weights) or "unet"
+    first = weights.get(NAMES[name].first)
+    if name not in NETWORKS or first is None or first.ndim != 4:
+        return None
+    size: dict[str, float | None]
+    if dense := design_in(weights):
+        size = {"growth": dense[1]}
+    elif name in ON_VGG16:
+        size = {"width": width_of(weights)}
+    else:
+        size = {"init_features": len(first)}
+    return {"name": name, "in_channels": first.shape[1], **size}
 
 
 def _preprocessing(options: Mapping[str, Any], *, origin: str, multiple: int) -> tuple[int, Any]:

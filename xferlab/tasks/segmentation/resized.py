@@ -133,10 +133,10 @@ class ResizedSegmentation:
     def masks(self, prediction: Probabilities, threshold: float = THRESHOLD) -> npt.NDArray[np.bool_]:
         """Returns where each structure is, (S, H, W): where its probability (S, H, W) is above the threshold.
 
-        Exclusive structures are where they are more probable than the background and each other; there the
-        threshold has no say.
+        Several exclusive structures are where they are more probable than the background and each other;
+        there the threshold has no say.
         """
-        if not self.is_exclusive:
+        if not self.is_exclusive or len(prediction) == 1:
             return prediction > threshold
         background = 1.0 - prediction.sum(axis=0, keepdims=True)
         chosen = np.concatenate([background, prediction]).argmax(axis=0)

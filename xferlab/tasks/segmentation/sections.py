@@ -19,11 +19,23 @@ LAYERS = (
     "decoder5", "decoder4", "decoder3", "decoder2", "decoder1",
 )  # fmt: skip
 ENCODER = LAYERS[:6]
-_FIFTH = ("encoder5", "decoder5")
-"""Levels that a U-Net lacks."""
 
 GROWTH: Mapping[str, int] = {"fc_densenet103": 16, "fc_densenet67": 16, "fc_densenet56": 12}
 """The FC-DenseNets, and how many channels each dense layer of theirs adds by default."""
+FCN = ("fcn8s", "fcn32s")
+ON_VGG16 = (*FCN, "segnet")
+"""Networks made of VGG16, whose channels `width` multiplies."""
+NETWORKS = ("unet", "unet_dropout", *GROWTH, *ON_VGG16)
+"""All networks of this task."""
+EXCLUSIVE = ("exclusive", "exclusive_first")
+"""Outputs that go through one softmax."""
+_U_NETS = NETWORKS[:2]
+_LACKING: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(_U_NETS, ("encoder5", "decoder5")),
+    **dict.fromkeys(FCN, LAYERS[6:]),
+    "segnet": ("bottleneck",),
+}
+"""Levels that a network lacks."""
 
 SMALLEST_SIDE = 16
 """Of an image in pixels: the four poolings of a U-Net leave one pixel of it."""
@@ -55,7 +67,8 @@ class Tiling(Section):
     """How images of native size are cut into squares."""
 
     size: _Sixteens
-    """Side of a tile in pixels, divisible by 16 (FC-DenseNets: 32); no image's side may be shorter."""
+    """Side of a tile in pixels, divisible by 16, or by 32 if the network is no U-Net; no image's side may be
+    shorter."""
     overlap: Float = Field(0.5, ge=0, lt=1)
     """Share of the side that neighbouring tiles have in common where they predict."""
     hit: Float = Field(0.5, ge=0, le=1)
@@ -65,39 +78,52 @@ class Tiling(Section):
 class Model(Section):
     """The network; all stages of an arm share it unless a stage changes fields of it."""
 
-    name: Literal["unet", "unet_dropout", "fc_densenet103", "fc_densenet67", "fc_densenet56"] = "unet"
+    name: Literal[
+        "unet",
+        "unet_dropout",
+        "fc_densenet103",
+        "fc_densenet67",
+        "fc_densenet56",
+        "fcn8s",
+        "fcn32s",
+        "segnet",
+    ] = "unet"
     """Architecture; `unet_dropout` has dropout in place of batch norm, and He's first weights
-    (arias-garzon2021). The others are those of Jégou et al. 2017."""
+    (arias-garzon2021). `fc_densenet...` are those of Jégou et al. 2017, `fcn...` those of Long et al. 2015 on
+    VGG16, `segnet` that of Badrinarayanan et al. 2017."""
     init_features: Int = Field(32, ge=1, le=512)
     """Width of the first level of a U-Net; each level doubles it."""
     growth: Int | None = Field(None, ge=1, le=128)
     """Channels that each dense layer of an FC-DenseNet adds; default: 16, and 12 of `fc_densenet56`."""
+    width: Float | None = Field(None, gt=0, le=4)
+    """What all numbers of channels of an FCN or a SegNet are multiplied by, in multiples of 8 and at least 8;
+    default: 1."""
     in_channels: Int = Field(3, ge=1, le=64)
     """Grey images are repeated over these channels."""
     image_size: _Sixteens | Literal["native"] = 256
-    """Side in pixels, divisible by 16 (FC-DenseNets: 32); images are stretched to the square. `native`: each
-    as it is."""
+    """Side in pixels, divisible by 16, or by 32 if the network is no U-Net; images are stretched to the
+    square. `native`: each as it is."""
     tiles: Tiling | None = None
     """With `image_size: native`: train and predict on tiles; null takes images whole."""
     outputs: Literal["exclusive", "exclusive_first", "overlapping"] | None = None
-    """Of stages with several structures. `overlapping` (default): a pixel may belong to several, a sigmoid
-    each. `exclusive`: to one at most, softmax over background and structures; no masks may overlap.
+    """`overlapping` (default): a pixel may belong to several structures, a sigmoid each. `exclusive`: to one
+    at most, softmax over background and structures, also of a single one; no masks may overlap.
     `exclusive_first`: the same, and where masks overlap, the structure that stands first counts (oh2020)."""
 
     @property
-    def has_batch_norm(self) -> bool:
-        """Whether its levels need two values of each channel to train."""
-        return self.name != "unet_dropout"
+    def normalises_bottleneck(self) -> bool:
+        """Whether its bottleneck has batch norm, and so needs two values of each channel to train."""
+        return self.name in ("unet", *GROWTH)
 
     @property
     def size_multiple(self) -> int:
         """What sides of images are multiples of: its poolings leave one pixel of as many."""
-        return 2 * SMALLEST_SIDE if self.name in GROWTH else SMALLEST_SIDE
+        return SMALLEST_SIDE if self.name in _U_NETS else 2 * SMALLEST_SIDE
 
     @property
     def layers(self) -> tuple[str, ...]:
         """Names of its levels but the head, in the order of the forward pass."""
-        return tuple(layer for layer in LAYERS if self.name in GROWTH or layer not in _FIFTH)
+        return tuple(layer for layer in LAYERS if layer not in _LACKING.get(self.name, ()))
 
     @model_validator(mode="after")
     def _sizes_that_it_takes(self) -> Model:
@@ -109,12 +135,14 @@ class Model(Section):
         return self
 
     @model_validator(mode="after")
-    def _growth_of_dense_layers(self) -> Model:
-        if self.growth is not None and self.name not in GROWTH:
-            raise ValueError(
-                f"growth is for the FC-DenseNets ({', '.join(GROWTH)}), and name is {self.name}; set growth "
-                "to null, or name one of these networks"
-            )
+    def _fields_of_its_kind(self) -> Model:
+        kinds = {"growth": ("FC-DenseNets", GROWTH), "width": ("networks on VGG16", ON_VGG16)}
+        for field, (kind, names) in kinds.items():
+            if getattr(self, field) is not None and self.name not in names:
+                raise ValueError(
+                    f"{field} is for the {kind} ({', '.join(names)}), and name is {self.name}; set {field} "
+                    "to null, or name one of these networks"
+                )
         return self
 
     @model_validator(mode="after")
@@ -141,7 +169,7 @@ class TranslatorLayers(Section):
 class Network(Model):
     """The network of one stage, as adapted by the stage and those before it.
 
-    What an FC-DenseNet does not read, and its default spelled out, is null: equal networks are equal.
+    What a network does not read, and its default spelled out, is null: equal networks are equal.
     """
 
     init_features: Int | None = Field(32, ge=1, le=512)  # type: ignore[assignment]
@@ -154,16 +182,17 @@ class Network(Model):
     @model_validator(mode="before")
     @classmethod
     def _as_one_value(cls, value: Any) -> Any:
-        default = GROWTH.get(value.get("name", "")) if isinstance(value, Mapping) else None
-        if default is None:
+        name = value.get("name", "unet") if isinstance(value, Mapping) else "unet"
+        if name in _U_NETS:
             return value
-        growth = value.get("growth")
-        return {**value, "init_features": None, "growth": None if growth == default else growth}
+        field, default = ("width", 1.0) if name in ON_VGG16 else ("growth", GROWTH.get(name))
+        given = value.get(field)
+        return {**value, "init_features": None, field: None if given == default else given}
 
     @property
     def is_exclusive(self) -> bool:
-        """Whether a pixel belongs to one of several structures, or to the background."""
-        return self.outputs in ("exclusive", "exclusive_first")
+        """Whether a pixel belongs to one of the structures, or to the background."""
+        return self.outputs in EXCLUSIVE
 
     @property
     def out_channels(self) -> int:
