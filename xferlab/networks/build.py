@@ -10,7 +10,17 @@ from typing import Any, TypedDict, Unpack
 import torch
 from torch import Tensor, nn
 
-from xferlab.networks import cyclegan, efficientnet, fc_densenet, munit, resnet, unet, unet_dropout, vgg
+from xferlab.networks import (
+    cyclegan,
+    efficientnet,
+    fc_densenet,
+    munit,
+    resnet,
+    unet,
+    unet_dropout,
+    unet_instance,
+    vgg,
+)
 from xferlab.networks.head import Head
 from xferlab.networks.names import LayerNames
 from xferlab.networks.standardise import Standardise
@@ -19,6 +29,7 @@ from xferlab.networks.translator import TRANSLATOR, Translator
 NETWORKS: Mapping[str, Callable[..., nn.Module]] = {
     "unet": unet.UNet,
     "unet_dropout": unet_dropout.UNetDropout,
+    "unet_instance": unet_instance.UNetInstance,
     **{name: partial(fc_densenet.FCDenseNet, design=design) for name, design in fc_densenet.DESIGNS.items()},
     "vgg16": partial(vgg.VGG, convolutions=(2, 2, 3, 3, 3)),
     "vgg19": partial(vgg.VGG, convolutions=(2, 2, 4, 4, 4)),
@@ -29,13 +40,14 @@ NETWORKS: Mapping[str, Callable[..., nn.Module]] = {
 NAMES: Mapping[str, LayerNames] = {
     "unet": unet.NAMES,
     "unet_dropout": unet_dropout.NAMES,
+    "unet_instance": unet_instance.NAMES,
     **dict.fromkeys(fc_densenet.DESIGNS, fc_densenet.NAMES),
     "vgg16": vgg.NAMES,
     "vgg19": vgg.NAMES,
     "resnet18": resnet.NAMES,
     "efficientnet_lite0": efficientnet.NAMES,
 }
-"""Where the first and last layers of each network are."""
+"""Where the first and last layers of each network are; `network_in` takes the first of these that fits."""
 
 
 def network_in(state: Mapping[str, Tensor]) -> str | None:
@@ -55,7 +67,7 @@ class Options(TypedDict, total=False):
     """What some networks take beside the channels.
 
     Attributes:
-        init_features: Width of the first level of a `unet` or `unet_dropout`.
+        init_features: Width of the first level of a `unet`, `unet_dropout` or `unet_instance`.
         growth: Channels that each dense layer of an `fc_densenet...` adds; None for its own number.
         translator: New layers at the end of one of these, in place of its own head; None for none.
         head: A head for features of one of the others, in place of its own; None for its own.
@@ -118,7 +130,7 @@ def initialise(model: nn.Module, seed: int) -> None:
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             draw = _uniform if name.startswith(TRANSLATOR) else rule
             draw(module, generator)
-        elif isinstance(module, nn.BatchNorm2d | nn.GroupNorm):
+        elif isinstance(module, nn.BatchNorm2d | nn.InstanceNorm2d | nn.GroupNorm):
             module.reset_parameters()
         elif any(True for _ in module.parameters(recurse=False)):
             raise NotImplementedError(f"{name}: no rule for the initial weights of a {type(module).__name__}")

@@ -25,6 +25,12 @@ _FIFTH = ("encoder5", "decoder5")
 GROWTH: Mapping[str, int] = {"fc_densenet103": 16, "fc_densenet67": 16, "fc_densenet56": 12}
 """The FC-DenseNets, and how many channels each dense layer of theirs adds by default."""
 
+REFERENCED = ("matched", "amplitude")
+"""Intensities that learn from the training images what all images are brought to."""
+
+INSTANCE = "unet_instance"
+"""Normalises each image by itself, so that one pixel a channel is too few."""
+
 SMALLEST_SIDE = 16
 """Of an image in pixels: the four poolings of a U-Net leave one pixel of it."""
 
@@ -65,9 +71,11 @@ class Tiling(Section):
 class Model(Section):
     """The network; all stages of an arm share it unless a stage changes fields of it."""
 
-    name: Literal["unet", "unet_dropout", "fc_densenet103", "fc_densenet67", "fc_densenet56"] = "unet"
+    name: Literal[
+        "unet", "unet_dropout", "unet_instance", "fc_densenet103", "fc_densenet67", "fc_densenet56"
+    ] = "unet"
     """Architecture; `unet_dropout` has dropout in place of batch norm, and He's first weights
-    (arias-garzon2021). The others are those of Jégou et al. 2017."""
+    (arias-garzon2021); `unet_instance` has instance norm. The others are those of Jégou et al. 2017."""
     init_features: Int = Field(32, ge=1, le=512)
     """Width of the first level of a U-Net; each level doubles it."""
     growth: Int | None = Field(None, ge=1, le=128)
@@ -87,7 +95,7 @@ class Model(Section):
     @property
     def has_batch_norm(self) -> bool:
         """Whether its levels need two values of each channel to train."""
-        return self.name != "unet_dropout"
+        return self.name not in ("unet_dropout", INSTANCE)
 
     @property
     def size_multiple(self) -> int:
@@ -106,6 +114,17 @@ class Model(Section):
             if isinstance(size, int) and size % self.size_multiple:
                 why = f", as {self.name} needs"
                 raise ValueError(f"{field} {_indivisible(size, self.size_multiple, why)}")
+        return self
+
+    @model_validator(mode="after")
+    def _pixels_to_normalise(self) -> Model:
+        sizes = {"image_size": self.image_size, "tiles.size": self.tiles and self.tiles.size}
+        for field, size in sizes.items():
+            if self.name == INSTANCE and size == SMALLEST_SIDE:
+                raise ValueError(
+                    f"{field} {size} leaves {INSTANCE} one pixel at its bottleneck, and instance norm needs "
+                    f"several; set {field} to {2 * SMALLEST_SIDE} or more"
+                )
         return self
 
     @model_validator(mode="after")
@@ -234,9 +253,11 @@ class Learning(Supervised):
     """Learning-rate reduction; null keeps the rate."""
     rotation: Rotation | None = Field(default_factory=Rotation)
     """Augmentation; null trains on the images as they are."""
-    intensity: Literal["zscore", "unit", "minmax", "raw", "equalise"] = "zscore"
+    intensity: Literal["zscore", "unit", "minmax", "raw", "equalise", "matched", "amplitude"] = "zscore"
     """`zscore`: each image by its own mean and deviation; `unit`: divided by 255; `minmax`: each by its own
-    range; `raw`: 0 to 255; `equalise`: the resized image's histogram is equalised, then gamma 0.5."""
+    range; `raw`: 0 to 255; `equalise`: the resized image's histogram is equalised, then gamma 0.5; `matched`:
+    each gets the mean histogram of the training images; `amplitude`: their mean amplitude at low frequencies
+    (Yang and Soatto 2020)."""
 
 
 class Training(Learning, SupervisedTraining):

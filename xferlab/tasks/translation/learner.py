@@ -49,7 +49,8 @@ class TranslationLearner(Learner[CaseSets, Batch]):
         else:
             self._pair = pair_of(identity.model, self._training.weights)
             self._styles = Styles(self._pair.style)
-            self._segmenter = Segmenting.of(identity.model.segmenter) if identity.model.segmenter else None
+            model = identity.model
+            self._segmenter = Segmenting.of(model.segmenter, model.image_size) if model.segmenter else None
             self._initialise()
         self._pools = {domain: ImagePool(domain, size=self._training.pool) for domain in DOMAINS}
         self._train: CaseSets | None = None
