@@ -25,9 +25,9 @@ def test_it_has_the_parameters_of_a_unet_and_starts_with_the_same_weights():
     counters = {key for key in other if key.endswith("num_batches_tracked")}
     assert own.keys() == other.keys() - buffers - counters
     assert all(own[key].equal(other[key]) for key in own)
-    assert sum(p.numel() for p in network(name="unet_instance", in_channels=3, init_features=32).parameters()) == (
-        7_763_041
-    )
+    assert sum(
+        p.numel() for p in network(name="unet_instance", in_channels=3, init_features=32).parameters()
+    ) == (7_763_041)
 
 
 def test_each_level_is_normalised_by_the_image_itself():
@@ -42,7 +42,8 @@ def test_each_level_is_normalised_by_the_image_itself():
             values = F.conv2d(expected, level.get_parameter(f"enc1conv{number}.weight"), padding=1).double()
             mean, variance = values.mean((2, 3), keepdim=True), values.var((2, 3), correction=0, keepdim=True)
             scale, shift = (
-                level.get_parameter(f"enc1norm{number}.{name}").reshape(1, -1, 1, 1) for name in ("weight", "bias")
+                level.get_parameter(f"enc1norm{number}.{name}").reshape(1, -1, 1, 1)
+                for name in ("weight", "bias")
             )
             expected = ((values - mean) / (variance + 1e-5).sqrt() * scale + shift).relu().float()
         assert (level(images) - expected).abs().max() < 1e-5

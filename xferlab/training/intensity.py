@@ -61,7 +61,7 @@ def equalise(values: torch.Tensor) -> torch.Tensor:
 
 
 def counted(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns grey levels rounded to integers, (N * C, H * W), and how many pixels have each, (N * C, 256)."""
+    """Returns grey levels as integers, (N * C, H * W), and how many pixels have each, (N * C, 256)."""
     levels = values.round().clamp(0, GREY_LEVELS - 1).long().flatten(0, 1).flatten(1)
     first = torch.arange(len(levels), device=values.device).unsqueeze(1) * GREY_LEVELS
     counts = torch.bincount((levels + first).flatten(), minlength=len(levels) * GREY_LEVELS)

@@ -111,7 +111,7 @@ class MeanAmplitude(Reference):
 
     @torch.no_grad()
     def learn(self, batches: Iterable[Tensor]) -> None:
-        """Sets `amplitude`, `(2 cycles + 1, cycles + 1)`: of frequencies from 0 up, then from below up to -1."""
+        """Sets `amplitude`, `(2 cycles + 1, cycles + 1)`; rows are frequencies from 0 up, then up to -1."""
         spectra = (torch.fft.rfft2(batch.double() / (GREY_LEVELS - 1)) for batch in batches)
         amplitudes = torch.cat([self._low(spectrum).abs().flatten(0, 1) for spectrum in spectra])
         self.amplitude.copy_(amplitudes.mean(dim=0))

@@ -1,4 +1,4 @@
-"""Intensities that learn a reference: the contract, children, prediction from weights, and what is refused."""
+"""Intensities that learn a reference: contract, children, prediction from weights, and what is refused."""
 
 from __future__ import annotations
 
@@ -61,7 +61,9 @@ def test_weights_bring_new_images_to_the_training_images(intensity: str) -> None
     load_weights(bare, weights, origin="w")
     assert inputs(bare, DARK).equal(inputs(training.learner, DARK))
     assert float(inputs(bare, DARK).mean()) == pytest.approx(float(inputs(bare, BRIGHT).mean()), abs=0.01)
-    without = learner_of(identity_of_weights(weights, origin="w", options=options | {"intensity": "unit"}), CPU)
+    without = learner_of(
+        identity_of_weights(weights, origin="w", options=options | {"intensity": "unit"}), CPU
+    )
     assert float(inputs(without, DARK).mean()) < 0.15
     with pytest.raises(DonorError, match=r"w: these weights do not fit .*unexpected: reference\."):
         load_weights(without, weights, origin="w")
@@ -82,5 +84,7 @@ def test_a_child_takes_the_reference_over_and_learns_its_own(intensity: str) -> 
 @pytest.mark.parametrize("intensity", REFERENCED)
 def test_images_of_many_sizes_are_refused_by_line(intensity: str, tmp_path: Path) -> None:
     path = write_study(tmp_path, model={"image_size": "native"}, training={"intensity": intensity})
-    with pytest.raises(StudyError, match=rf"study.yaml:\d+: stage '\w+' has intensity: {intensity}, which needs"):
+    with pytest.raises(
+        StudyError, match=rf"study.yaml:\d+: stage '\w+' has intensity: {intensity}, which needs"
+    ):
         load(path)

@@ -205,7 +205,7 @@ def identity_of_weights(
     if first is None or first.ndim != 4:
         raise DonorError(
             f"{origin}: found no {FIRST_CONVOLUTION!r} of four dimensions; accepted: the weights of a "
-            "unet, unet_dropout, unet_instance or fc_densenet, such as checkpoint/best.safetensors of a trial."
+            "unet, unet_dropout, unet_instance or fc_densenet, such as a trial's checkpoint/best.safetensors."
         )
     head = weights.get(NAMES.output + "weight")
     if head is not None and len(head) > 1:
