@@ -107,7 +107,8 @@ class MeanAmplitude(Reference):
         columns[..., : self.cycles + 1, :] = exchanged[..., : self.cycles + 1, :]
         columns[..., -self.cycles :, :] = exchanged[..., self.cycles + 1 :, :]
         spectrum = torch.cat([columns, spectrum[..., self.cycles + 1 :]], dim=-1)
-        return torch.fft.irfft2(spectrum, s=images.shape[-2:]).float()
+        result: Tensor = torch.fft.irfft2(spectrum, s=images.shape[-2:]).float()
+        return result
 
     @torch.no_grad()
     def learn(self, batches: Iterable[Tensor]) -> None:

@@ -22,17 +22,12 @@ from xferlab.tasks.segmentation.learner import identity_of_weights
 from xferlab.tasks.segmentation.sections import REFERENCED
 from xferlab.training.examples import ImageExamples
 from xferlab.training.loop import weights_of
-from xferlab.training.reference import REFERENCES
 from xferlab.trial.training import load_weights
 
 pytestmark = pytest.mark.component
 
 IMAGES, TARGETS = noisy(6, 16)
 BRIGHT, DARK = resized(IMAGES // 2 + 100, TARGETS), resized(IMAGES // 4, TARGETS)
-
-
-def test_all_references_are_known_as_such() -> None:
-    assert set(REFERENCED) == set(REFERENCES)
 
 
 class TestMatched(LearnerContract):
