@@ -200,14 +200,16 @@ def test_the_schema_names_all_that_networks_and_training_have() -> None:
     from xferlab.training.augment import Augmentation
     from xferlab.training.intensity import INTENSITIES
     from xferlab.training.pixel_losses import LOSSES
+    from xferlab.training.reference import REFERENCES
 
     assert get_args(sections.Level) == tuple(LEVELS)
     assert PARTS["encoder"] == sections.ENCODER
     assert literals(sections.Freezing, "part") == tuple(PARTS)
     assert literals(sections.Adapt, "fold") == tuple(FOLDS)
     assert set(literals(sections.Training, "loss")) == set(LOSSES)
-    assert set(literals(sections.Training, "intensity")) == set(INTENSITIES)
-    for intensity in INTENSITIES:
+    assert set(literals(sections.Training, "intensity")) == {*INTENSITIES, *REFERENCES}
+    assert set(sections.REFERENCED) == set(REFERENCES)
+    for intensity in (*INTENSITIES, *REFERENCES):
         words = ["predict", "w.safetensors", "image.png", "--out", "out", "--intensity", intensity]
         assert build_parser().parse_args(words).intensity == intensity
     for section, layers in ((sections.TranslatorLayers, Translator), (Augmentations, Augmentation)):

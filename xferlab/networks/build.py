@@ -20,6 +20,7 @@ from xferlab.networks import (
     segnet,
     unet,
     unet_dropout,
+    unet_instance,
     vgg,
 )
 from xferlab.networks.head import Head
@@ -30,6 +31,7 @@ from xferlab.networks.translator import TRANSLATOR, Translator
 NETWORKS: Mapping[str, Callable[..., nn.Module]] = {
     "unet": unet.UNet,
     "unet_dropout": unet_dropout.UNetDropout,
+    "unet_instance": unet_instance.UNetInstance,
     **{name: partial(fc_densenet.FCDenseNet, design=design) for name, design in fc_densenet.DESIGNS.items()},
     **{name: partial(fcn.FCN, design=design) for name, design in fcn.DESIGNS.items()},
     "segnet": segnet.SegNet,
@@ -42,6 +44,7 @@ NETWORKS: Mapping[str, Callable[..., nn.Module]] = {
 NAMES: Mapping[str, LayerNames] = {
     "unet": unet.NAMES,
     "unet_dropout": unet_dropout.NAMES,
+    "unet_instance": unet_instance.NAMES,
     **dict.fromkeys(fc_densenet.DESIGNS, fc_densenet.NAMES),
     "segnet": segnet.NAMES,
     **dict.fromkeys(fcn.DESIGNS, fcn.NAMES),
@@ -50,7 +53,7 @@ NAMES: Mapping[str, LayerNames] = {
     "resnet18": resnet.NAMES,
     "efficientnet_lite0": efficientnet.NAMES,
 }
-"""Where the first and last layers of each network are."""
+"""Where the first and last layers of each network are; `network_in` takes the first of these that fits."""
 
 
 def network_in(state: Mapping[str, Tensor]) -> str | None:
@@ -72,7 +75,7 @@ class Options(TypedDict, total=False):
     """What some networks take beside the channels.
 
     Attributes:
-        init_features: Width of the first level of a `unet` or `unet_dropout`.
+        init_features: Width of the first level of a `unet`, `unet_dropout` or `unet_instance`.
         growth: Channels that each dense layer of an `fc_densenet...` adds; None for its own number.
         translator: New layers at the end of one of these or of `segnet`, in place of its own head; None for
             none.
@@ -135,7 +138,7 @@ def initialise(model: nn.Module, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     rule = _rule_of(model)
     for name, module in model.named_modules():
-        if isinstance(module, nn.BatchNorm2d | nn.GroupNorm | fcn.Upsampling):
+        if isinstance(module, nn.BatchNorm2d | nn.InstanceNorm2d | nn.GroupNorm | fcn.Upsampling):
             module.reset_parameters()
         elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             draw = _uniform if name.startswith(TRANSLATOR) else rule

@@ -25,12 +25,14 @@ NAMES = LayerNames(
 )
 
 
-def normalised_level(name: str, in_channels: int, out_channels: int) -> nn.Sequential:
-    """Returns twice a convolution without bias, batch normalisation and ReLU."""
+def normalised_level(
+    name: str, in_channels: int, out_channels: int, *, norm: Callable[[int], nn.Module] = nn.BatchNorm2d
+) -> nn.Sequential:
+    """Returns twice a convolution without bias, normalisation and ReLU."""
     parts: OrderedDict[str, nn.Module] = OrderedDict()
     for number, width in ((1, in_channels), (2, out_channels)):
         parts[f"{name}conv{number}"] = nn.Conv2d(width, out_channels, kernel_size=3, padding=1, bias=False)
-        parts[f"{name}norm{number}"] = nn.BatchNorm2d(out_channels)
+        parts[f"{name}norm{number}"] = norm(out_channels)
         parts[f"{name}relu{number}"] = nn.ReLU(inplace=True)
     return nn.Sequential(parts)
 

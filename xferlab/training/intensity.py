@@ -54,14 +54,18 @@ def equalise(values: torch.Tensor) -> torch.Tensor:
     1 (oh2020, preprocessing steps 2 and 3, whose range 0..255 is 0..1 here). Levels are rounded to integers
     first, which changes nothing on stored images. A constant image gives ones.
     """
-    count, channels, height, width = values.shape
-    levels = values.round().clamp(0, GREY_LEVELS - 1).long().reshape(count * channels, -1)
-    first = torch.arange(len(levels), device=values.device).unsqueeze(1) * GREY_LEVELS
-    histogram = torch.bincount((levels + first).flatten(), minlength=len(levels) * GREY_LEVELS)
+    levels, counts = counted(values)
     # Whole numbers up to here: sums do not depend on their order.
-    at_most = histogram.reshape(-1, GREY_LEVELS).cumsum(dim=1)
-    curve = (at_most.float() / (height * width)).sqrt()
-    return curve.gather(1, levels).reshape(count, channels, height, width)
+    curve = (counts.cumsum(dim=1).float() / levels.shape[1]).sqrt()
+    return curve.gather(1, levels).reshape(values.shape)
+
+
+def counted(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns grey levels as integers, (N * C, H * W), and how many pixels have each, (N * C, 256)."""
+    levels = values.round().clamp(0, GREY_LEVELS - 1).long().flatten(0, 1).flatten(1)
+    first = torch.arange(len(levels), device=values.device).unsqueeze(1) * GREY_LEVELS
+    counts = torch.bincount((levels + first).flatten(), minlength=len(levels) * GREY_LEVELS)
+    return levels, counts.reshape(-1, GREY_LEVELS)
 
 
 INTENSITIES: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from xferlab.tasks.segmentation.sections import FCN, GROWTH, ON_VGG16, Adapt, Freezing, Network
+from xferlab.tasks.segmentation.sections import (
+    FCN,
+    GROWTH,
+    ON_VGG16,
+    REFERENCED,
+    Adapt,
+    Freezing,
+    Network,
+)
 from xferlab.tasks.task import Finding, Path, StageView
 
 
@@ -13,6 +21,7 @@ def check(stage: StageView) -> Iterator[Finding]:
     yield from _channels(stage)
     yield from _structures(stage)
     yield from _class_weights(stage)
+    yield from _reference(stage)
     if stage.training.batch_size == 1:
         path = stage.written("batch_size")
         yield from check_single(stage, path, "batch_size is 1", "set training.batch_size to 2 or more")
@@ -79,6 +88,18 @@ def _class_weights(stage: StageView) -> Iterator[Finding]:
     fields = (("model", "outputs"), ("training", "loss"), ("structures",))
     related = (("stages", stage.name, *field) for field in fields)
     yield Finding(stage.written("class_weights"), what, related=(*related, *fields[:2]))
+
+
+def _reference(stage: StageView) -> Iterator[Finding]:
+    """An intensity that brings all images to a reference, where they have many sizes."""
+    intensity = stage.training.intensity
+    if intensity in REFERENCED and stage.model.image_size == "native":
+        yield Finding(
+            stage.written("intensity"),
+            f"stage {stage.name!r} has intensity: {intensity}, which needs images of one size, and its "
+            "model.image_size is native; set model.image_size to a number, or choose another intensity",
+            related=(("stages", stage.name, "model", "image_size"), ("model", "image_size")),
+        )
 
 
 def _channels(stage: StageView) -> Iterator[Finding]:

@@ -40,6 +40,14 @@ from xferlab.training.batches import Rows, fixed
 from xferlab.training.examples import STRUCTURE, AnyExamples, ImageExamples, NativeExamples, Pixels
 from xferlab.training.intensity import INTENSITIES
 from xferlab.training.learner import Array, AugmentationSeed, Layer, Learner, Presented
+from xferlab.training.reference import (
+    REFERENCES,
+    Reference,
+    add_reference,
+    is_reference,
+    reference_for,
+    reference_in,
+)
 from xferlab.training.step import Optimisation
 from xferlab.training.supervised import Forward, SupervisedLearner
 
@@ -60,7 +68,8 @@ class SegmentationLearner(SupervisedLearner[Any, Any]):
             execution=identity.execution,
         )
         self._adapt, self._has_jaccard = identity.adapt or Adapt(), training.score == "jaccard"
-        self.view = view_of(identity)
+        self._reference = reference_in(network)
+        self.view = view_of(identity, self._reference)
         self._base = self.view if isinstance(self.view, ResizedSegmentation) else self.view.base
 
     def start_from(self, weights: Mapping[str, torch.Tensor], *, origin: str) -> None:
@@ -69,11 +78,19 @@ class SegmentationLearner(SupervisedLearner[Any, Any]):
         Raises:
             DonorError: They do not fit the network.
         """
+        reference = reference_for(self.network, weights)
         if self._adapt.control is not None:
             weights = matched_control(weights, self.seed)
         if self._adapt.fold is not None:
             weights = fold_channels(weights, self._adapt.fold)
+        weights = {key: value for key, value in weights.items() if not is_reference(key)} | reference
         inherit(self.network, weights, origin=origin, new_head=self._adapt.head == "new")
+
+    def prepare(self, train: Any) -> None:
+        """Learns the reference from the training images as they are, where the intensity has one."""
+        if self._reference is not None:
+            batches = fixed(len(train), self.batch_size)
+            self._reference.learn(train.take(rows)[0] for rows in batches)
 
     def begin_epoch(self, epoch: int, batch: int = 0) -> None:
         """Puts the network into training mode, with the parts that rest in this epoch frozen."""
@@ -172,6 +189,7 @@ def network_of(identity: Identity, device: torch.device) -> nn.Module:
         translator=Translator(**dict(model.translator)) if model.translator else None,
     )
     initialise(network, identity.seed)
+    add_reference(network, identity.training.intensity, model.image_size)
     return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
@@ -199,8 +217,10 @@ def identity_of_weights(
             f"{origin}: has {outputs} outputs, and only the record of their trial says whether these are "
             "overlapping structures, or exclusive ones with the background."
         )
-    multiple = Model(name=shape["name"], image_size="native").size_multiple
-    size_px, intensity = _preprocessing(options, origin=origin, multiple=multiple)
+    model = Model(name=shape["name"], image_size="native")
+    size_px, intensity = _preprocessing(
+        options, origin=origin, multiple=model.size_multiple, smallest=model.smallest_side
+    )
     translator = translator_in(weights)
     return Identity(
         task="segmentation",
@@ -233,28 +253,33 @@ def _shape_in(weights: Mapping[str, torch.Tensor]) -> dict[str, Any] | None:
     return {"name": name, "in_channels": first.shape[1], **size}
 
 
-def _preprocessing(options: Mapping[str, Any], *, origin: str, multiple: int) -> tuple[int, Any]:
+def _preprocessing(
+    options: Mapping[str, Any], *, origin: str, multiple: int, smallest: int
+) -> tuple[int, Any]:
     size_px, intensity = options["image_size"], options["intensity"]
-    accepted = ", ".join(INTENSITIES)
+    intensities = (*INTENSITIES, *REFERENCES)
+    accepted = ", ".join(intensities)
     if size_px is None or intensity is None:
         raise UsageError(
             f"{origin}: no record beside these weights says how they were trained; give --image-size PX and "
             f"--intensity (one of {accepted}; zscore is a study's default). A trial's record.json, copied "
             "into the folder of its weights, says both."
         )
-    if intensity not in INTENSITIES:
+    if intensity not in intensities:
         raise UsageError(
-            f"--intensity: found {intensity!r}; accepted: {accepted}.{suggest(intensity, INTENSITIES)}"
+            f"--intensity: found {intensity!r}; accepted: {accepted}.{suggest(intensity, intensities)}"
         )
-    if size_px < multiple or size_px % multiple:
-        nearest = max(1, round(size_px / multiple)) * multiple
+    if size_px < smallest or size_px % multiple:
+        nearest = max(smallest, round(size_px / multiple) * multiple)
         raise UsageError(
             f"--image-size: found {size_px}; accepted: multiples of {multiple}, such as {nearest}"
         )
     return size_px, intensity
 
 
-def view_of(identity: Identity) -> ResizedSegmentation | NativeSegmentation | TiledSegmentation:
+def view_of(
+    identity: Identity, reference: Reference | None
+) -> ResizedSegmentation | NativeSegmentation | TiledSegmentation:
     """Returns how cases become batches and are measured, for the size at which the network takes them."""
     training = identity.training
     base = ResizedSegmentation(
@@ -268,6 +293,7 @@ def view_of(identity: Identity) -> ResizedSegmentation | NativeSegmentation | Ti
         first_counts=identity.model.outputs == "exclusive_first",
         class_weights=training.class_weights,
         size_multiple=identity.model.size_multiple,
+        reference=reference,
     )
     if identity.model.tiles is not None:
         return TiledSegmentation(base, identity.model.tiles)

@@ -21,6 +21,7 @@ from xferlab.training.intensity import normalise
 from xferlab.training.learner import AugmentationSeed
 from xferlab.training.pixel_losses import against_others, loss_of
 from xferlab.training.precision import float32
+from xferlab.training.reference import Reference
 from xferlab.training.supervised import Forward
 
 Probabilities = npt.NDArray[np.float32]
@@ -44,7 +45,7 @@ class ResizedSegmentation:
         in_channels: Channels of the network; a grey image is repeated over them.
         intensity: Name in `INTENSITIES`: `zscore` (each image and channel by its own mean and deviation),
             `unit` (divided by 255), `minmax` (each by its own range), `raw` (0 to 255) or `equalise`
-            (histogram, then gamma).
+            (histogram, then gamma). With a reference, what that does.
         rotation: (degrees, probability), or None for none.
         loss_name: Name in `LOSSES`.
         smoothing: The constant of the Dice losses and of focal Tversky.
@@ -53,6 +54,7 @@ class ResizedSegmentation:
         first_counts: Whether a pixel of several masks is learnt as the first of their structures.
         class_weights: Of the background and each structure, in the cross entropy of exclusive ones, or None.
         size_multiple: What the sides of images are multiples of that the network takes.
+        reference: What all images are brought to have in common, part of the network, or None.
     """
 
     in_channels: int
@@ -65,6 +67,7 @@ class ResizedSegmentation:
     first_counts: bool = False
     class_weights: tuple[float, ...] | None = None
     size_multiple: int = 16
+    reference: Reference | None = None
 
     def batch(self, examples: ImageExamples, rows: Rows, draw: AugmentationSeed | None) -> ImageBatch:
         """Returns normalised images with their targets, augmented if there is something to draw from.
@@ -77,7 +80,7 @@ class ResizedSegmentation:
         keys = examples.keys[rows]
         if draw is not None and self.augmentation is not None:
             raw = degrade(raw, keys, self.augmentation, draw)
-        images = normalise(raw, self.intensity)
+        images = self.reference(raw.float()) if self.reference else normalise(raw, self.intensity)
         targets = labels.float()
         if draw is not None:
             images, targets = self.moved(images, targets, keys, draw)

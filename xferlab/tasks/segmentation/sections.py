@@ -25,17 +25,23 @@ GROWTH: Mapping[str, int] = {"fc_densenet103": 16, "fc_densenet67": 16, "fc_dens
 FCN = ("fcn8s", "fcn32s")
 ON_VGG16 = (*FCN, "segnet")
 """Networks made of VGG16, whose channels `width` multiplies."""
-NETWORKS = ("unet", "unet_dropout", *GROWTH, *ON_VGG16)
+NETWORKS = ("unet", "unet_dropout", "unet_instance", *GROWTH, *ON_VGG16)
 """All networks of this task."""
 EXCLUSIVE = ("exclusive", "exclusive_first")
 """Outputs that go through one softmax."""
-_U_NETS = NETWORKS[:2]
+_U_NETS = NETWORKS[:3]
 _LACKING: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(_U_NETS, ("encoder5", "decoder5")),
     **dict.fromkeys(FCN, LAYERS[6:]),
     "segnet": ("bottleneck",),
 }
 """Levels that a network lacks."""
+
+REFERENCED = ("matched", "amplitude")
+"""Intensities that learn from the training images what all images are brought to."""
+
+INSTANCE = "unet_instance"
+"""Normalises each image by itself, so that one pixel a channel is too few."""
 
 SMALLEST_SIDE = 16
 """Of an image in pixels: the four poolings of a U-Net leave one pixel of it."""
@@ -81,6 +87,7 @@ class Model(Section):
     name: Literal[
         "unet",
         "unet_dropout",
+        "unet_instance",
         "fc_densenet103",
         "fc_densenet67",
         "fc_densenet56",
@@ -89,8 +96,8 @@ class Model(Section):
         "segnet",
     ] = "unet"
     """Architecture; `unet_dropout` has dropout in place of batch norm, and He's first weights
-    (arias-garzon2021). `fc_densenet...` are those of Jégou et al. 2017, `fcn...` those of Long et al. 2015 on
-    VGG16, `segnet` that of Badrinarayanan et al. 2017."""
+    (arias-garzon2021); `unet_instance` has instance norm. `fc_densenet...` are those of Jégou et al. 2017,
+    `fcn...` those of Long et al. 2015 on VGG16, `segnet` that of Badrinarayanan et al. 2017."""
     init_features: Int = Field(32, ge=1, le=512)
     """Width of the first level of a U-Net; each level doubles it."""
     growth: Int | None = Field(None, ge=1, le=128)
@@ -114,6 +121,11 @@ class Model(Section):
     def normalises_bottleneck(self) -> bool:
         """Whether its bottleneck has batch norm, and so needs two values of each channel to train."""
         return self.name in ("unet", *GROWTH)
+
+    @property
+    def smallest_side(self) -> int:
+        """The least side in pixels of an image or tile of one size: of those that `size_multiple` allows."""
+        return 2 * SMALLEST_SIDE if self.name == INSTANCE else self.size_multiple
 
     @property
     def size_multiple(self) -> int:
@@ -142,6 +154,17 @@ class Model(Section):
                 raise ValueError(
                     f"{field} is for the {kind} ({', '.join(names)}), and name is {self.name}; set {field} "
                     "to null, or name one of these networks"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _pixels_to_normalise(self) -> Model:
+        sizes = {"image_size": self.image_size, "tiles.size": self.tiles and self.tiles.size}
+        for field, size in sizes.items():
+            if isinstance(size, int) and size < self.smallest_side:
+                raise ValueError(
+                    f"{field} {size} leaves {self.name} one pixel at its bottleneck, and instance norm needs "
+                    f"several; set {field} to {self.smallest_side} or more"
                 )
         return self
 
@@ -263,9 +286,11 @@ class Learning(Supervised):
     """Learning-rate reduction; null keeps the rate."""
     rotation: Rotation | None = Field(default_factory=Rotation)
     """Augmentation; null trains on the images as they are."""
-    intensity: Literal["zscore", "unit", "minmax", "raw", "equalise"] = "zscore"
+    intensity: Literal["zscore", "unit", "minmax", "raw", "equalise", "matched", "amplitude"] = "zscore"
     """`zscore`: each image by its own mean and deviation; `unit`: divided by 255; `minmax`: each by its own
-    range; `raw`: 0 to 255; `equalise`: the resized image's histogram is equalised, then gamma 0.5."""
+    range; `raw`: 0 to 255; `equalise`: the resized image's histogram is equalised, then gamma 0.5; `matched`:
+    each gets the mean histogram of the training images; `amplitude`: their mean amplitude at low frequencies
+    (Yang and Soatto 2020)."""
 
 
 class Training(Learning, SupervisedTraining):

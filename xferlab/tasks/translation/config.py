@@ -128,6 +128,13 @@ def _check_segmenter(stage: StageView, segmenter: Any) -> Iterator[Finding]:
             f"takes {segmenter.image_size}; give both the same image_size"
         )
         yield Finding(("stages", stage.name, "model"), what, related=(path,))
+    intensity = stage.network.segmenter.intensity
+    if intensity in ("equalise", "matched"):
+        what = (
+            f"the segmenter of stage {stage.name!r} has intensity: {intensity}, which passes no gradient on: "
+            "its losses train the segmenter, and no generator"
+        )
+        yield Finding(path, what, "warning")
     if segmenter.translator is not None:
         what = f"the segmenter of stage {stage.name!r} has translator layers; name a stage without them"
         yield Finding(path, what)

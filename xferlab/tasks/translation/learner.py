@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from xferlab.metrics.domains import DomainClassifier, features_of
 from xferlab.networks.build import initialise
 from xferlab.networks.donors import load_strict
 from xferlab.networks.dropout import reseed
@@ -49,10 +50,12 @@ class TranslationLearner(Learner[CaseSets, Batch]):
         else:
             self._pair = pair_of(identity.model, self._training.weights)
             self._styles = Styles(self._pair.style)
-            self._segmenter = Segmenting.of(identity.model.segmenter) if identity.model.segmenter else None
+            model = identity.model
+            self._segmenter = Segmenting.of(model.segmenter, model.image_size) if model.segmenter else None
             self._initialise()
         self._pools = {domain: ImagePool(domain, size=self._training.pool) for domain in DOMAINS}
         self._train: CaseSets | None = None
+        self._domains: DomainClassifier | None = None
         self._epoch, self._batch = 1, 0
 
     def _initialise(self) -> None:
@@ -88,8 +91,10 @@ class TranslationLearner(Learner[CaseSets, Batch]):
             _load(own, weights, origin)
 
     def prepare(self, train: CaseSets) -> None:
-        """Keeps the training cases, of which styles are averaged."""
+        """Keeps the training cases, of which styles are averaged, and learns to tell their domains apart."""
         self._train = train
+        first, second = (self._features(self._images(train.sets[domain])) for domain in DOMAINS)
+        self._domains = DomainClassifier.fit(first, second)
 
     def batches(self, examples: CaseSets, epoch: int) -> Sequence[Rows]:
         """Returns batches of as many images of each domain, until all of the larger one were seen."""
@@ -212,11 +217,13 @@ class TranslationLearner(Learner[CaseSets, Batch]):
         """Returns `cycle_a` and `cycle_b`, and of labelled images of b the segmenter's `loss` and `jaccard`.
 
         Cycles are mean L1 distances of grey levels in [-1, 1]. Styles of the training images are averaged
-        before.
+        before. After `prepare`, also how well a classifier of the training images' domains tells images of a
+        from those of b as they are (`domain_before`) and as images of a (`domain_after`).
         """
         self._to_eval()
         self._average_styles()
         values = {f"cycle_{domain}": self._cycle(examples.sets[domain], domain) for domain in DOMAINS}
+        values |= self._told_apart(examples)
         labelled = examples.sets.get(LABELLED)
         return values if labelled is None else {**values, **self._validated(labelled)}
 
@@ -230,6 +237,24 @@ class TranslationLearner(Learner[CaseSets, Batch]):
             images = self._images(self._train.sets[domain])
             codes = [self._pair.style_of(batch, domain) for batch in images]
             self._styles.set(domain, torch.cat(codes).mean(dim=0))
+
+    @torch.inference_mode()
+    def _told_apart(self, examples: CaseSets) -> dict[str, float]:
+        if self._domains is None:
+            return {}
+        first, second = (list(self._images(examples.sets[domain])) for domain in DOMAINS)
+        with float32():
+            translated = [self._into(images, "a") for images in second]
+        own = self._features(first)
+        return {
+            f"domain_{when}": self._domains.accuracy(own, self._features(images))
+            for when, images in (("before", second), ("after", translated))
+        }
+
+    @staticmethod
+    def _features(batches: Iterable[Tensor]) -> npt.NDArray[np.float64]:
+        images = torch.cat([batch[:, 0] for batch in batches])
+        return features_of(((images + 1.0) / 2.0).cpu().numpy())
 
     def _images(self, examples: AnyExamples) -> Iterator[Tensor]:
         """The images of a set, batch by batch."""

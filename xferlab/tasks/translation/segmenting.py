@@ -15,6 +15,7 @@ from xferlab.tasks.translation.batches import Targets
 from xferlab.tasks.translation.sections import Segmenter
 from xferlab.training.intensity import normalise
 from xferlab.training.pixel_losses import against_others, loss_of
+from xferlab.training.reference import add_reference, reference_in
 
 Masks = npt.NDArray[np.bool_]
 
@@ -32,8 +33,8 @@ class Segmenting:
     network: nn.Module
 
     @staticmethod
-    def of(section: Segmenter) -> Segmenting:
-        """Returns a segmenter whose weights are arbitrary."""
+    def of(section: Segmenter, side: int) -> Segmenting:
+        """Returns a segmenter of images of a side in pixels, whose weights are arbitrary."""
         network = build(
             section.name,
             in_channels=section.in_channels,
@@ -42,6 +43,7 @@ class Segmenting:
             growth=section.growth,
             width=section.width,
         )
+        add_reference(network, section.intensity, side)
         return Segmenting(section, network)
 
     @property
@@ -51,8 +53,9 @@ class Segmenting:
 
     def logits(self, images: Tensor) -> Tensor:
         """Returns float32 logits of images in [-1, 1], `(N, 1, H, W)`."""
-        grey = (images + 1.0) * 127.5
-        shown = normalise(grey, self.section.intensity).expand(-1, self.section.in_channels, -1, -1)
+        grey, reference = (images + 1.0) * 127.5, reference_in(self.network)
+        seen = reference(grey) if reference else normalise(grey, self.section.intensity)
+        shown = seen.expand(-1, self.section.in_channels, -1, -1)
         logits: Tensor = self.network(shown.contiguous(memory_format=torch.channels_last))
         return logits.float()
 
