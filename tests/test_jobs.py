@@ -221,7 +221,7 @@ def test_arms_of_oliveira2018_give_all_methods_the_same_share_of_labels() -> Non
         (OH, None, 10 * (6 + 14)),
         (OH, "cpu", 5 * (1 + 3)),
         (OH, "smoke", 2 * 5),
-        # Three segmentations, one translation, two rivals and transfer by share of labels, and transfer of heart and
+        # Three segmentations, a translation, rivals and transfer by share of labels, transfer of heart and
         # clavicles: a share of the rivals that several arms have is trained once.
         (OLIVEIRA, None, 5 * (3 + 1 + 7 + 7 + 8 + 2)),
         (OLIVEIRA, "cpu", 5 * (1 + 1 + 1 + 1 + 2)),
@@ -280,6 +280,7 @@ def test_oliveira2018_runs_on_phantoms_and_prints_the_papers_numbers_beside_its_
     for stage in ("transfer", "fine_tune", "scratch"):
         assert f"### Table II: stage {stage} on montgomery.test by the share of its labels" in page
         assert f"### Figure 8: Jaccard by the share of the labels, stage {stage} on montgomery.test" in page
+    assert "### Figure 7: Jaccard of each arm on jsrt.test" in page
     line = next(line for line in page.splitlines() if "Table II, labels_100 (± SD over images)" in line)
     assert "0.9318 (± 0.0547)" in line
     assert "SD over folds" in page

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from scipy import stats
 
+from tests.analysis.conftest import contents_of
+from xferlab.analysis.figures.reached import reached_pictures
 from xferlab.analysis.published.paper import Paper, read_paper
 from xferlab.analysis.results import EvaluationSet
 
@@ -96,3 +100,21 @@ def test_each_method_is_a_column_of_its_second_table_and_a_line_of_its_eighth_fi
 ) -> None:
     subject = {"kind": "label fractions", "stage": stage, "section": "montgomery", "part": "test"}
     assert (paper.number("table", subject), paper.number("figure", subject)) == ("II", "8")
+
+
+def test_its_seventh_figure_has_the_intervals_of_the_means_of_repetitions(
+    tmp_path: Path, paper: Paper
+) -> None:
+    contents = contents_of(tmp_path, repetitions=3, images=12)
+    shows = {**paper.figures["7"], "metric": "DICE", "section": "general"}
+    contents.paper = replace(paper, figures={"7": shows})
+    (picture,) = reached_pictures(contents)
+    assert contents.numbered(picture).title == "Figure 7: Dice of each arm on general.test"
+    cases = contents.cases[(contents.cases["metric"] == "DICE") & (contents.cases["arm"] == "baseline")]
+    rows = EvaluationSet("general", "general", "test").rows(cases)
+    means = rows.groupby("repetition")["value"].mean()
+    interval = stats.t.interval(0.95, len(means) - 1, loc=means.mean(), scale=stats.sem(means))
+    axes = picture.figure.axes[0]
+    names = [text.get_text() for text in axes.get_yticklabels()]
+    line = next(at for at, name in enumerate(names) if name.startswith("general: baseline"))
+    assert list(axes.lines[line].get_xdata()) == pytest.approx(list(interval))
