@@ -44,17 +44,18 @@ def reached_pictures(contents: Contents) -> Iterator[Picture]:
 def _lines(contents: Contents, evaluated: EvaluationSet, metric: Metric) -> Iterator[Record]:
     """Yields names, mean, ends of the interval, and the paper's mean of each group of arms."""
     rows = evaluated.rows(contents.aggregated)
-    rows = rows[(rows["metric"] == metric.name) & (rows["pathology"] == ALL)].set_index("arm")
+    is_shown = (rows["metric"] == metric.name) & (rows["pathology"] == ALL) & rows["mean"].notna()
+    reached = rows[is_shown].set_index("arm").to_dict("index")
     published = contents.published(evaluated)
-    published = published[published["metric"] == metric.name].set_index("arm")["mean"]
+    published = published[published["metric"] == metric.name]
+    means = dict(zip(published["arm"], published["mean"], strict=True))
     for arms in contents.results.arms_by_evaluations(evaluated):
-        if arms[0] in rows.index:
-            row = rows.loc[[arms[0]]].iloc[0]
-            paper = next((published[arm] for arm in arms if arm in published.index), math.nan)
+        if row := reached.get(arms[0]):
+            paper = next((means[arm] for arm in arms if arm in means), math.nan)
             yield {"name": f"{evaluated.stage}: {', '.join(arms)}", "paper": paper, **_interval(row)}
 
 
-def _interval(row: Mapping[str, float]) -> Record:
+def _interval(row: Record) -> Record:
     """Returns the mean of a row with the ends of its t interval over repetitions; NaN where there is none."""
     from scipy import special
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from scipy import stats
 
@@ -75,7 +76,7 @@ def test_values_are_those_that_were_read_cell_by_cell(read: Rows, paper: Paper) 
 
 
 def test_each_deviation_says_what_it_is_over(paper: Paper) -> None:
-    labels = {}
+    labels: dict[str, tuple[str, str]] = {}
     for stage, section in (("segment_other", "jsrt"), ("transfer", "montgomery")):
         rows = EvaluationSet(stage, section, "test").rows(paper.values)
         labels |= {line.arm: (line.label_of_cells, line.repetitions) for line in paper.lines(rows)}
@@ -117,4 +118,4 @@ def test_its_seventh_figure_has_the_intervals_of_the_means_of_repetitions(
     axes = picture.figure.axes[0]
     names = [text.get_text() for text in axes.get_yticklabels()]
     line = next(at for at, name in enumerate(names) if name.startswith("general: baseline"))
-    assert list(axes.lines[line].get_xdata()) == pytest.approx(list(interval))
+    assert np.asarray(axes.lines[line].get_xdata()) == pytest.approx(np.asarray(interval))
