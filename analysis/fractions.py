@@ -76,10 +76,12 @@ def _others(results: StudyResults, arm: str, stage: str) -> str:
     """What an arm changes of all that a stage takes anything from, but for the share of its labels."""
     needed = {name for of_arm, name in needs(results.plan, arm, stage) if of_arm == arm}
     changed = flattened(results.plan["arms"][arm]["description"])
+    shares = f"stages.{stage}.label_fraction"  # of one set: `.NAME` follows
     kept = {
         path: value
         for path, value in changed.items()
-        if path not in ("", f"stages.{stage}.label_fraction")  # "": it changes nothing
+        if path not in ("", shares)  # "": it changes nothing
+        and not path.startswith(f"{shares}.")
         and (not path.startswith("stages.") or path.split(".")[1] in needed)
     }
     return json.dumps(kept, sort_keys=True)
@@ -89,6 +91,7 @@ def shown_metrics(contents: Contents, evaluated: EvaluationSet) -> tuple[Metric,
     """Returns the main metrics; before them, in its order, those of which a paper has values here.
 
     Where it has values of single targets and none over all of them, those of the targets are among them.
+    Where it has values of none of the main metrics, all those of which it has values stand before them.
     """
     metrics = contents.results.metrics
     published = list(dict.fromkeys(contents.published(evaluated)["metric"]))
@@ -101,6 +104,7 @@ def shown_metrics(contents: Contents, evaluated: EvaluationSet) -> tuple[Metric,
     single = [apart[name] for name in published if name in known & apart.keys()]
     main = [metric for metric in metrics.main(known) if not metric.of]
     first = [metric for metric in main if metric.name in published]
+    first = first or list(metrics.ordered(known & set(published) - apart.keys()))
     return (
         *(metric for metric in single if metric.whole not in published),
         *first,

@@ -277,6 +277,7 @@ def pictures(contents: Contents, *, without: Collection[EvaluationSet] = ()) -> 
     from xferlab.analysis.figures.fractions import fractions_pictures
     from xferlab.analysis.figures.losses import loss_pictures
     from xferlab.analysis.figures.markers import markers_pictures
+    from xferlab.analysis.figures.reached import reached_pictures
 
     yield from loss_pictures(contents)
     yield from before_after_pictures(contents)
@@ -285,6 +286,7 @@ def pictures(contents: Contents, *, without: Collection[EvaluationSet] = ()) -> 
     yield from class_pictures(contents)
     yield from markers_pictures(contents)
     yield from arms_pictures(contents, without=without)
+    yield from reached_pictures(contents)
     yield from fractions_pictures(contents)
     yield from object_pictures(contents)
     yield from features_pictures(contents)

@@ -178,6 +178,37 @@ def test_as_published_oh2020_divides_images_and_draws_rows_and_columns_apart() -
     assert (study.training_of("segment").intensity, study.model_of("triage").intensity) == ("raw", "raw")
 
 
+OLIVEIRA = ROOT / "jobs" / "oliveira2018.yaml"
+
+
+def test_oliveira2018_is_the_set_up_of_the_paper() -> None:
+    study = loaded(OLIVEIRA).base
+    assert (study.split.folds, study.split.repeats) == (5, 1)
+    for name in ("segment_a", "segment_other", "fine_tune", "scratch"):
+        training, model = study.training_of(name), study.network_of(name)
+        assert (training.lr, training.weight_decay, training.batch_size) == (1e-4, 5e-4, 4)
+        assert (training.max_epochs, training.patience, training.rotation) == (150, 150, None)
+        assert (model.init_features, model.in_channels, model.image_size) == (64, 1, 256)
+    assert [study.training_of(name).max_epochs for name in ("translate", "transfer")] == [20, 80]
+    assert study.stages["transfer"].origins == {"segmenter": "segment_a", "translation": "translate"}
+
+
+def test_arms_of_oliveira2018_give_all_methods_the_same_share_of_labels() -> None:
+    arms = loaded(OLIVEIRA).arms
+    methods = ("transfer", "fine_tune", "scratch")
+    shares = [[arms[arm].stages[name].share for name in methods] for arm in arms if arm[:6] == "labels"]
+    assert shares == [[share] * 3 for share in (0.0125, 0.025, 0.05, 0.1, 0.2, 0.5, 1)]
+    for arm in ("baseline", "heart", "clavicles"):
+        assert arms[arm].stages["transfer"].share == 0
+    for study in arms.values():
+        drawn = {
+            (study.stages[name].stratified, study.stages[name].fraction_of_validation) for name in methods
+        }
+        assert drawn == {(False, True)}
+    read = [arms[arm].stages["segment_other"].structures for arm in ("heart", "clavicles")]
+    assert read == [["heart"], ["clavicles"]]
+
+
 @pytest.mark.component
 @pytest.mark.parametrize(
     ("job", "profile", "trials"),
@@ -190,6 +221,11 @@ def test_as_published_oh2020_divides_images_and_draws_rows_and_columns_apart() -
         (OH, None, 10 * (6 + 14)),
         (OH, "cpu", 5 * (1 + 3)),
         (OH, "smoke", 2 * 5),
+        # Three segmentations, a translation, rivals and transfer by share of labels, transfer of heart and
+        # clavicles: a share of the rivals that several arms have is trained once.
+        (OLIVEIRA, None, 5 * (3 + 1 + 7 + 7 + 8 + 2)),
+        (OLIVEIRA, "cpu", 5 * (1 + 1 + 1 + 1 + 2)),
+        (OLIVEIRA, "smoke", 3 * (2 + 1 + 2 + 2 + 3)),
     ],
     ids=lambda value: getattr(value, "stem", value),
 )
@@ -226,6 +262,30 @@ def test_oh2020_runs_on_phantoms_and_prints_the_papers_numbers_beside_its_own(
     for number in ("V", "VI", "VII", "VIII", "IX", "X", "XI", "XIII", "XIV", "XV", "XVI", "XVII"):
         assert re.search(rf"oh2020, Tables? [XVI, ]*\b{number}\b", page), number
     assert "Table XII and Table IV compare with COVID-Net" in page
+    assert "These numbers say nothing about patients" in page
+
+
+@pytest.mark.slow
+def test_oliveira2018_runs_on_phantoms_and_prints_the_papers_numbers_beside_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("XFERLAB_DATA", raising=False)
+    monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
+    options = [str(OLIVEIRA), "--profile", "smoke", "--storage", str(tmp_path / "results")]
+    assert main(["run", *options, "--executor", "in-process"]) == 0
+    assert main(["report", *options, "--out", str(tmp_path / "report")]) == 0
+    page = (tmp_path / "report" / "report.md").read_text()
+    for stage in ("segment_a", "segment_other"):
+        assert f"### Table I: stage {stage} on jsrt.test" in page
+    for stage in ("transfer", "fine_tune", "scratch"):
+        assert f"### Table II: stage {stage} on montgomery.test by the share of its labels" in page
+        assert f"### Figure 8: Jaccard by the share of the labels, stage {stage} on montgomery.test" in page
+    assert "### Figure 7: Jaccard of each arm on jsrt.test" in page
+    line = next(line for line in page.splitlines() if "Table II, labels_100 (± SD over images)" in line)
+    assert "0.9318 (± 0.0547)" in line
+    assert "SD over folds" in page
+    assert "Repetitions are the folds of a cross-validation" in page
+    assert "Not complete" not in page
     assert "These numbers say nothing about patients" in page
 
 

@@ -31,6 +31,7 @@ class PublishedTable:
         shows: Names and values that a study's table must have to take this number; none if no table of a
             study can show the same.
         notes: Sentences that a reader of its values must know.
+        quoted: Arms whose values it quotes from other papers, with the name of their deviations.
     """
 
     title: str
@@ -38,6 +39,7 @@ class PublishedTable:
     deviation: str = ""
     shows: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    quoted: Mapping[str, str] = field(default_factory=dict)
 
 
 class PublishedLine(NamedTuple):
@@ -65,7 +67,7 @@ class PublishedLine(NamedTuple):
     def agrees(self, other: PublishedLine) -> bool:
         """Returns whether both are of one arm, and say the same of the metrics that both have."""
         both = self.values.index.intersection(other.values.index)
-        kinds = [(line.arm, line.table.repetitions, line.table.deviation) for line in (self, other)]
+        kinds = [(line.arm, line.repetitions, line.deviation) for line in (self, other)]
         return kinds[0] == kinds[1] and self.values.loc[both].equals(other.values.loc[both])
 
     def joined(self, other: PublishedLine) -> PublishedLine:
@@ -80,10 +82,19 @@ class PublishedLine(NamedTuple):
         return f"{text} {AMBIGUOUS}" if is_open else text
 
     @property
+    def deviation(self) -> str:
+        """Name of its deviations; empty without any."""
+        return self.table.quoted.get(self.arm, self.table.deviation)
+
+    @property
+    def repetitions(self) -> str:
+        """How many repetitions it is over; a dash where it is quoted."""
+        return "–" if self.arm in self.table.quoted else self.table.repetitions
+
+    @property
     def label_of_cells(self) -> str:
         """The label, and what the deviations of its cells are."""
-        deviation = self.table.deviation
-        return f"{self.label} (± {deviation})" if deviation else self.label
+        return f"{self.label} (± {self.deviation})" if self.deviation else self.label
 
 
 @dataclass(frozen=True, eq=False)

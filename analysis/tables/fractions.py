@@ -64,6 +64,10 @@ class Fractions:
         shown = frame["metric"].isin([metric.name for metric in self.metrics]) & frame["arm"].isin(arms)
         return frame[shown & (frame["pathology"] == ALL)]
 
+    def alike(self, arm: str) -> tuple[str, ...]:
+        """Returns the arms that share an arm's results here, itself among them."""
+        return next(arms for arms in self.contents.results.arms_by_evaluations(self.evaluated) if arm in arms)
+
     @cached_property
     def contrasts(self) -> dict[str, Contrast]:
         """Every arm compared with that of its series that has the most labels."""
@@ -110,7 +114,8 @@ def _table(known: Fractions) -> Table:
     ]
     published = contents.published(evaluated)
     published = published[published["metric"].isin([metric.name for metric in known.metrics])]
-    named = published[published["arm"].isin(known.rows["arm"])]
+    shown = {name for each in known.series for arm in each.arms.values() for name in known.alike(arm)}
+    named = published[published["arm"].isin(shown)]
     return Layout((("Series", "series"),), ("Labels", "share"), columns).fill(
         Table(
             name=known.name,
@@ -165,10 +170,11 @@ def _records(known: Fractions, series: Series) -> Iterator[Record]:
 def _published_lines(known: Fractions, labels: Record) -> Iterator[Record]:
     published = known.contents.published(known.evaluated)
     shown = published["metric"].isin([metric.name for metric in known.metrics])
-    rows = published[shown & (published["arm"] == labels["arm"]) & (published["pathology"] == ALL)]
+    of_arm = published["arm"].isin(known.alike(labels["arm"]))
+    rows = published[shown & of_arm & (published["pathology"] == ALL)]
     for line in known.contents.paper.lines(rows) if known.contents.paper else ():
         cells = {metric.name: published_cell(line, metric) for metric in known.metrics}
-        yield {**labels, "arm": line.label_of_cells, "repetitions": line.table.repetitions, **cells}
+        yield {**labels, "arm": line.label_of_cells, "repetitions": line.repetitions, **cells}
 
 
 def _data(known: Fractions) -> pd.DataFrame:

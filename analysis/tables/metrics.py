@@ -131,14 +131,14 @@ def _published_lines(
         labels = {
             "pathology": pathology,
             "arm": line.label,
-            "repetitions": line.table.repetitions,
+            "repetitions": line.repetitions,
             "images": ABSENT,
             "patients": ABSENT,
         }
         means = _line("Mean", line.values["mean"], metrics)
         yield {**labels, **{name: line.marked(name, text) for name, text in means.items()}}
-        if line.table.deviation:
-            yield {**labels, **_line(line.table.deviation, line.values["sd"], metrics)}
+        if line.deviation:
+            yield {**labels, **_line(line.deviation, line.values["sd"], metrics)}
 
 
 def _caption(contents: Contents, evaluated: EvaluationSet, metrics: Sequence[Metric]) -> tuple[str, ...]:

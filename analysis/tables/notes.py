@@ -208,7 +208,7 @@ def mean_and_deviations(row: Record, unit: str) -> str:
 
 def published_cell(line: PublishedLine, metric: Metric) -> str:
     """Returns a paper's value with its deviation, `0.9550 (± 0.0150)`, as text; a dash where it has none."""
-    deviation = line.values["sd"].get(metric.name) if line.table.deviation else None
+    deviation = line.values["sd"].get(metric.name) if line.deviation else None
     shown = "" if deviation is None or pd.isna(deviation) else f" (± {number(deviation, metric.unit)})"
     value = number(line.values["mean"].get(metric.name), metric.unit)
     return line.marked(metric.name, f"{value}{shown}")

@@ -165,7 +165,7 @@ def _published_lines(
         yield {
             "of": contents.results.metrics.label_of(target),
             "arms": line.label_of_cells,
-            "repetitions": line.table.repetitions,
+            "repetitions": line.repetitions,
             "images": ABSENT,
             **{metric.name: published_cell(line, metric) for metric in metrics},
         }
