@@ -76,10 +76,12 @@ def _others(results: StudyResults, arm: str, stage: str) -> str:
     """What an arm changes of all that a stage takes anything from, but for the share of its labels."""
     needed = {name for of_arm, name in needs(results.plan, arm, stage) if of_arm == arm}
     changed = flattened(results.plan["arms"][arm]["description"])
+    shares = f"stages.{stage}.label_fraction"  # of one set: `.NAME` follows
     kept = {
         path: value
         for path, value in changed.items()
-        if path not in ("", f"stages.{stage}.label_fraction")  # "": it changes nothing
+        if path not in ("", shares)  # "": it changes nothing
+        and not path.startswith(f"{shares}.")
         and (not path.startswith("stages.") or path.split(".")[1] in needed)
     }
     return json.dumps(kept, sort_keys=True)
