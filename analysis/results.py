@@ -196,6 +196,17 @@ class StudyResults:
         return {str(stage): runs for stage, runs in self.runs.drop_duplicates("trial_id").groupby("stage")}
 
     @cached_property
+    def diverged(self) -> list[Mapping[Any, Any]]:
+        """The rows of `trials` whose best epoch is noted as `diverged`, those that arms share once."""
+        if "diverged" not in self.histories:
+            return []
+        best = self.runs[["arm", "trial_id", "best_epoch"]]
+        kept = best.merge(self.histories, left_on=[*best], right_on=["arm", "trial_id", "epoch"])
+        ids = kept.loc[kept["diverged"] == 1, "trial_id"]
+        rows = self.trials[self.trials["trial_id"].isin(ids)].drop_duplicates("trial_id")
+        return [*rows.to_dict("records")]
+
+    @cached_property
     def trials_by_id(self) -> dict[str, Mapping[str, Any]]:
         """The plan's entry of each trial."""
         return {trial["trial_id"]: trial for trial in self.plan["trials"]}

@@ -107,6 +107,7 @@ TABLE: dict[str, tuple[str, ...]] = {
             ".report": (
                 f"xferlab.tasks.{task}.config",
                 *(f"xferlab.tasks.{task}.{name}" for name in FIGURES[task]),
+                "xferlab.tasks.pictures",
                 "xferlab.analysis",
                 "xferlab.metrics.classes",
             ),

@@ -114,7 +114,10 @@ def _subsets(facts: Facts) -> str:
         for stage, arm in counts.index
         if (share := label_share(results, counts, (stage, arm)))
     ]
-    asked = "Shares of labels that were asked for (in parentheses: of the images that the baseline trains on)"
+    asked = (
+        "Shares of labels that were asked for (in parentheses: of the images that the baseline trains on, or "
+        "of the set that is named)"
+    )
     return f"{asked}: {'; '.join(shares)}." if shares else ""
 
 

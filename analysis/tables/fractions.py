@@ -11,6 +11,7 @@ import pandas as pd
 from xferlab.analysis.comparison import Contrast
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.fractions import Series, series_by_set, shown_metrics
+from xferlab.analysis.other_sets import labelled
 from xferlab.analysis.results import EvaluationSet
 from xferlab.analysis.selection import ALL
 from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, file_name, number
@@ -149,6 +150,7 @@ def _records(known: Fractions, series: Series) -> Iterator[Record]:
     contents, names = known.contents, [metric.name for metric in known.metrics]
     apart = known.differences.set_index("arm").to_dict("index")
     trained = contents.results.training_counts.to_dict("index")
+    trained |= {place: own.counts.to_dict() for place, own in labelled(contents.results).items()}
     absent = dict.fromkeys(["trained", *names, "difference", "interval", "p", "relative"], ABSENT)
     for share, arm in series.arms.items():
         rows = known.rows[known.rows["arm"] == arm].set_index("metric").to_dict("index")

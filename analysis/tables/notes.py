@@ -37,8 +37,8 @@ def data_notes(
     """Returns what every table and figure says of its data.
 
     These are: what a repetition is, what values of metrics are means over, the repetitions of its stages that
-    are missing, how many trainings of its stages were cut off, the notes of its sections and of the study,
-    and how much of the data is simulated.
+    are missing, how many trainings of its stages were cut off, which of them diverged, the notes of its
+    sections and of the study, and how much of the data is simulated.
     """
     sections = tuple(sections)
     named = dict.fromkeys(name for section in sections for name in (section, *single_sections(section)))
@@ -50,6 +50,7 @@ def data_notes(
         *(marks_notes(results, stages, sections) if of_metrics else ()),
         *_incomplete(results, stages),
         *cut_off(results, stages),
+        *diverged(results, stages),
         *notes,
         *([_sentence(str(study))] if study else []),
     )
@@ -161,6 +162,15 @@ def cut_off(results: StudyResults, stages: Iterable[str]) -> tuple[str, ...]:
                 "and not by patience; longer trainings may give other numbers."
             )
     return tuple(notes)
+
+
+def diverged(results: StudyResults, stages: Iterable[str]) -> tuple[str, ...]:
+    """Returns a sentence that names the trainings of these stages that diverged; as of `cut_off`."""
+    wanted = _with_ancestors(results, stages)
+    names = [trial_name(row) for row in results.diverged if row["stage"] in wanted]
+    if not names:
+        return ()
+    return (f"Diverged in the epoch whose weights are kept, and in all numbers: {', '.join(names)}.",)
 
 
 def _with_ancestors(results: StudyResults, stages: Iterable[str]) -> set[str]:

@@ -11,10 +11,11 @@ from typing import Any
 import pandas as pd
 
 from xferlab.analysis.contents import Contents
+from xferlab.analysis.other_sets import Place, labelled, other_sets
 from xferlab.analysis.results import TRAINED_ON, StudyResults, is_gated
 from xferlab.analysis.selection import ALL, ordered_pathologies
 from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, number
-from xferlab.analysis.tables.notes import arm_names, cut_off, data_notes
+from xferlab.analysis.tables.notes import arm_names, cut_off, data_notes, diverged
 
 FEW = 0.6
 """Share of the baseline's training images below which an arm is marked."""
@@ -32,6 +33,7 @@ _TRAINING = Layout(
         ("Training patients", "patients"),
         ("Training images", "images"),
         ("Validation images", "validation"),
+        ("Other sets", "others"),
         ("Labels", "labels"),
         ("Cut off", "cut_off"),
     ),
@@ -90,30 +92,40 @@ def spread(counts: Any, what: str) -> str:
 
 
 def few_labels(results: StudyResults, stage: str) -> dict[str, float]:
-    """Returns the arms that train a stage on much fewer images than the baseline does, with the share."""
-    images = results.training_counts["images_mean"].loc[stage]
-    shares = images / images.get(results.baseline, math.nan)
+    """Returns the arms that train a stage on much fewer images than the baseline does, with the share.
+
+    Of a stage that learns from several sets, the images are those of the others that have labels.
+    """
+    images = results.training_counts["images_mean"].loc[stage].copy()
+    for (of_stage, arm), own in labelled(results).items():
+        if of_stage == stage:
+            images[arm] = own.images
+    whole = images.get(results.baseline, math.nan)
+    shares = images / (whole or math.nan)
     return {str(arm): float(share) for arm, share in shares[shares < FEW].items()}
 
 
 def training_table(results: StudyResults) -> Table:
     """Returns training patients and images of each stage and arm; arms of equal numbers share a line."""
     counts, gated = results.training_counts, any(map(is_gated, results.plan["trials"]))
+    others = {place: _others(sets) for place, sets in other_sets(results).items()}
     fractions = {place: text for place in counts.index if (text := label_share(results, counts, place))}
     texts = defaultdict[str, dict[str, tuple[str, ...]]](dict)
     for stage, arm in counts.index:
         row = counts.loc[(stage, arm)]
         spreads = (spread(row, what) for what in TRAINED_ON.values())
-        more = (fractions.get((stage, arm), ABSENT), _cut_off(results, stage, arm))
+        told = (texts_of.get((stage, arm), ABSENT) for texts_of in (others, fractions))
+        more = (*told, _cut_off(results, stage, arm))
         texts[stage][arm] = (f"{row['complete']:.0f} of {row['repetitions']:.0f}", *spreads, *more)
-    names = ("repetitions", *TRAINED_ON.values(), "labels", "cut_off")
+    names = ("repetitions", *TRAINED_ON.values(), "others", "labels", "cut_off")
     records = [
         {"stage": stage, "arms": arm_names(results, arms)}
         | dict(zip(names, texts[stage][arms[0]], strict=True))
         for stage in results.stages
         for arms in results.grouped_arms(texts[stage].get)
     ]
-    columns = [column for column in _TRAINING.columns if fractions or column[1] != "labels"]
+    absent = {"labels": not fractions, "others": not others}
+    columns = [column for column in _TRAINING.columns if not absent.get(column[1])]
     return replace(_TRAINING, columns=columns).fill(
         Table(
             name="training",
@@ -122,33 +134,54 @@ def training_table(results: StudyResults) -> Table:
                 "Repetitions: complete of planned; one counts when its training and all its evaluations are "
                 "stored and verify.",
                 "Patients and images of each repetition: mean and, where repetitions differ, [least–most].",
+                *(_OTHERS if others else ()),
                 *(_SHARES if fractions else ()),
                 "Cut off: complete trainings that max_epochs ended while they still improved.",
                 *(["Of a stage with a gate: patients before it, images that it lets pass."] if gated else []),
             ),
-            notes=cut_off(results, results.stages),
+            notes=(*cut_off(results, results.stages), *diverged(results, results.stages)),
             data=counts.reset_index(),
         ),
         records,
     )
 
 
+_OTHERS = (
+    "Other sets: of a stage that learns from several, what it learns from beside the first, to which the "
+    "columns before belong.",
+)
 _SHARES = (
     "Labels: the share of the training patients that was asked for; in parentheses, of the images that the "
-    "baseline trains on, and the patients of all repetitions together. Validation and test stay whole.",
+    "baseline trains on, and the patients of all repetitions together; of a stage that learns from several "
+    "sets, of the images of the set that is named. Test parts stay whole, and validation parts, too, but "
+    "where `fraction_of_validation` is on.",
 )
 
 
-def label_share(results: StudyResults, counts: pd.DataFrame, place: tuple[str, str]) -> str:
+def _others(sets: pd.DataFrame) -> str:
+    """Returns other sets as text, such as `b (portable): 12 patients, 12 images, 4 for validation`."""
+    texts = []
+    for name, row in sets.iterrows():
+        whole, _, part = str(name).partition(".")
+        patients, images, validation = (spread(row, what) for what in TRAINED_ON.values())
+        label = f"{part} of {whole}" if part else f"{whole} ({row['data']})"
+        texts.append(f"{label}: {patients} patients, {images} images, {validation} for validation")
+    return "; ".join(texts)
+
+
+def label_share(results: StudyResults, counts: pd.DataFrame, place: Place) -> str:
     """Returns the share of labels of a stage and arm, as it was asked for and as it is; empty without one."""
     stage, arm = place
     entry = results.plan["arms"][arm]["stages"][stage]
     if entry.get("label_fraction") is None:
         return ""
+    asked = f"{100 * entry['label_fraction']:.3g} %"
+    if (own := labelled(results).get(place)) is not None:
+        return f"{asked} ({f'{100 * own.share:.3g} % of the images of {own.of}' if own.of else 'none'})"
     whole = counts["images_mean"].get((stage, results.baseline), math.nan)
     share = 100 * counts["images_mean"][place] / whole
     real = "" if math.isnan(share) else f"{share:.3g} % of the images, "
-    return f"{100 * entry['label_fraction']:.3g} % ({real}{entry['pool_patients']} patients in all)"
+    return f"{asked} ({real}{entry['pool_patients']} patients in all)"
 
 
 def _cut_off(results: StudyResults, stage: str, arm: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -70,6 +71,26 @@ def test_lines_of_structures_and_classes_stand_below_ours_with_their_deviations(
         "oh2020, Table X, global",
         "oh2020, Tables X, XIV, XVI, XVII, baseline",
     ]
+
+
+def test_a_share_of_the_labels_of_one_set_makes_the_same_series(contents: Contents) -> None:
+    """It is written as `label_fraction: {b: 0.1}`."""
+    results = contents.results
+    plan = {
+        **results.plan,
+        "arms": {
+            arm: {
+                **entry,
+                "description": {
+                    path: {"b": value} if path.endswith(".label_fraction") else value
+                    for path, value in entry["description"].items()
+                },
+            }
+            for arm, entry in results.plan["arms"].items()
+        },
+    }
+    of_one_set = Contents(replace(results, plan=plan))
+    assert list(series_by_set(of_one_set)) == list(series_by_set(contents))
 
 
 def test_series_are_arms_that_differ_in_nothing_else_that_matters_to_the_stage(contents: Contents) -> None:

@@ -15,8 +15,7 @@ from xferlab.plan.spec import EvaluationSpec
 from xferlab.records import reader, writer
 from xferlab.records.complete import complete_trials
 from xferlab.records.schema import EvaluationRecord
-from xferlab.tasks.pictures import SIDE_PX
-from xferlab.tasks.segmentation.overlay import TRUTH, panels
+from xferlab.tasks.pictures import SIDE_PX, TRUTH, panels
 
 HOLD_OUT = "portable.hold_out"
 

@@ -8,6 +8,7 @@ import pytest
 
 from tests.analysis.conftest import STUDY, StudyBuilder
 from xferlab.analysis import load_study
+from xferlab.analysis.tables.notes import data_notes
 from xferlab.analysis.tables.overview import training_table
 from xferlab.records import codec, layout
 from xferlab.records.store import Store
@@ -45,3 +46,53 @@ def test_without_shares_there_is_no_column_of_labels(storage: Path) -> None:
     table = training_table(load_study(storage, STUDY))
     assert "Labels" not in table.columns
     assert "Cut off" in table.columns
+
+
+def test_other_sets_are_named_and_shares_are_of_the_set_whose_labels_are_learnt(storage: Path) -> None:
+    plan = codec.read_json(store := Store.open(storage), name := layout.StudyFiles(STUDY).plan)
+    assert plan is not None
+    images = {"name": "b", "data": "mri", "num_train": 40, "num_validation": 9, "train_patients": 30}
+    few = {**images, "name": "b.labelled", "train_patients": 2, "num_validation": 1}
+    for trial in plan["trials"]:
+        if trial["stage"] == "portable":
+            labelled = (
+                [few | {"num_train": 1 + trial["repetition"] % 2 * 2}] if "frozen" in trial["arms"] else []
+            )
+            trial["others"] = [images, *labelled]
+    for arm, share in (("baseline", 0.0), ("frozen", 0.05)):
+        stages = plan["arms"][arm]["stages"]
+        plan["arms"][arm]["stages"] = {**stages, "portable": {**stages["portable"], "label_fraction": share}}
+    codec.write_json(store, name, plan)
+    table = training_table(load_study(storage, STUDY))
+    cells = {
+        (group.labels[0], row.label): dict(zip(table.columns, row.cells, strict=True))
+        for group in table.groups
+        for row in group.rows
+    }
+    whole = "b (mri): 30 patients, 40 images, 9 for validation"
+    assert cells["portable", "baseline"]["Other sets"] == whole
+    assert cells["portable", "baseline"]["Labels"] == "0 % (none)"
+    few_images = "labelled of b: 2 patients, 2.0 [1–3] images, 1 for validation"
+    assert cells["portable", "frozen"]["Other sets"] == f"{whole}; {few_images}"
+    assert cells["portable", "frozen"]["Labels"] == "5 % (5 % of the images of b)"
+    assert cells["general", "baseline, frozen"]["Other sets"] == "–"
+
+
+class Diverging(StudyBuilder):
+    """Of stage `general`, the last epoch diverged in repetition 2, and another in repetition 1."""
+
+    def history(self, stage: str, repetition: int, epoch: int) -> dict[str, float]:
+        last = self.epochs - repetition % 2
+        diverged = stage == "general" and (repetition, epoch) in ((2, last), (1, last - 1))
+        own = {"diverged": float(diverged)} if stage == "general" else {}
+        return super().history(stage, repetition, epoch) | own
+
+
+def test_trainings_that_diverged_are_named_where_their_numbers_stand(tmp_path: Path) -> None:
+    results = load_study(Diverging(tmp_path, pixels=False, images=2, missing=set()).write(), STUDY)
+    named = "Diverged in the epoch whose weights are kept, and in all numbers: "
+    note = f"{named}baseline/general/r02, frozen/general/r02."
+    assert note in training_table(results).notes
+    assert note in data_notes(results, ["portable"], ["portable"])  # which starts from it
+    assert not any(named in each for each in data_notes(results, ["donor"], ["mri"]))
+    assert len(results.cases[results.cases["stage"] == "general"]["repetition"].unique()) == 4

@@ -17,8 +17,8 @@ from xferlab.analysis import load_study
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.figures.style import Picture
 from xferlab.metrics.measuring import metrics_of
-from xferlab.tasks.segmentation.config import COLOURS, files_of
-from xferlab.tasks.segmentation.overlay import FILL_OPACITY, overlay
+from xferlab.tasks.pictures import COLOURS, FILL_OPACITY, overlay
+from xferlab.tasks.segmentation.config import files_of
 from xferlab.tasks.segmentation.presentation import present
 from xferlab.tasks.segmentation.report import pictures as task_pictures
 from xferlab.tasks.segmentation.resized import at_size

@@ -139,21 +139,6 @@ def network(
     return Network(**{**dict(model), **changes})
 
 
-COLOURS: tuple[tuple[tuple[int, int, int], tuple[int, int, int]], ...] = (
-    ((0, 114, 178), (86, 180, 233)),  # sky blue, filled with blue
-    ((230, 159, 0), (230, 159, 0)),  # orange
-    ((0, 158, 115), (0, 158, 115)),  # green
-    ((204, 121, 167), (204, 121, 167)),  # purple
-    ((213, 94, 0), (213, 94, 0)),  # vermilion
-    ((240, 240, 240), (240, 240, 240)),  # white
-)
-"""Fill and outline of each structure in pictures, in order; from the seventh on, they begin again.
-
-Of Okabe and Ito (2008): distinct for all common kinds of colour blindness, and but for the last unlike any
-grey of a radiograph. Yellow is left to outlines of the truth.
-"""
-
-
 def files_of(structures: Sequence[str]) -> dict[str, str]:
     """Returns the endings of the files that `predict` writes for an image, by their columns.
 
@@ -181,7 +166,7 @@ TASK = Task(
     check=check,
     check_single=check_single,
     headline="DICE",
-    panels="xferlab.tasks.segmentation.overlay:panels",
+    panels="xferlab.tasks.pictures:panels",
     panels_show="The image, and over it the output, filled, with the reference outlined in yellow.",
     variants=(*OBJECTS, ORIGINAL),
     files=files_of,

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from PIL import Image
 from scipy.ndimage import label
 
+from xferlab.tasks.pictures import overlay
 from xferlab.tasks.segmentation.config import files_of
-from xferlab.tasks.segmentation.overlay import overlay
 from xferlab.training.learner import Presented
 
 _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)

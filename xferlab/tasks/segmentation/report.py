@@ -11,28 +11,21 @@ from functools import reduce
 from itertools import cycle
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
-from matplotlib import patheffects
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.figures.before_after import detailed_pairs
-from xferlab.analysis.figures.style import BEFORE, PAGE_IN, TARGET, Picture, drawing
+from xferlab.analysis.figures.images import MAX_CASES, Line, Pixels, lines_of_images
+from xferlab.analysis.figures.style import BEFORE, Picture, drawing
 from xferlab.analysis.results import EvaluationSet, StudyResults
 from xferlab.analysis.selection import detailed_arms, ordered_pathologies
 from xferlab.analysis.tables.model import file_name
 from xferlab.analysis.tables.notes import data_notes, licence_note, marks_notes
-from xferlab.tasks.segmentation.config import COLOURS
+from xferlab.tasks.pictures import COLOURS
 
 _AFTER = "#56B4E9"  # the palette's light blue: it stands out on dark areas
-Pixels = npt.NDArray[Any]
-_MAX_CASES = 4
 _NAME = "segmentation"
 _ARTEFACTS = {"BRIDGES": "bridge", "ISLANDS": "island"}
 
@@ -164,11 +157,11 @@ def _overlays(outputs: _Outputs) -> Picture | None:
 def _typical(scores: pd.DataFrame) -> list[str]:
     chosen: list[str] = []
     scores = scores.sort_values("DICE", kind="stable")
-    for pathology in ordered_pathologies(scores["pathology"])[:_MAX_CASES]:
+    for pathology in ordered_pathologies(scores["pathology"])[:MAX_CASES]:
         ranked = scores[scores["pathology"] == pathology]
         chosen.append(str(ranked.index[(len(ranked) - 1) // 2]))
     rest = scores.drop(index=chosen)
-    return chosen + list(rest.index[: 1 if len(chosen) < _MAX_CASES else 0])
+    return chosen + list(rest.index[: 1 if len(chosen) < MAX_CASES else 0])
 
 
 def _artefacts(outputs: _Outputs) -> Picture | None:
@@ -182,7 +175,7 @@ def _artefacts(outputs: _Outputs) -> Picture | None:
     worst = worst[worst["repetition"].isin(outputs.repetitions)]
     worst = worst.sort_values(["count", "repetition", "case"], ascending=[False, True, True])
     columns = []
-    for row in worst.drop_duplicates("case").head(_MAX_CASES).to_dict("records"):
+    for row in worst.drop_duplicates("case").head(MAX_CASES).to_dict("records"):
         sides = outputs.pixels(row["repetition"])
         if row["case"] in sides[0].index:
             title = f"{row['pathology']}, repetition {row['repetition']}"
@@ -236,77 +229,25 @@ def _below(structures: Sequence[str]) -> str:
 
 @drawing()
 def _draw(outputs: _Outputs, columns: Sequence[_Column]) -> Figure:
-    """Draws a line of images for each stage; as one picture each, since many small panels take long."""
-    stages, num = outputs.stages, max(len(columns), 2)
-    width = PAGE_IN * num / _MAX_CASES
-    lines = ("Image", *stages)
-    engine = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
-    figure = Figure(figsize=(width, len(lines) * width / num + 0.62), layout=engine)
-    top, *below = figure.subplots(len(lines), 1)
+    """Draws the images, and below them a line of outputs for each stage."""
+    stages = outputs.stages
     of_structures = [to_hex([part / 255 for part in line]) for _, line in COLOURS]
     named = dict(zip(outputs.structures or stages, cycle(of_structures), strict=False))
     named = named if outputs.structures else dict(zip(reversed(stages), (_AFTER, BEFORE), strict=False))
-    titles = [f"({letter}) {column.title}" for letter, column in zip("abcd", columns, strict=False)]
-    _draw_images(top, [column.sides[-1] for column in columns], titles, y=1.02)
-    for index, (axes, stage) in enumerate(zip(below, stages, strict=True)):
+    lines = [Line("Image", [column.sides[-1]["image"] for column in columns])]
+    for index, stage in enumerate(stages):
         sides = [column.sides[index] for column in columns]
-        colours = list(named.values()) if outputs.structures else [named[stage]]
-        _draw_images(axes, sides, [column.below[index] for column in columns], y=-0.02)
-        _draw_masks(axes, [outputs.masks(pixels) for pixels in sides], colours)
-        _draw_targets(axes, sides)
-    for axes, name in zip((top, *below), lines, strict=True):
-        axes.text(-0.005, 0.5, name, transform=axes.transAxes, ha="right", va="center", rotation=90)
-    casing = [patheffects.Stroke(linewidth=2.2, foreground="black"), patheffects.Normal()]
-    handles: list[Any] = [Patch(facecolor=colour, alpha=0.55, label=name) for name, colour in named.items()]
-    handles.append(Line2D([], [], color=TARGET, linewidth=1.2, label="target", path_effects=casing))
-    figure.legend(handles=handles, loc="outside lower center", ncols=max(3, len(columns) + 1))
-    return figure
-
-
-def _beside(planes: Sequence[Pixels], between: int) -> Pixels:
-    """Returns planes (H, W) side by side, with `between` between them."""
-    gap = np.full((len(planes[0]), _gap(planes[0])), between, planes[0].dtype)
-    joined = [part for plane in planes for part in (plane, gap)]
-    return np.concatenate(joined[:-1], axis=1)
-
-
-def _gap(plane: Pixels) -> int:
-    return max(2, round(0.03 * len(plane[0])))
-
-
-def _draw_images(axes: Any, sides: Sequence[pd.Series], texts: Sequence[str], *, y: float) -> None:
-    images = [pixels["image"] for pixels in sides]
-    look = {"cmap": "gray", "vmin": 0, "vmax": 255, "interpolation": "antialiased"}
-    axes.imshow(_beside(images, 255), **look)
-    axes.set(xticks=[], yticks=[])
-    axes.set_axis_off()
-    width = images[0].shape[1]
-    place = {"transform": axes.get_xaxis_transform(), "ha": "center", "va": "top" if y < 0 else "bottom"}
-    for column, text in enumerate(texts):
-        axes.text(column * (width + _gap(images[0])) + (width - 1) / 2, y, text, **place)
-
-
-def _draw_masks(axes: Any, sides: Sequence[Sequence[Pixels]], colours: Sequence[str]) -> None:
-    """Draws where structures are predicted in images side by side."""
-    structures = list(zip(*sides, strict=True))
-    for masks, colour in zip(structures, colours, strict=True):
-        predicted = _beside(masks, 0).astype(float)
-        if predicted.any():
-            opacity = 0.42 if len(structures) == 1 else 0.25  # fills may lie on each other
-            axes.contourf(predicted, levels=[0.5, 1.5], colors=[colour], alpha=opacity)
-            if not predicted.all():
-                axes.contour(predicted, levels=[0.5], colors=[colour], linewidths=0.9)
-
-
-def _draw_targets(axes: Any, sides: Sequence[pd.Series]) -> None:
-    """Draws the outline of everything that is marked in images side by side."""
-    for name in (str(name) for name in sides[0].index if str(name).startswith("target")):
-        marked = _beside([pixels[name] for pixels in sides], 0)
-        target, ignored = (marked == 255).astype(float), (marked == 127).astype(float)
-        if np.ptp(ignored):
-            axes.contour(ignored, levels=[0.5], colors=["white"], linewidths=0.8, linestyles=":")
-        if np.ptp(target):
-            outline = axes.contour(target, levels=[0.5], colors=[TARGET], linewidths=0.8)
-            outline.set_path_effects(
-                [patheffects.Stroke(linewidth=1.5, foreground="black"), patheffects.Normal()]
+        lines.append(
+            Line(
+                name=stage,
+                images=[pixels["image"] for pixels in sides],
+                below=[column.below[index] for column in columns],
+                masks=[outputs.masks(pixels) for pixels in sides],
+                colours=list(named.values()) if outputs.structures else [named[stage]],
+                targets=[
+                    [pixels[name] for name in pixels.index if str(name).startswith("target")]
+                    for pixels in sides
+                ],
             )
+        )
+    return lines_of_images(lines, [column.title for column in columns], named=named)

@@ -163,5 +163,9 @@ TASK = Task(
     network=network,
     check=check,
     headline="DICE",
+    panels="xferlab.tasks.translation.shown:panels",
+    panels_show="The image, its translation, and over the image the segmentation by way of domain a, filled, "
+    "with the reference outlined in yellow; without a segmenter the image translated back.",
     files=files_of,
+    report="xferlab.tasks.translation.report",
 )
