@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ from xferlab.tasks.translation.batches import Batch, batch_of, rows_of_epoch
 from xferlab.tasks.translation.config import LABELLED, SEGMENTER, Identity
 from xferlab.tasks.translation.losses import discriminator_loss, generator_loss
 from xferlab.tasks.translation.measures import Planes, jaccards_of, measured, outputs_of, presented
-from xferlab.tasks.translation.pairs import DOMAINS, OTHER, factors_of, pair_of
+from xferlab.tasks.translation.pairs import DOMAINS, OTHER, Pair, factors_of, pair_of
 from xferlab.tasks.translation.segmenting import Segmenting
 from xferlab.tasks.translation.styles import Styles, drawn
 from xferlab.training.batches import Rows, fixed
@@ -36,11 +37,15 @@ NOTHING_LEFT = 1e-4
 """Mean loss of a discriminator over an epoch, below which it tells every image: nothing is left to learn."""
 
 
-class TranslationLearner(Learner[CaseSets, Batch]):
+class TranslationLearner(Learner[Any, Batch]):
     """Translates between domains `a` and `b`, and with a segmenter segments images of b by way of a."""
 
+    _pair: Pair
+    _styles: Styles
+    _segmenter: Segmenting | None
+
     def __init__(
-        self, identity: Identity, device: torch.device, *, share: Learner[CaseSets, Batch] | None = None
+        self, identity: Identity, device: torch.device, *, share: Learner[Any, Batch] | None = None
     ):
         """Builds the networks of an identity, or shares another learner's."""
         self._identity, self._training, self.device = identity, identity.training, device
@@ -233,8 +238,9 @@ class TranslationLearner(Learner[CaseSets, Batch]):
 
     @torch.inference_mode()
     def _average_styles(self) -> None:
-        for domain in DOMAINS if self._pair.style and self._train else ():
-            images = self._images(self._train.sets[domain])
+        train = self._train.sets if self._pair.style and self._train else {}
+        for domain in DOMAINS if train else ():
+            images = self._images(train[domain])
             codes = [self._pair.style_of(batch, domain) for batch in images]
             self._styles.set(domain, torch.cat(codes).mean(dim=0))
 
@@ -286,7 +292,8 @@ class TranslationLearner(Learner[CaseSets, Batch]):
 
     def _into(self, images: Tensor, domain: str) -> Tensor:
         """Images of the other domain as images of a domain, in the mean style of its training images."""
-        return self._pair.translated(images, domain, self._styles.of(domain))
+        made: Tensor = self._pair.translated(images, domain, self._styles.of(domain))
+        return made
 
     def _there_and_back(self, images: Tensor, domain: str) -> tuple[Tensor, Tensor]:
         there = self._into(images, OTHER[domain])

@@ -38,7 +38,8 @@ class Planes:
     @staticmethod
     def of(prediction: Array, structures: int) -> Planes:
         """Takes the array of a prediction, (2 + 2 S, H, W)."""
-        return Planes(*prediction[:2], prediction[2 : 2 + structures], prediction[2 + structures :])
+        translated, recovered, *_ = prediction
+        return Planes(translated, recovered, prediction[2 : 2 + structures], prediction[2 + structures :])
 
 
 def measured(
