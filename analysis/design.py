@@ -130,11 +130,11 @@ def _lineage(results: StudyResults, side: Side) -> tuple[list[dict[str, Any]], l
     """Returns the stages that are trained once per repetition, the side's own first, and where lines end."""
     by_id = results.trials_by_id
     trials = [by_id[trial_id] for trial_id in sorted(results.trial_ids(side.arm, side.stage))]
-    lines, stages, ends = deque([("", trials)]), dict[str, dict[str, Any]](), list[_End]()
+    lines, stages, ends = deque([("", trials)]), dict[str, list[dict[str, Any]]](), list[_End]()
     while lines:
         line, trials = lines.popleft()
         entry = _entry(results, side.arm, trials[0])
-        stages.setdefault(trials[0]["trial_id"], _counts(trials, entry["pool_patients"]))
+        stages.setdefault(trials[0]["trial_id"], _counts(trials, entry))
         for role in (given["role"] for given in trials[0]["inputs"]):
             origins = [_origin(trial, role) for trial in trials]
             parents = {origin[0] for origin in origins if len(origin) == 1 and origin[0] in by_id}
@@ -143,7 +143,7 @@ def _lineage(results: StudyResults, side: Side) -> tuple[list[dict[str, Any]], l
                 lines.append((deeper, [by_id[origin[0]] for origin in origins]))
             else:  # not one parent for each repetition
                 ends.append(_End(deeper, _donor(entry, role), frozenset(origins)))
-    return list(stages.values()), ends
+    return [counts for sets in stages.values() for counts in sets], ends
 
 
 def _entry(results: StudyResults, arm: str, trial: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -153,11 +153,22 @@ def _entry(results: StudyResults, arm: str, trial: Mapping[str, Any]) -> Mapping
     return entry
 
 
-def _counts(trials: Sequence[Mapping[str, Any]], pool: int) -> dict[str, Any]:
-    frame = pd.DataFrame(trials)
-    patients, images = frame["train_patients"].mean(), frame["num_train"].mean()
-    counts = {"patients": patients, "share": patients / pool, "num_train": images}
-    return {"stage": trials[0]["stage"], "data": trials[0]["data"], "pool": pool, **counts}
+def _counts(trials: Sequence[Mapping[str, Any]], entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What trains in the trials of a stage: of each set of cases that it learns from."""
+    pools, others = entry.get("pools_of_others", {}), [trial.get("others", ()) for trial in trials]
+    sets = [(trials, entry["pool_patients"])]
+    sets += [([by_name[name] for by_name in map(_by_name, others)], pool) for name, pool in pools.items()]
+    counts = []
+    for of_set, pool in sets:
+        frame = pd.DataFrame(of_set)
+        patients, images = frame["train_patients"].mean(), frame["num_train"].mean()
+        shares = {"patients": patients, "share": patients / pool, "num_train": images}
+        counts.append({"stage": trials[0]["stage"], "data": of_set[0]["data"], "pool": pool, **shares})
+    return counts
+
+
+def _by_name(others: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    return {other["name"]: other for other in others}
 
 
 def _donor(entry: Mapping[str, Any], role: str) -> str:

@@ -179,7 +179,7 @@ def _arm(plan: Plan, arm: str) -> dict[str, Any]:
                 "repetitions": stage.repetitions if stage.data else None,
                 "evaluate_on": stage.evaluate_on,
                 **({} if stage.share is None else {"label_fraction": stage.share}),
-                "pool_patients": _pool_patients(plan, arm, name, stage) if stage.data else None,
+                **_pools(plan, arm, name, stage),
             }
             for name, stage in study.stages.items()
         },
@@ -199,13 +199,16 @@ def _more_inputs(stage: Stage) -> dict[str, Any]:
     return without_nothing(more, *more)
 
 
-def _pool_patients(plan: Plan, arm: str, name: str, stage: Stage) -> int:
-    """Returns how many patients train in at least one repetition of a stage."""
+def _pools(plan: Plan, arm: str, name: str, stage: Stage) -> dict[str, Any]:
+    """Returns how many patients train in at least one repetition of a stage, also of its other sets."""
     names = (f"{arm}/{name}/r{number:02d}" for number in range(1, (stage.repetitions or 0) + 1))
-    ids = [plan.names[name] for name in names if name in plan.names]
-    return len(
-        frozenset[str]().union(*(plan.train_patients[plan.by_id[trial_id].selection] for trial_id in ids))
-    )
+    pools = defaultdict[str, set[str]](set)
+    for trial in (plan.by_id[plan.names[name]] for name in names if name in plan.names):
+        for cases in trial.trained:
+            pools[cases.name] |= plan.train_patients[cases.selection]
+    of_others = {name: len(patients) for name, patients in pools.items() if name}
+    own = len(pools[""]) if stage.data else None
+    return {"pool_patients": own, **({"pools_of_others": of_others} if of_others else {})}
 
 
 def _counts(cases: Sequence[Case]) -> dict[str, Any]:

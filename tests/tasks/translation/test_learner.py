@@ -89,7 +89,7 @@ def test_the_style_that_is_predicted_with_is_the_mean_over_training_images():
         images = [learner.load(sets.sets[domain], np.array([row]), None).single for row in rows]
         with torch.no_grad():
             codes = torch.cat([learner._pair.style_of(image, domain) for image in images])
-        torch.testing.assert_close(learner._styles.of(domain), codes.mean(dim=0))
+        torch.testing.assert_close(learner.networks["styles"].of(domain), codes.mean(dim=0))
         assert codes.std(dim=0).max() > 0
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -14,18 +12,19 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from xferlab.metrics.domains import DomainClassifier, features_of
+from xferlab.metrics.domains import DomainClassifier
 from xferlab.networks.build import initialise
 from xferlab.networks.donors import load_strict
 from xferlab.networks.dropout import reseed
 from xferlab.tasks.translation.batches import Batch, batch_of, rows_of_epoch
 from xferlab.tasks.translation.config import LABELLED, SEGMENTER, Identity
+from xferlab.tasks.translation.inference import Inference
 from xferlab.tasks.translation.losses import discriminator_loss, generator_loss
-from xferlab.tasks.translation.measures import Planes, jaccards_of, measured, outputs_of, presented
-from xferlab.tasks.translation.pairs import DOMAINS, OTHER, Pair, factors_of, pair_of
+from xferlab.tasks.translation.measures import Planes, measured, outputs_of, presented
+from xferlab.tasks.translation.pairs import DOMAINS, factors_of, pair_of
 from xferlab.tasks.translation.segmenting import Segmenting
 from xferlab.tasks.translation.styles import Styles, drawn
-from xferlab.training.batches import Rows, fixed
+from xferlab.training.batches import Rows
 from xferlab.training.examples import STRUCTURE, AnyExamples
 from xferlab.training.image_pool import ImagePool
 from xferlab.training.learner import Array, AugmentationSeed, Layer, Learner, Presented, State
@@ -40,40 +39,31 @@ NOTHING_LEFT = 1e-4
 class TranslationLearner(Learner[Any, Batch]):
     """Translates between domains `a` and `b`, and with a segmenter segments images of b by way of a."""
 
-    _pair: Pair
-    _styles: Styles
-    _segmenter: Segmenting | None
-
-    def __init__(
-        self, identity: Identity, device: torch.device, *, share: Learner[Any, Batch] | None = None
-    ):
+    def __init__(self, identity: Identity, device: torch.device, *, share: Learner[Any, Batch] | None = None):
         """Builds the networks of an identity, or shares another learner's."""
         self._identity, self._training, self.device = identity, identity.training, device
         self.seed = identity.seed
-        if isinstance(share, TranslationLearner):
-            self._pair, self._styles, self._segmenter = share._pair, share._styles, share._segmenter
-        else:
-            self._pair = pair_of(identity.model, self._training.weights)
-            self._styles = Styles(self._pair.style)
-            model = identity.model
-            self._segmenter = Segmenting.of(model.segmenter, model.image_size) if model.segmenter else None
-            self._initialise()
+        self._inference = share._inference if isinstance(share, TranslationLearner) else self._built()
+        self._pair, self._segmenter = self._inference.pair, self._inference.segmenter
         self._pools = {domain: ImagePool(domain, size=self._training.pool) for domain in DOMAINS}
         self._train: CaseSets | None = None
         self._domains: DomainClassifier | None = None
         self._epoch, self._batch = 1, 0
 
-    def _initialise(self) -> None:
-        for number, network in enumerate(self.networks.values()):
+    def _built(self) -> Inference:
+        model = self._identity.model
+        pair = pair_of(model, self._training.weights)
+        segmenter = Segmenting.of(model.segmenter, model.image_size) if model.segmenter else None
+        built = Inference(pair, Styles(pair.style), segmenter, self._training.batch_size)
+        for number, network in enumerate(built.networks.values()):
             initialise(network, self.seed + number)
             network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return built
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
         """Generators, discriminators, mean styles where there are any, and the segmenter, if any."""
-        styles = {"styles": self._styles} if self._pair.style else {}
-        segmenter = {SEGMENTER: self._segmenter.network} if self._segmenter else {}
-        return {**self._pair.generators, **self._pair.discriminators, **styles, **segmenter}
+        return self._inference.networks
 
     def start_from(self, weights: Mapping[str, Tensor], *, origin: str) -> None:
         """Takes over the weights of all networks as they are.
@@ -97,9 +87,7 @@ class TranslationLearner(Learner[Any, Batch]):
 
     def prepare(self, train: CaseSets) -> None:
         """Keeps the training cases, of which styles are averaged, and learns to tell their domains apart."""
-        self._train = train
-        first, second = (self._features(self._images(train.sets[domain])) for domain in DOMAINS)
-        self._domains = DomainClassifier.fit(first, second)
+        self._train, self._domains = train, self._inference.classifier(train)
 
     def batches(self, examples: CaseSets, epoch: int) -> Sequence[Rows]:
         """Returns batches of as many images of each domain, until all of the larger one were seen."""
@@ -225,79 +213,9 @@ class TranslationLearner(Learner[Any, Batch]):
         before. After `prepare`, also how well a classifier of the training images' domains tells images of a
         from those of b as they are (`domain_before`) and as images of a (`domain_after`).
         """
-        self._to_eval()
-        self._average_styles()
-        values = {f"cycle_{domain}": self._cycle(examples.sets[domain], domain) for domain in DOMAINS}
-        values |= self._told_apart(examples)
-        labelled = examples.sets.get(LABELLED)
-        return values if labelled is None else {**values, **self._validated(labelled)}
-
-    def _to_eval(self) -> None:
-        for network in self.networks.values():
-            network.eval()
-
-    @torch.inference_mode()
-    def _average_styles(self) -> None:
-        train = self._train.sets if self._pair.style and self._train else {}
-        for domain in DOMAINS if train else ():
-            images = self._images(train[domain])
-            codes = [self._pair.style_of(batch, domain) for batch in images]
-            self._styles.set(domain, torch.cat(codes).mean(dim=0))
-
-    @torch.inference_mode()
-    def _told_apart(self, examples: CaseSets) -> dict[str, float]:
-        if self._domains is None:
-            return {}
-        first, second = (list(self._images(examples.sets[domain])) for domain in DOMAINS)
-        with float32():
-            translated = [self._into(images, "a") for images in second]
-        own = self._features(first)
-        return {
-            f"domain_{when}": self._domains.accuracy(own, self._features(images))
-            for when, images in (("before", second), ("after", translated))
-        }
-
-    @staticmethod
-    def _features(batches: Iterable[Tensor]) -> npt.NDArray[np.float64]:
-        images = torch.cat([batch[:, 0] for batch in batches])
-        return features_of(((images + 1.0) / 2.0).cpu().numpy())
-
-    def _images(self, examples: AnyExamples) -> Iterator[Tensor]:
-        """The images of a set, batch by batch."""
-        for rows in fixed(len(examples), self._training.batch_size):
-            yield batch_of(examples, rows).single
-
-    @torch.inference_mode()
-    def _cycle(self, examples: AnyExamples, domain: str) -> float:
-        total = 0.0
-        with float32():
-            for images in self._images(examples):
-                back = self._there_and_back(images, domain)[1]
-                total += float((back - images).abs().mean(dim=(1, 2, 3)).sum())
-        return total / len(examples)
-
-    @torch.inference_mode()
-    def _validated(self, examples: AnyExamples) -> dict[str, float]:
-        assert self._segmenter is not None
-        total, jaccards = 0.0, list[float]()
-        with float32():
-            for rows in fixed(len(examples), self._training.batch_size):
-                batch = batch_of(examples, rows)
-                logits = self._segmenter.logits(self._into(batch.single, "a"))
-                total += float(self._segmenter.loss(logits, batch.targets[LABELLED])) * len(rows)
-                masks = self._segmenter.masks(self._segmenter.probabilities(logits))
-                for row, mask in zip(rows.tolist(), masks, strict=True):
-                    jaccards += jaccards_of(examples, row, mask)
-        return {"loss": total / len(examples), "jaccard": fmean(jaccards) if jaccards else math.nan}
-
-    def _into(self, images: Tensor, domain: str) -> Tensor:
-        """Images of the other domain as images of a domain, in the mean style of its training images."""
-        made: Tensor = self._pair.translated(images, domain, self._styles.of(domain))
-        return made
-
-    def _there_and_back(self, images: Tensor, domain: str) -> tuple[Tensor, Tensor]:
-        there = self._into(images, OTHER[domain])
-        return there, self._into(there, domain)
+        if self._train is not None:
+            self._inference.learn_styles(self._train)
+        return self._inference.validate(examples, self._domains)
 
     def end_epoch(self, score: float | None, losses: Mapping[str, float]) -> Mapping[str, float]:
         """Returns the rates that the epoch used, and whether it `diverged` (1) or not (0).
@@ -312,19 +230,10 @@ class TranslationLearner(Learner[Any, Batch]):
             rates["lr_segmenter"] = self._steppers[SEGMENTER].lr
         return {**rates, "diverged": float(diverged)}
 
-    @torch.inference_mode()
     def predict(self, batch: Batch) -> Sequence[Array]:
         """Returns `Planes` of each case, (P, H, W) float32: translated, recovered, and what is segmented."""
-        self._to_eval()
-        images, is_of_a = batch.single, "a" in batch.images
-        with float32():
-            there, back = self._there_and_back(images, "a" if is_of_a else "b")
-            planes = [there, back]
-            if self._segmenter:
-                # Of a: as it is, and recovered. Of b: as an image of a, and as it is.
-                seen = (images, back) if is_of_a else (there, images)
-                planes += [self._segmenter.probabilities(self._segmenter.logits(shown)) for shown in seen]
-        return list(torch.cat(planes, dim=1).cpu().numpy())
+        domain = "a" if "a" in batch.images else "b"
+        return list(self._inference.predict(batch.single, domain).cpu().numpy())
 
     def measure(self, examples: AnyExamples, row: int, prediction: Array) -> Mapping[str, float]:
         """Returns the metrics of one image; those of structures where it has masks of them."""

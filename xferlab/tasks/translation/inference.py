@@ -1,0 +1,141 @@
+"""The networks of a translation at work, without training them: translation, segmentation, validation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from statistics import fmean
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from xferlab.metrics.domains import DomainClassifier, features_of
+from xferlab.tasks.translation.batches import batch_of
+from xferlab.tasks.translation.config import LABELLED, SEGMENTER
+from xferlab.tasks.translation.measures import jaccards_of
+from xferlab.tasks.translation.pairs import DOMAINS, OTHER, Pair
+from xferlab.tasks.translation.segmenting import Segmenting
+from xferlab.tasks.translation.styles import Styles
+from xferlab.training.batches import fixed
+from xferlab.training.examples import AnyExamples
+from xferlab.training.precision import float32
+from xferlab.training.sets import CaseSets
+
+
+@dataclass(frozen=True)
+class Inference:
+    """All networks of a stage. What they compute here is float32, of images in [-1, 1].
+
+    Attributes:
+        pair: Generators and discriminators.
+        styles: Mean styles of the domains; of size 0 where images have none.
+        segmenter: Of images of a, if there is one.
+        batch_size: Images at a time.
+    """
+
+    pair: Pair
+    styles: Styles
+    segmenter: Segmenting | None
+    batch_size: int
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """Generators, discriminators, mean styles where there are any, and the segmenter, if any."""
+        styles = {"styles": self.styles} if self.pair.style else {}
+        segmenter = {SEGMENTER: self.segmenter.network} if self.segmenter else {}
+        return {**self.pair.generators, **self.pair.discriminators, **styles, **segmenter}
+
+    @torch.inference_mode()
+    def predict(self, images: Tensor, domain: str) -> Tensor:
+        """Returns `measures.Planes` of images of a domain, `(N, 2 + 2 S, H, W)`."""
+        self._to_eval()
+        with float32():
+            there, back = self._there_and_back(images, domain)
+            planes = [there, back]
+            if own := self.segmenter:
+                # Of a: as it is, and recovered. Of b: as an image of a, and as it is.
+                seen = (images, back) if domain == "a" else (there, images)
+                planes += [own.probabilities(own.logits(shown)) for shown in seen]
+        return torch.cat(planes, dim=1)
+
+    def learn_styles(self, train: CaseSets) -> None:
+        """Takes the mean styles of the training images of each domain."""
+        self._to_eval()
+        for domain in DOMAINS if self.pair.style else ():
+            with torch.inference_mode(), float32():
+                codes = [self.pair.style_of(images, domain) for images in self._images(train.sets[domain])]
+                self.styles.set(domain, torch.cat(codes).mean(dim=0))
+
+    @torch.inference_mode()
+    def validate(self, examples: CaseSets, domains: DomainClassifier | None) -> Mapping[str, float]:
+        """Returns what `TranslationLearner.validate` does.
+
+        Args:
+            examples: The validation cases.
+            domains: Tells images of a from those of b; None where nobody learnt to.
+        """
+        self._to_eval()
+        with float32():
+            values = {f"cycle_{domain}": self._cycle(examples.sets[domain], domain) for domain in DOMAINS}
+            values |= self._told_apart(examples, domains) if domains else {}
+            labelled = examples.sets.get(LABELLED)
+            return values if labelled is None else {**values, **self._judged(labelled)}
+
+    def classifier(self, train: CaseSets) -> DomainClassifier:
+        """Returns a classifier that tells the training images of a from those of b."""
+        first, second = (_features(self._images(train.sets[domain])) for domain in DOMAINS)
+        return DomainClassifier.fit(first, second)
+
+    def _to_eval(self) -> None:
+        for network in self.networks.values():
+            network.eval()
+
+    def _images(self, examples: AnyExamples) -> Iterator[Tensor]:
+        """The images of a set, batch by batch."""
+        for rows in fixed(len(examples), self.batch_size):
+            yield batch_of(examples, rows).single
+
+    def _into(self, images: Tensor, domain: str) -> Tensor:
+        """Images of the other domain as images of a domain, in the mean style of its training images."""
+        made: Tensor = self.pair.translated(images, domain, self.styles.of(domain))
+        return made
+
+    def _there_and_back(self, images: Tensor, domain: str) -> tuple[Tensor, Tensor]:
+        there = self._into(images, OTHER[domain])
+        return there, self._into(there, domain)
+
+    def _cycle(self, examples: AnyExamples, domain: str) -> float:
+        total = 0.0
+        for images in self._images(examples):
+            back = self._there_and_back(images, domain)[1]
+            total += float((back - images).abs().mean(dim=(1, 2, 3)).sum())
+        return total / len(examples)
+
+    def _told_apart(self, examples: CaseSets, domains: DomainClassifier) -> dict[str, float]:
+        first, second = (list(self._images(examples.sets[domain])) for domain in DOMAINS)
+        translated, own = [self._into(images, "a") for images in second], _features(first)
+        return {
+            f"domain_{when}": domains.accuracy(own, _features(images))
+            for when, images in (("before", second), ("after", translated))
+        }
+
+    def _judged(self, examples: AnyExamples) -> dict[str, float]:
+        """The segmenter's loss and mean Jaccard index of labelled images of b as images of a."""
+        assert self.segmenter is not None
+        total, jaccards = 0.0, list[float]()
+        for rows in fixed(len(examples), self.batch_size):
+            batch = batch_of(examples, rows)
+            logits = self.segmenter.logits(self._into(batch.single, "a"))
+            total += float(self.segmenter.loss(logits, batch.targets[LABELLED])) * len(rows)
+            masks = self.segmenter.masks(self.segmenter.probabilities(logits).cpu())
+            for row, mask in zip(rows.tolist(), masks, strict=True):
+                jaccards += jaccards_of(examples, row, mask)
+        return {"loss": total / len(examples), "jaccard": fmean(jaccards) if jaccards else math.nan}
+
+
+def _features(batches: Iterable[Tensor]) -> npt.NDArray[np.float64]:
+    images = torch.cat([batch[:, 0] for batch in batches])
+    return features_of(((images + 1.0) / 2.0).cpu().numpy())
