@@ -169,8 +169,8 @@ MORE = "training: {device: cpu}\n"
         (MORE, f"{MORE}arms: {{a: {{training.lr: 0.5}}}}\n", 15, "arm 'a': no stage reads training.lr: "),
         (MORE, f"{MORE}profiles: {{p: {{model.name: unet}}}}\n", 15, "profile 'p': no stage reads model."),
         (
-            MORE, f"{MORE}arms: {{a: {{model.features: 4}}}}\n", 15,
-            "arm 'a': unknown field 'features' in model. Fields of task 'segmentation': name, ",
+            MORE, f"{MORE}arms: {{a: {{model.colour: 4}}}}\n", 15,
+            "arm 'a': unknown field 'colour' in model. Fields of task 'segmentation': name, ",
         ),
         (
             MORE, f"{MORE}arms: {{a: {{stages.second.model.features: 4}}}}\n", 15,
