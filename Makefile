@@ -26,9 +26,9 @@ smoke: env
 	$(BIN)/xferlab run jobs/smoke.yaml --workers 1
 	$(BIN)/xferlab report jobs/smoke.yaml --out reports/smoke
 
-## test: runs the unit and component tests
+## test: runs the unit and component tests, those of a file in one process
 test: env
-	$(PYTEST)
+	$(PYTEST) -n auto --dist loadfile
 
 ## test-slow: runs the tests that kill processes, use real Ray clusters, or take minutes
 test-slow: env
