@@ -65,7 +65,7 @@ def study(folder: Path, people: Path) -> Path:
     fields = {
         "study": "defect",
         "seed": 1,
-        "repetitions": 4,
+        "repetitions": 10,
         "data": {
             "people": {
                 "source": "manifest", "root": str(people), "read": [], "where": {"exposure": "first"},
@@ -91,7 +91,7 @@ def measured(path: Path, profile: str | None) -> dict[str, float]:
     return {short: float(rows[name]) for name, short in NAMES.items()}
 
 
-def test_people_who_are_labelled_both_ways_cost_specificity(
+def test_people_who_are_labelled_both_ways_cost_all_that_is_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
@@ -99,5 +99,6 @@ def test_people_who_are_labelled_both_ways_cost_specificity(
     curated, patients, images = (measured(path, profile) for profile in (None, "patients", "images"))
     print(curated, patients, images)
     assert curated["auc"] > 0.7
-    assert max(patients["auc"], images["auc"]) < curated["auc"] - 0.08
-    assert images["specificity"] < curated["specificity"] - 0.1
+    assert max(patients["auc"], images["auc"]) < curated["auc"] - 0.1
+    for name in ("sensitivity", "specificity"):
+        assert max(patients[name], images[name]) < curated[name]
