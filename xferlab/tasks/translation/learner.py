@@ -39,6 +39,8 @@ NOTHING_LEFT = 1e-4
 class TranslationLearner(Learner[Any, Batch]):
     """Translates between domains `a` and `b`, and with a segmenter segments images of b by way of a."""
 
+    _inference: Inference
+
     def __init__(self, identity: Identity, device: torch.device, *, share: Learner[Any, Batch] | None = None):
         """Builds the networks of an identity, or shares another learner's."""
         self._identity, self._training, self.device = identity, identity.training, device
