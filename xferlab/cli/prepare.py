@@ -155,7 +155,7 @@ def _wanted(
                 )
                 check = wanted.checks.setdefault(network, _CaseCheck(identity))
                 check.read.update(selections[selection].digests)
-                if identity is trial.identity and selection == trial.selection:
+                if identity is trial.identity and selection in {each.selection for each in trial.trained}:
                     check.trained.update(selections[selection].part("train").digests)
     return tables.values()
 

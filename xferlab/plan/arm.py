@@ -237,8 +237,9 @@ def _merged(known: TrialSpec, other: TrialSpec) -> TrialSpec:
     An arm may have other cases under a section's name. Its evaluations then read another configuration.
     """
     data = dict(known.data)
-    for section in single_sections(known.read_as):
-        data[section] = _as_private(data[section], other.data[section])
+    for own_set, its_set in zip(known.trained, other.trained, strict=True):
+        pairs = zip(single_sections(own_set.source), single_sections(its_set.source), strict=True)
+        data |= {own: _as_private(data[own], other.data[its]) for own, its in pairs}
     evaluations = {
         (evaluation.evaluation_id, evaluation.name): evaluation for evaluation in known.evaluations
     }

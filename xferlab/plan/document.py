@@ -84,7 +84,11 @@ def totals(trials: Sequence[TrialSpec], plan: Plan) -> dict[str, int]:
     return {
         "trials": len(trials),
         "max_epochs": sum(trial.max_epochs for trial in trials),
-        "max_images": sum(trial.max_epochs * plan.part_sizes[trial.selection]["train"] for trial in trials),
+        "max_images": sum(
+            trial.max_epochs * plan.part_sizes[cases.selection]["train"]
+            for trial in trials
+            for cases in trial.trained
+        ),
         "evaluations": sum(
             len({evaluation.evaluation_id for evaluation in trial.evaluations}) for trial in trials
         ),

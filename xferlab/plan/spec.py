@@ -328,6 +328,11 @@ class TrialSpec(PlannedTrial):
         return (OtherSet("", self.section, self.section, self.selection), *self.others)
 
     @property
+    def shown(self) -> str:
+        """The section, or set of sections, of the validation cases that are shown: those it is to predict."""
+        return self.trained[1 if self.others else 0].section
+
+    @property
     def first_set(self) -> str:
         """What its task calls the cases of `selection`; empty where they are all that it learns from."""
         return next(iter(registry.task(self.identity.task).sets), "")

@@ -109,6 +109,12 @@ def _sets(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
         yield Finding(path, what)
 
 
+def _gated_sets(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
+    if stage.gate is not None and study.task_of(name).sets:
+        what = f"stages of task {stage.task!r} train on all images of their sets; leave gate out"
+        yield Finding(("stages", name, "gate"), what)
+
+
 def _evaluated_sets(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
     """Cases that are measured and of no set of a task of several, or of two."""
     if study.task_of(name).sets and stage.weights is None:
@@ -285,6 +291,7 @@ _OF_TASKS = (
     roles.origins_task,
     _sets,
     _evaluated_sets,
+    _gated_sets,
     _labels,
     _classes,
     roles.producers,

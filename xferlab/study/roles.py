@@ -56,7 +56,7 @@ def _task_of_origin(study: Study, name: str, network: str, parent: str) -> Itera
     task, given = study.task_of(name), study.task_of(parent)
     related: tuple[KeyPath, ...] = (("stages", parent, "task"),)
     kind = task.networks[network] if network else ""
-    if kind and given.targets != kind:
+    if kind and (given.targets != kind or not study.learns_targets(parent)):
         what = (
             f"stage {name!r} starts its network {network!r} from {parent!r}, whose task {given.name!r} gives "
             f"no {_KINDS[kind]}; name a stage that does"
@@ -164,7 +164,8 @@ def _taken(study: Study, name: str, producer: Producer, giving: Study) -> Iterat
 
 
 def _gives(study: Study, stage: str, kind: str) -> bool:
-    return study.stages[stage].weights is None and study.task_of(stage).targets == kind
+    is_trained = study.stages[stage].weights is None
+    return is_trained and study.task_of(stage).targets == kind and study.learns_targets(stage)
 
 
 def _untold(study: Study, name: str, producer: Producer, targets: tuple[str, ...]) -> Iterator[Finding]:

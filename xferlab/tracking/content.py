@@ -114,7 +114,7 @@ def measured_sets(spec: TrialSpec) -> dict[str, str]:
 
     Data that an arm has under the section's name are a section of their own: `name@arm`.
     """
-    validation = {f"{spec.section}.validation": spec.read_as}
+    validation = {f"{spec.shown}.validation": spec.read_as}
     return validation | {evaluation.read_name: evaluation.read_as for evaluation in spec.evaluations}
 
 

@@ -95,11 +95,10 @@ class TrialMirror:
         Args:
             cases: The arrays of each case by the task's names.
         """
-        section = self._spec.section
         with self._guarded():
             if self._writer is not None and is_shareable(self._spec.data, self._spec.read_as):
                 rows = [pixel_row(arrays) for arrays in cases]
-                self._writer.send("outputs", title=f"{section}.validation", rows=rows)
+                self._writer.send("outputs", title=f"{self._spec.shown}.validation", rows=rows)
 
     def summary(self, make: Callable[[], Mapping[str, float]]) -> Mapping[str, float]:
         """Returns the final values that a function gives; none where no run wants them, or where it fails."""

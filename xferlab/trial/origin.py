@@ -19,6 +19,7 @@ from xferlab.plan.spec import Donor, Input, TrialSpec
 from xferlab.records import codec, layout, reader
 from xferlab.records.schema import TrialRecord
 from xferlab.records.store import Store
+from xferlab.tasks import registry
 from xferlab.trial.examples import TrialContext
 from xferlab.trial.training import AnyLearner
 
@@ -100,7 +101,7 @@ def best_parent(spec: TrialSpec, origin: Input, store: Store) -> TrialRecord:
     complete = [record for record in records if record is not None]
     if len(complete) < len(records):
         raise RecordError(f"{spec.name}: a parent is not complete; run the study again")
-    score = spec.identity.score
+    score = registry.identity_of(complete[0].identity).score
     worse = -1.0 if score is not None and score.better == "higher" else 1.0
     return min(complete, key=lambda record: (worse * (record.best_score or 0.0), record.trial_id))
 

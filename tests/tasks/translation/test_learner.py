@@ -10,9 +10,9 @@ import torch
 
 from tests.tasks.translation.learners import cases, examples, identity, make
 from tests.training.learners import copied, same
-from xferlab.tasks.translation.batches import Batch
+from xferlab.tasks.translation.batches import DOMAINS, Batch
 from xferlab.tasks.translation.learner import TranslationLearner
-from xferlab.tasks.translation.pairs import DOMAINS
+from xferlab.training.sets import CaseSets
 from xferlab.trial.training import trainer_of
 
 MUNIT = {"model": {"name": "munit_small"}, "segmenter": None, "labelled": False}
@@ -112,3 +112,19 @@ def test_images_of_either_domain_are_shown_and_measured_by_their_own_way():
         assert [key for key in ("DICE_RECOVERED", "DICE_UNTRANSLATED") if math.isnan(measured[key])] == [
             undefined
         ]
+
+
+@pytest.mark.parametrize("name", ["cyclegan", "munit_small"])
+@pytest.mark.parametrize(("first", "second"), [(1, 3), (5, 2)])
+def test_domains_of_fewer_images_than_a_batch_come_again_in_it(name: str, first: int, second: int):
+    sets = CaseSets(
+        {"a": cases("a", first), "b": cases("b", second, masks=False), "b.labelled": cases("b.labelled", 2)}
+    )
+    learner = make(model={"name": name}, batch_size=4)
+    learner.begin_epoch(1)
+    for rows in learner.batches(sets, 1):
+        divided = sets.divided(rows)
+        assert {each: len(own) for each, own in divided.items()} == {"a": 4, "b": 4, "b.labelled": 2}
+        assert set(divided["b"]) == set(range(second))
+        losses = learner.train_step(learner.load(sets, rows, None))
+    assert all(torch.isfinite(loss) for loss in losses.values())

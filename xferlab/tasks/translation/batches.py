@@ -14,7 +14,8 @@ from xferlab.training.examples import IGNORED, STRUCTURE, AnyExamples, ImageExam
 from xferlab.training.randomness import permutation
 from xferlab.training.sets import CaseSets
 
-SECOND = "b"
+DOMAINS = ("a", "b")
+SECOND = DOMAINS[1]
 """The domain of images of which nothing is said."""
 
 
@@ -41,13 +42,15 @@ class Batch:
 
 
 def rows_of_epoch(examples: CaseSets, size: int, *, seed: int, epoch: int) -> list[Rows]:
-    """Returns the rows of each batch of an epoch: `size` of each set, until all of the largest were seen.
+    """Returns the rows of each batch of an epoch: `size` of each domain, until all of the larger were seen.
 
-    Sets with fewer cases begin again, in another order. A set with fewer cases than `size` gives all.
+    A domain with fewer cases begins again, in another order. Of labelled cases of b there are `size` in a
+    batch, or all if they are fewer.
     """
     number = max(1, *(-(-len(each) // size) for each in examples.sets.values()))
+    counts = {name: size if name in DOMAINS else min(size, len(each)) for name, each in examples.sets.items()}
     taken = [
-        examples.rows(name, _cycled(name, each, min(size, len(each)) * number, seed=seed, epoch=epoch))
+        examples.rows(name, _cycled(name, each, counts[name] * number, seed=seed, epoch=epoch))
         for name, each in examples.sets.items()
     ]
     return [np.concatenate(parts) for parts in zip(*(np.split(rows, number) for rows in taken), strict=True)]

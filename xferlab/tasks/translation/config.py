@@ -11,7 +11,7 @@ from xferlab.metrics.metric import Metric
 from xferlab.metrics.score import Score
 from xferlab.tasks.config import TrialIdentity
 from xferlab.tasks.task import Finding, Origin, Path, StageView, Task
-from xferlab.tasks.translation.sections import Learning, Model, Network, Training, segmenter_of
+from xferlab.tasks.translation.sections import SIZES, Learning, Model, Network, Training, segmenter_of
 
 SETS = ("a", "b")
 """The domains: what is learnt of the first is carried over to the second."""
@@ -96,19 +96,33 @@ def network(
     return Network(**{**dict(model), "segmenter": segmenter})
 
 
+_OF_SEGMENTERS = {"segmenter_lr", "segmenter_weight_decay", "score"}
+"""Fields of a training that are read where there is a segmenter."""
+
+
 def check(stage: StageView) -> Iterator[Finding]:
     """Yields networks that do not fit each other, and segmenters that cannot be part of a translation."""
+    for (section, path), channels in stage.channels.items():
+        if channels != 1:
+            yield Finding(path, f"section {section!r} has {channels} channels; translation takes grey images")
+    if stage.network.segmenter is None:
+        for field in sorted(_OF_SEGMENTERS & stage.training.model_fields_set):
+            what = f"stage {stage.name!r} has no segmenter, and {field} is about one; leave it out"
+            yield Finding(("stages", stage.name, "training", field), what)
     for name, given in stage.origins.items():
-        if name == SEGMENTER:
+        if name == SEGMENTER and stage.network.segmenter is None:
+            what = f"the segmenter of stage {stage.name!r} must be a stage of this study that segments"
+            yield Finding(("stages", stage.name, "starts_from", name), what)
+        elif name == SEGMENTER:
             yield from _check_segmenter(stage, given)
-        elif given is not None:
+        elif isinstance(given, Network):
             yield from _check_translation(stage, name, given)
 
 
-def _check_translation(stage: StageView, name: str, given: Any) -> Iterator[Finding]:
+def _check_translation(stage: StageView, name: str, given: Network) -> Iterator[Finding]:
     path: Path = ("stages", stage.name, "starts_from", *([name] if name else []))
-    for field in ("name", "width", "blocks", "discriminator_width"):
-        now, before = getattr(stage.network, field), getattr(given, field)
+    own, its = ((network.name, *network.sizes) for network in (stage.network, given))
+    for field, now, before in zip(("name", *SIZES[given.name]), own, its, strict=True):
         if now != before:
             what = (
                 f"stage {stage.name!r} has model.{field} {now}, and {before} in the translation that it "

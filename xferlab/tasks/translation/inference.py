@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from xferlab.metrics.domains import DomainClassifier, features_of
-from xferlab.tasks.translation.batches import batch_of
+from xferlab.tasks.translation.batches import DOMAINS, batch_of
 from xferlab.tasks.translation.config import LABELLED, SEGMENTER
 from xferlab.tasks.translation.measures import jaccards_of
-from xferlab.tasks.translation.pairs import DOMAINS, OTHER, Pair
+from xferlab.tasks.translation.pairs import OTHER, Pair
 from xferlab.tasks.translation.segmenting import Segmenting
 from xferlab.tasks.translation.styles import Styles
 from xferlab.training.batches import fixed

@@ -16,12 +16,12 @@ from xferlab.metrics.domains import DomainClassifier
 from xferlab.networks.build import initialise
 from xferlab.networks.donors import load_strict
 from xferlab.networks.dropout import reseed
-from xferlab.tasks.translation.batches import Batch, batch_of, rows_of_epoch
+from xferlab.tasks.translation.batches import DOMAINS, Batch, batch_of, rows_of_epoch
 from xferlab.tasks.translation.config import LABELLED, SEGMENTER, Identity
 from xferlab.tasks.translation.inference import Inference
 from xferlab.tasks.translation.losses import discriminator_loss, generator_loss
 from xferlab.tasks.translation.measures import Planes, measured, outputs_of, presented
-from xferlab.tasks.translation.pairs import DOMAINS, factors_of, pair_of
+from xferlab.tasks.translation.pairs import factors_of, pair_of
 from xferlab.tasks.translation.segmenting import Segmenting
 from xferlab.tasks.translation.styles import Styles, drawn
 from xferlab.training.batches import Rows
@@ -225,7 +225,7 @@ class TranslationLearner(Learner[Any, Batch]):
         It did where images came back as others from a translation there and back (`cycle_limit`), or where
         discriminators told every image.
         """
-        told = max(losses[f"discriminator_{domain}"] for domain in DOMAINS) < NOTHING_LEFT
+        told = min(losses[f"discriminator_{domain}"] for domain in DOMAINS) < NOTHING_LEFT
         diverged = told or losses["cycle"] / len(DOMAINS) > self._training.cycle_limit
         rates = {"lr": self._steppers["generators"].lr}
         if self._segmenter:

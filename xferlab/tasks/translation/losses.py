@@ -15,8 +15,7 @@ def discriminator_loss(real: Scores, generated: Scores) -> torch.Tensor:
     """Returns `E[(D(x) - 1)^2] + E[D(g)^2]`, 0 where real patches score 1 and generated ones 0.
 
     The least-squares loss of Mao et al. 2017 (eq. 9, times 2), as in MUNIT. E is the mean over images and
-    patches of a scale, and scales are summed. CycleGAN halves it, to slow the discriminator down; a weight of
-    0.5 does so.
+    patches of a scale, and scales are summed.
 
     Args:
         real: Scores of real images x.

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from xferlab.networks import cyclegan, munit
+from xferlab.tasks.translation.batches import DOMAINS
 from xferlab.tasks.translation.losses import reconstruction_loss
 from xferlab.tasks.translation.sections import Network, Weights
 
-DOMAINS = ("a", "b")
 OTHER = {"a": "b", "b": "a"}
 ByDomain = Mapping[str, Tensor]
 
@@ -61,11 +61,10 @@ class CycleGan(Pair):
     def __init__(self, network: Network, *, has_identity: bool):
         """Builds the networks; their weights are arbitrary."""
         self._has_identity = has_identity
-        width, blocks = network.width or 32, network.blocks or 2
+        width, blocks, judging = network.sizes
         self.generators = {f"generator_{d}": cyclegan.Generator(width=width, blocks=blocks) for d in DOMAINS}
         self.discriminators = {
-            f"discriminator_{domain}": cyclegan.PatchDiscriminator(width=network.discriminator_width or 64)
-            for domain in DOMAINS
+            f"discriminator_{domain}": cyclegan.PatchDiscriminator(width=judging) for domain in DOMAINS
         }
 
     def passed(self, images: ByDomain, styles: ByDomain) -> Passed:
@@ -91,9 +90,9 @@ class Munit(Pair):
 
     def __init__(self, network: Network):
         """Builds the networks; their weights are arbitrary."""
-        design = munit.DESIGNS[network.name]
-        design = replace(design, width=network.width or design.width, blocks=network.blocks or design.blocks)
-        judged = replace(design, width=network.discriminator_width or design.width)
+        width, blocks, judging = network.sizes
+        design = replace(munit.DESIGNS[network.name], width=width, blocks=blocks)
+        judged = replace(design, width=judging)
         self.style = design.style
         self.generators = {f"autoencoder_{domain}": munit.AutoEncoder(design) for domain in DOMAINS}
         self.discriminators = {

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from xferlab.section import Float, Int, Section, null_if
 from xferlab.tasks.config import Loop
 from xferlab.tasks.config import Training as TaskTraining
 
+SIZES: Mapping[str, Mapping[str, int]] = {
+    "cyclegan": {"width": 32, "blocks": 2, "discriminator_width": 64},
+    "munit_small": {"width": 32, "blocks": 2, "discriminator_width": 32},
+    "munit": {"width": 64, "blocks": 4, "discriminator_width": 64},
+}
+"""Default sizes of the networks."""
 MULTIPLE = 4
 """Of sides of images in pixels: the generators halve them twice."""
-SMALLEST_SIDE = 32
+SMALLEST_SIDE, SMALLEST_SIDE_OF_MUNIT = 32, 64
 
 _Share = Annotated[Float, Field(ge=0, lt=1)]
 _Weight = Annotated[Float, Field(ge=0, le=1e4)]
@@ -37,9 +44,18 @@ class Model(Section):
     blocks: Int | None = Field(None, ge=1, le=32)
     """Residual blocks of a generator; default: 2, and 4 of `munit`."""
     discriminator_width: Int | None = Field(None, ge=1, le=256)
-    """Channels after the first convolution of a discriminator; default: 64, and `width` of MUNIT."""
+    """Channels after the first convolution of a discriminator; default: 64, and 32 of `munit_small`."""
     image_size: Annotated[Int, Field(ge=SMALLEST_SIDE, le=4096), AfterValidator(_multiple)] = 256
     """Side in pixels, divisible by 4; images are stretched to the square. That of the segmenter, if any."""
+
+    @model_validator(mode="after")
+    def _large_enough(self) -> Model:
+        if self.name == "munit" and self.image_size < SMALLEST_SIDE_OF_MUNIT:
+            raise ValueError(
+                f"image_size is {self.image_size}; the discriminators of munit look at three scales and need "
+                f"{SMALLEST_SIDE_OF_MUNIT} or more"
+            )
+        return self
 
 
 class Segmenter(Section):
@@ -64,6 +80,20 @@ class Network(Model):
 
     segmenter: Segmenter | None = None
     """What segments images of the first domain; null in a stage that only translates."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_one_value(cls, value: Any) -> Any:
+        """A default that is spelled out is null: equal networks are equal."""
+        defaults = SIZES.get(value.get("name", "cyclegan"), {}) if isinstance(value, Mapping) else {}
+        spelled = [field for field, default in defaults.items() if value.get(field) == default]
+        return {**value, **dict.fromkeys(spelled)} if spelled else value
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """`width`, `blocks` and `discriminator_width`."""
+        width, blocks, judging = (getattr(self, name) or size for name, size in SIZES[self.name].items())
+        return width, blocks, judging
 
 
 class Decay(Section):
