@@ -169,7 +169,10 @@ def test_predict_translates_before_it_segments(study: Path, tmp_path: Path, comm
         ({"model": {**NARROW, "image_size": 64}}, "its segmenter takes 32"),
         ({"model": {**NARROW, "width": 3}}, "has model.width 3, and 2 in the translation"),
         ({"model": {**NARROW, "name": "munit", "image_size": 48}}, "need 64 or more"),
-        ({"starts_from": {"segmenter": "translate", "translation": "translate"}}, "must be a stage of this study that segments"),
+        (
+            {"starts_from": {"segmenter": "translate", "translation": "translate"}},
+            "must be a stage of this study that segments",
+        ),
         (
             {"starts_from": {"translation": "translate"}, "training": {**BRIEF, "score": "jaccard"}},
             "score is about",
