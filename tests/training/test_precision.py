@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,23 +59,20 @@ def test_only_steps_of_a_training_that_asks_for_it_are_shortened(precision: str)
     assert "bfloat16 sums" not in first
 
 
-def test_ieee_holds_where_somebody_has_used_the_switches_of_pytorch_2_9() -> None:
-    if not hasattr(torch.backends, "fp32_precision"):
-        return
-    before = torch.backends.fp32_precision
+SWITCHED = """
+import torch
+from tests.training.test_precision import shortened
+from xferlab.training.precision import float32
+if hasattr(torch.backends, "fp32_precision"):
     torch.backends.fp32_precision = "tf32"
-    try:
-        with float32():
-            assert shortened() == []
-    finally:
-        torch.backends.fp32_precision = before
-        torch.backends.cudnn.allow_tf32 = True  # the defaults, which a restored mixture is not
-        for operation in (
-            torch.backends.cuda.matmul,
-            torch.backends.mkldnn.conv,
-            torch.backends.mkldnn.matmul,
-        ):
-            operation.fp32_precision = "none"
+with float32():
+    assert shortened() == []
+"""
+
+
+def test_ieee_holds_where_somebody_has_used_the_switches_of_pytorch_2_9() -> None:
+    """In a process of its own: no switch restores the mixture that PyTorch begins with."""
+    subprocess.run([sys.executable, "-c", SWITCHED], check=True, cwd=Path(__file__).parents[2])
 
 
 CONVOLUTION = """
