@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import random
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +11,8 @@ import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from tests.end_to_end.test_kills import SEED, killed_until_complete
-from tests.studies import TINY, noise, recorded, undisturbed, write_study
+from tests.end_to_end.test_kills import files_after_kills
+from tests.studies import TINY, noise, write_study
 from tests.tracking.wandb_files import OfflineRun, offline_runs
 from xferlab.analysis import load_study
 from xferlab.analysis.aggregation import aggregate
@@ -154,28 +152,19 @@ def test_predict_runs_what_masks_need_first(
         assert heat.size == (50, 50)
 
 
-def files_after_kills(folder: Path, **changes: Any) -> set[str]:
-    """Runs a study undisturbed, and killed until it ends with the same bytes; returns its files."""
-    study = write_study(folder, **fields(retries=20, repetitions=1, **changes))
-    start_s = time.monotonic()
-    whole = undisturbed(folder, study)
-    kills = killed_until_complete(
-        folder, study, folder / "killed",
-        options=["--executor", "in-process"], waits=random.Random(SEED), whole_s=time.monotonic() - start_s,
-    )  # fmt: skip
-    assert kills >= 2
-    assert recorded(folder / "killed") == whole
-    return set(whole)
+def killed(folder: Path, **changes: Any) -> Path:
+    """A study that is short enough to be killed again and again."""
+    return write_study(folder, **fields(retries=20, repetitions=1, **changes))
 
 
 @pytest.mark.slow
 def test_dropout_masks_and_gates_survive_kills(tmp_path: Path) -> None:
-    assert any(name.startswith("predictions/") for name in files_after_kills(tmp_path))
+    assert any(name.startswith("predictions/") for name in files_after_kills(tmp_path, killed(tmp_path)))
 
 
 @pytest.mark.slow
 def test_patches_and_masks_of_a_densenet_out_of_fold_survive_kills(tmp_path: Path) -> None:
     """Drawn patches, balanced draws, dropout of channels, stored masks and maps end with the same bytes."""
-    files = files_after_kills(tmp_path, arms={"patches": PATCHED})
+    files = files_after_kills(tmp_path, killed(tmp_path, arms={"patches": PATCHED}))
     assert any(name.startswith("predictions/") for name in files)
     assert any(name.endswith("outputs.parquet") for name in files)

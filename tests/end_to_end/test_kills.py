@@ -42,6 +42,19 @@ def killed_until_complete(
     pytest.fail("the study did not get done between 60 kills")
 
 
+def files_after_kills(folder: Path, study: Path) -> set[str]:
+    """Runs a study undisturbed, and killed until it ends with the same bytes; returns its files."""
+    start_s = time.monotonic()
+    whole = undisturbed(folder, study)
+    kills = killed_until_complete(
+        folder, study, folder / "killed",
+        options=["--executor", "in-process"], waits=random.Random(SEED), whole_s=time.monotonic() - start_s,
+    )  # fmt: skip
+    assert kills >= 2
+    assert recorded(folder / "killed") == whole
+    return set(whole)
+
+
 def test_in_process_run_survives_kills_at_random_moments(tmp_path: Path) -> None:
     study = write_study(tmp_path, training=LONGER, retries=20)
     start_s = time.monotonic()
@@ -62,16 +75,8 @@ def test_in_process_run_survives_kills_at_random_moments(tmp_path: Path) -> None
 def test_a_run_with_predictions_of_other_stages_survives_kills(tmp_path: Path) -> None:
     with added():
         study = write_study(tmp_path, **takes(out_of_fold=2, repetitions=1, retries=20))
-        start_s = time.monotonic()
-        whole = undisturbed(tmp_path, study)
-        kills = killed_until_complete(
-            tmp_path, study, tmp_path / "killed",
-            options=["--executor", "in-process"], waits=random.Random(SEED),
-            whole_s=time.monotonic() - start_s,
-        )  # fmt: skip
-    assert kills >= 2
-    assert any(name.startswith("predictions/") for name in whole)
-    assert recorded(tmp_path / "killed") == whole
+        files = files_after_kills(tmp_path, study)
+    assert any(name.startswith("predictions/") for name in files)
 
 
 def test_ray_run_survives_killed_workers_and_drivers(tmp_path: Path) -> None:

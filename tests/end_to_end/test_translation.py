@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import random
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,8 +13,8 @@ import pytest
 from PIL import Image
 
 from tests.conftest import Command
-from tests.end_to_end.test_kills import SEED, killed_until_complete
-from tests.studies import TINY, noise, recorded, undisturbed, write_pack, write_study
+from tests.end_to_end.test_kills import files_after_kills
+from tests.studies import TINY, noise, write_pack, write_study
 from tests.tasks.contract import assert_ray_records_the_same, run
 from xferlab.analysis import load_study
 from xferlab.cli.main import main
@@ -197,15 +195,7 @@ def test_four_networks_and_a_pool_survive_kills(tmp_path: Path, name: str) -> No
     for stage in ("segment", "translate"):
         changed["stages"][stage]["repetitions"] = 1
     changed["training"]["checkpoint_every_s"] = 0.05
-    study = write_study(tmp_path, **changed)
-    start_s = time.monotonic()
-    whole = undisturbed(tmp_path, study)
-    kills = killed_until_complete(
-        tmp_path, study, tmp_path / "killed",
-        options=["--executor", "in-process"], waits=random.Random(SEED), whole_s=time.monotonic() - start_s,
-    )  # fmt: skip
-    assert kills >= 2
-    assert recorded(tmp_path / "killed") == whole
+    assert files_after_kills(tmp_path, write_study(tmp_path, **changed))
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from tests.trial.conftest import CPU, STAGES, Bench, Make
 from xferlab.data.pixels import Picture
 from xferlab.phantoms.foreign_objects import with_objects
 from xferlab.records.complete import is_complete
-from xferlab.tasks.segmentation.resized import at_size
+from xferlab.training.structures import at_size
 from xferlab.trial.predictor import Predictor
 
 PLAIN, SIDE = "portable.hold_out", 48

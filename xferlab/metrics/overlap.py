@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xferlab.metrics.image import ScoredImage
 from xferlab.metrics.metric import GARZON, OH, VIDAL, ImageMetric
@@ -65,9 +66,13 @@ class Confusion:
 
 def confusion(image: ScoredImage) -> Confusion:
     """Counts the pixels of `image`, seen from the target class."""
-    total = image.label.size
-    predicted, actual = int(np.count_nonzero(image.prediction)), int(np.count_nonzero(image.target))
-    tp = int(np.count_nonzero(image.prediction & image.target))
+    return confusion_of(image.prediction, image.target, total=image.label.size)
+
+
+def confusion_of(prediction: NDArray[np.bool_], target: NDArray[np.bool_], *, total: int) -> Confusion:
+    """Counts the pixels of two masks of one shape, of `total` that count: those of a mask all do."""
+    predicted, actual = int(np.count_nonzero(prediction)), int(np.count_nonzero(target))
+    tp = int(np.count_nonzero(prediction & target))
     return Confusion(tp=tp, fp=predicted - tp, fn=actual - tp, tn=total - predicted - actual + tp)
 
 

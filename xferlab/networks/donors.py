@@ -147,6 +147,20 @@ def load_strict(
     model.load_state_dict(dict(state), strict=True)
 
 
+def load_each(networks: Mapping[str, nn.Module], weights: Mapping[str, Tensor], *, origin: str) -> None:
+    """Loads the weights of several networks, each of whose names is behind that of its network and a dot.
+
+    Weights of other networks may be among them.
+
+    Raises:
+        DonorError: As of `load_strict`; names the network.
+    """
+    for name, network in networks.items():
+        prefix = f"{name}."
+        own = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+        load_strict(network, own, origin=f"{origin}, network {name}")
+
+
 def save_weights(model_or_state: nn.Module | Mapping[str, Tensor]) -> bytes:
     """Returns the weights as safetensors; equal names and values, on any device, give equal bytes."""
     state = model_or_state.state_dict() if isinstance(model_or_state, nn.Module) else model_or_state

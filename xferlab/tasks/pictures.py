@@ -14,6 +14,7 @@ from scipy.ndimage import find_objects, gaussian_filter, maximum_filter, minimum
 SIDE_PX = 256
 """The longer side of each panel."""
 _QUALITY = 85
+_PNG_LEVEL = 3  # twice as fast as the default, for a tenth more bytes
 FILL_OPACITY = 0.24
 TRUTH = (240, 228, 66)
 """Yellow, which no structure has."""
@@ -123,3 +124,10 @@ def _band(mask: NDArray[np.bool_], width_px: int) -> NDArray[np.float32]:
 
 def _blend(part: NDArray[np.float32], colour: NDArray[np.float32], opacity: NDArray[np.float32]) -> None:
     part += opacity[..., None] * (colour - part)
+
+
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    """Returns an image (H, W), or RGB (H, W, 3), as a PNG without metadata."""
+    sink = io.BytesIO()
+    Image.fromarray(pixels).save(sink, format="PNG", compress_level=_PNG_LEVEL)
+    return sink.getvalue()

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from xferlab.networks.donors import load_strict, save_weights
+from xferlab.networks.donors import load_each, load_strict, save_weights
 from xferlab.tasks.config import TrialIdentity
 from xferlab.training.learner import Learner
 from xferlab.training.loop import Schedule, Trainer, weights_of
@@ -39,7 +39,4 @@ def load_weights(learner: AnyLearner, weights: Mapping[str, torch.Tensor], *, or
     if len(networks) == 1:
         load_strict(next(iter(networks.values())), weights, origin=origin)
         return
-    for name, network in networks.items():
-        prefix = f"{name}."
-        state = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
-        load_strict(network, state, origin=f"{origin}, network {name}")
+    load_each(networks, weights, origin=origin)

@@ -21,7 +21,7 @@ from xferlab.tasks.pictures import COLOURS, FILL_OPACITY, overlay
 from xferlab.tasks.segmentation.config import files_of
 from xferlab.tasks.segmentation.presentation import present
 from xferlab.tasks.segmentation.report import pictures as task_pictures
-from xferlab.tasks.segmentation.resized import at_size
+from xferlab.training.structures import at_size
 
 FILL = COLOURS[0][0]
 

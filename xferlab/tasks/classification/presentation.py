@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from xferlab.tasks.classification.heat import Heat, over
+from xferlab.tasks.pictures import png
 from xferlab.training.learner import Presented
 
 
@@ -28,9 +27,7 @@ def present(
         called: (K,), the classes that the image is called.
     """
     height, width = image.shape
-    sink = io.BytesIO()
-    Image.fromarray(over(image, heat)).save(sink, format="PNG", compress_level=3)
     names = [name for name, is_called in zip(probability, called, strict=True) if is_called]
     shown = {f"P_{name}": round(float(value), 6) for name, value in probability.items()}
     columns = {"width": width, "height": height, "class": " | ".join(names), **shown}
-    return Presented({"heat": sink.getvalue()}, columns)
+    return Presented({"heat": png(over(image, heat))}, columns)

@@ -21,10 +21,10 @@ from xferlab.networks.unet import FIRST_CONVOLUTION
 from xferlab.networks.vgg_levels import width_of
 from xferlab.tasks.config import Execution
 from xferlab.tasks.segmentation.config import Identity
-from xferlab.tasks.segmentation.measures import jaccards_of, metrics_of, outputs_of
 from xferlab.tasks.segmentation.native import NativeSegmentation, shrunk
+from xferlab.tasks.segmentation.outputs import outputs_of
 from xferlab.tasks.segmentation.presentation import present
-from xferlab.tasks.segmentation.resized import ResizedSegmentation, at_size
+from xferlab.tasks.segmentation.resized import ResizedSegmentation
 from xferlab.tasks.segmentation.sections import (
     NETWORKS,
     ON_VGG16,
@@ -49,6 +49,7 @@ from xferlab.training.reference import (
     reference_in,
 )
 from xferlab.training.step import Optimisation
+from xferlab.training.structures import at_size, confusions_of, metrics_of
 from xferlab.training.supervised import Forward, SupervisedLearner
 
 
@@ -120,7 +121,8 @@ class SegmentationLearner(SupervisedLearner[Any, Any]):
         for rows in fixed(len(examples), self.batch_size):
             predictions = self.predict(self.load(examples, rows, None))
             for row, prediction in zip(rows.tolist(), predictions, strict=True):
-                values += jaccards_of(examples, row, self._base.masks(prediction))
+                confusions = confusions_of(examples, row, self._base.masks(prediction))
+                values += [confusion.jaccard() for confusion in confusions]
         return fmean(values) if values else math.nan
 
     def predict(self, batch: Any) -> Sequence[Array]:

@@ -14,13 +14,14 @@ import torch
 from PIL import Image
 from torch import nn
 
-from xferlab.tasks.segmentation.resized import ImageBatch, Probabilities, ResizedSegmentation
+from xferlab.tasks.segmentation.resized import ImageBatch, ResizedSegmentation
 from xferlab.tasks.segmentation.windows import NormalisedImage, labels_of, normalised
 from xferlab.training.batches import Rows
 from xferlab.training.degradation import degrade
 from xferlab.training.examples import IGNORED, NativeExamples, Pixels
 from xferlab.training.intensity import normalise
 from xferlab.training.learner import AugmentationSeed
+from xferlab.training.structures import Probabilities
 from xferlab.training.supervised import Forward
 
 SHOWN_PX = 512

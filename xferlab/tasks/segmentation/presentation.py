@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 from scipy.ndimage import label
 
-from xferlab.tasks.pictures import overlay
+from xferlab.tasks.pictures import overlay, png
 from xferlab.tasks.segmentation.config import files_of
 from xferlab.training.learner import Presented
 
 _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
-_PNG_LEVEL = 3  # twice as fast as the default, for a tenth more bytes
 
 
 def present(image: npt.NDArray[np.uint8], masks: Mapping[str, npt.NDArray[np.bool_]]) -> Presented:
@@ -34,11 +31,5 @@ def present(image: npt.NDArray[np.uint8], masks: Mapping[str, npt.NDArray[np.boo
         prefix = f"{name}_" if len(masks) > 1 else ""
         columns[f"{prefix}components"] = int(label(mask, structure=_EIGHT_NEIGHBOURS)[1])
     pictures = [*(mask * np.uint8(255) for mask in masks.values()), overlay(image, list(masks.values()))]
-    files = zip(files_of(list(masks)), map(_png, pictures), strict=True)
+    files = zip(files_of(list(masks)), map(png, pictures), strict=True)
     return Presented(dict(files), columns)
-
-
-def _png(pixels: npt.NDArray[np.uint8]) -> bytes:
-    sink = io.BytesIO()
-    Image.fromarray(pixels).save(sink, format="PNG", compress_level=_PNG_LEVEL)
-    return sink.getvalue()

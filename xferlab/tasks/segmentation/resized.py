@@ -8,7 +8,6 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import nn
 
 from xferlab.errors import TrainingError
@@ -22,10 +21,8 @@ from xferlab.training.learner import AugmentationSeed
 from xferlab.training.pixel_losses import against_others, loss_of
 from xferlab.training.precision import float32
 from xferlab.training.reference import Reference
+from xferlab.training.structures import Masks, Probabilities, masks_of
 from xferlab.training.supervised import Forward
-
-Probabilities = npt.NDArray[np.float32]
-"""(S, H, W) in [0, 1]: of each structure, everywhere."""
 
 
 @dataclass(frozen=True)
@@ -133,17 +130,9 @@ class ResizedSegmentation:
             probability = torch.sigmoid(against_others(logits) if self.is_exclusive else logits)
         return cast("npt.NDArray[np.float32]", probability.cpu().numpy())
 
-    def masks(self, prediction: Probabilities, threshold: float = THRESHOLD) -> npt.NDArray[np.bool_]:
-        """Returns where each structure is, (S, H, W): where its probability (S, H, W) is above the threshold.
-
-        Several exclusive structures are where they are more probable than the background and each other;
-        there the threshold has no say.
-        """
-        if not self.is_exclusive or len(prediction) == 1:
-            return prediction > threshold
-        background = 1.0 - prediction.sum(axis=0, keepdims=True)
-        chosen = np.concatenate([background, prediction]).argmax(axis=0)
-        return np.stack([chosen == number for number in range(1, len(prediction) + 1)])
+    def masks(self, prediction: Probabilities, threshold: float = THRESHOLD) -> Masks:
+        """Returns where each structure is, (S, H, W), as `structures.masks_of` tells it."""
+        return masks_of(prediction, threshold, is_exclusive=self.is_exclusive)
 
 
 def _check_channels(channels: int, accepted: int) -> None:
@@ -152,10 +141,3 @@ def _check_channels(channels: int, accepted: int) -> None:
             f"images have {channels} channels and the network takes {accepted}; only grey images are "
             f"repeated over channels. Set model.in_channels to {channels}, or use grey images."
         )
-
-
-def at_size(prediction: Probabilities, *, width: int, height: int) -> Probabilities:
-    """Returns probabilities stretched to (S, height, width), bilinear, antialiased where they shrink."""
-    pictures = [Image.fromarray(np.ascontiguousarray(probability)) for probability in prediction]
-    size, smooth = (width, height), Image.Resampling.BILINEAR
-    return np.stack([np.asarray(picture.resize(size, smooth)) for picture in pictures])

@@ -16,7 +16,7 @@ from xferlab.tasks.segmentation.native import (
     normalised_for,
     predict_windows,
 )
-from xferlab.tasks.segmentation.resized import ImageBatch, Probabilities
+from xferlab.tasks.segmentation.resized import ImageBatch
 from xferlab.tasks.segmentation.sections import Tiling
 from xferlab.tasks.segmentation.tiles import (
     Anchors,
@@ -30,6 +30,7 @@ from xferlab.tasks.segmentation.windows import labels_of, normalised
 from xferlab.training.batches import Rows
 from xferlab.training.examples import STRUCTURE, NativeExamples
 from xferlab.training.learner import AugmentationSeed
+from xferlab.training.structures import Probabilities
 
 VALIDATION_TILES = 4
 """Tiles of each case that the validation loss is the mean over."""

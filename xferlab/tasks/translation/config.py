@@ -42,13 +42,13 @@ class Identity(TrialIdentity):
     @property
     def has_threshold(self) -> bool:
         """Whether each structure is where its own output is above a threshold, whatever the others are."""
-        return self.model.segmenter is not None and not self.model.segmenter.is_exclusive
+        return self.model.segmenter is not None and not self.model.segmenter.shares_softmax
 
     @property
     def exclusive_targets(self) -> bool:
         """Whether no pixel of a case that it trains on may belong to two structures."""
         own = self.model.segmenter
-        return own is not None and own.is_exclusive and not own.first_counts
+        return own is not None and own.shares_softmax and not own.first_counts
 
     @property
     def preprocessing(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from xferlab.metrics.domains import DomainClassifier, features_of
 from xferlab.tasks.translation.batches import DOMAINS, batch_of
 from xferlab.tasks.translation.config import LABELLED, SEGMENTER
-from xferlab.tasks.translation.measures import jaccards_of
 from xferlab.tasks.translation.pairs import OTHER, Pair
 from xferlab.tasks.translation.segmenting import Segmenting
 from xferlab.tasks.translation.styles import Styles
@@ -23,6 +22,7 @@ from xferlab.training.batches import fixed
 from xferlab.training.examples import AnyExamples
 from xferlab.training.precision import float32
 from xferlab.training.sets import CaseSets
+from xferlab.training.structures import confusions_of
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,10 @@ class Inference:
         """
         self._to_eval()
         with float32():
-            values = {f"cycle_{domain}": self._cycle(examples.sets[domain], domain) for domain in DOMAINS}
-            values |= self._told_apart(examples, domains) if domains else {}
+            seen = {name: list(self._images(examples.sets[name])) for name in DOMAINS}
+            there = {name: [self._into(images, OTHER[name]) for images in seen[name]] for name in DOMAINS}
+            values = {f"cycle_{name}": self._cycle(seen[name], there[name], name) for name in DOMAINS}
+            values |= _told_apart(domains, seen, translated=there["b"]) if domains else {}
             labelled = examples.sets.get(LABELLED)
             return values if labelled is None else {**values, **self._judged(labelled)}
 
@@ -107,20 +109,13 @@ class Inference:
         there = self._into(images, OTHER[domain])
         return there, self._into(there, domain)
 
-    def _cycle(self, examples: AnyExamples, domain: str) -> float:
+    def _cycle(self, seen: Sequence[Tensor], there: Sequence[Tensor], domain: str) -> float:
+        """The mean distance of images of a domain from those that come back from `there`."""
         total = 0.0
-        for images in self._images(examples):
-            back = self._there_and_back(images, domain)[1]
+        for images, translated in zip(seen, there, strict=True):
+            back = self._into(translated, domain)
             total += float((back - images).abs().mean(dim=(1, 2, 3)).sum())
-        return total / len(examples)
-
-    def _told_apart(self, examples: CaseSets, domains: DomainClassifier) -> dict[str, float]:
-        first, second = (list(self._images(examples.sets[domain])) for domain in DOMAINS)
-        translated, own = [self._into(images, "a") for images in second], _features(first)
-        return {
-            f"domain_{when}": domains.accuracy(own, _features(images))
-            for when, images in (("before", second), ("after", translated))
-        }
+        return total / sum(map(len, seen))
 
     def _judged(self, examples: AnyExamples) -> dict[str, float]:
         """The segmenter's loss and mean Jaccard index of labelled images of b as images of a."""
@@ -130,10 +125,21 @@ class Inference:
             batch = batch_of(examples, rows)
             logits = self.segmenter.logits(self._into(batch.single, "a"))
             total += float(self.segmenter.loss(logits, batch.targets[LABELLED])) * len(rows)
-            masks = self.segmenter.masks(self.segmenter.probabilities(logits).cpu())
-            for row, mask in zip(rows.tolist(), masks, strict=True):
-                jaccards += jaccards_of(examples, row, mask)
+            probabilities = self.segmenter.probabilities(logits).cpu().numpy()
+            for row, probability in zip(rows.tolist(), probabilities, strict=True):
+                confusions = confusions_of(examples, row, self.segmenter.masks(probability))
+                jaccards += [confusion.jaccard() for confusion in confusions]
         return {"loss": total / len(examples), "jaccard": fmean(jaccards) if jaccards else math.nan}
+
+
+def _told_apart(
+    domains: DomainClassifier, seen: Mapping[str, Sequence[Tensor]], *, translated: Sequence[Tensor]
+) -> dict[str, float]:
+    first = _features(seen["a"])
+    return {
+        f"domain_{when}": domains.accuracy(first, _features(images))
+        for when, images in (("before", seen["b"]), ("after", translated))
+    }
 
 
 def _features(batches: Iterable[Tensor]) -> npt.NDArray[np.float64]:

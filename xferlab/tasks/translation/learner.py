@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from xferlab.metrics.domains import DomainClassifier
 from xferlab.networks.build import initialise
-from xferlab.networks.donors import load_strict
+from xferlab.networks.donors import load_each, load_strict
 from xferlab.networks.dropout import reseed
 from xferlab.tasks.translation.batches import DOMAINS, Batch, batch_of, rows_of_epoch
 from xferlab.tasks.translation.config import LABELLED, SEGMENTER, Identity
@@ -73,7 +73,7 @@ class TranslationLearner(Learner[Any, Batch]):
         Raises:
             DonorError: A name or a shape differs.
         """
-        _load(self.networks, weights, origin)
+        load_each(self.networks, weights, origin=origin)
 
     def start_network_from(self, name: str, weights: Mapping[str, Tensor], *, origin: str) -> None:
         """Takes over the weights of the `segmenter`, or those of all networks of a `translation`.
@@ -85,7 +85,7 @@ class TranslationLearner(Learner[Any, Batch]):
             load_strict(self.networks[name], weights, origin=f"{origin}, network {name}")
         else:
             own = {key: network for key, network in self.networks.items() if key != SEGMENTER}
-            _load(own, weights, origin)
+            load_each(own, weights, origin=origin)
 
     def prepare(self, train: CaseSets) -> None:
         """Keeps the training cases, of which styles are averaged, and learns to tell their domains apart."""
@@ -251,7 +251,7 @@ class TranslationLearner(Learner[Any, Batch]):
     def for_others(self, prediction: Array, threshold: float) -> Mapping[str, Array]:
         """Returns `structures`: masks of all, of images of b as images of a."""
         probability = self._planes(prediction).probability
-        masks = self._segmenter.masks(probability[None], threshold)[0] if self._segmenter else probability
+        masks = self._segmenter.masks(probability, threshold) if self._segmenter else probability
         return {"structures": np.where(masks, STRUCTURE, 0).astype(np.uint8)}
 
     def present(
@@ -303,11 +303,3 @@ def resting(networks: Iterable[nn.Module]) -> Iterator[None]:
     finally:
         for parameter in parameters:
             parameter.requires_grad_(True)
-
-
-def _load(networks: Mapping[str, nn.Module], weights: Mapping[str, Tensor], origin: str) -> None:
-    """Loads the weights of several networks, of which each name begins with that of its network."""
-    for name, network in networks.items():
-        prefix = f"{name}."
-        own = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
-        load_strict(network, own, origin=f"{origin}, network {name}")

@@ -74,6 +74,16 @@ class Segmenter(Section):
     smoothing: float
     class_weights: tuple[float, ...] | None = None
 
+    @property
+    def structures(self) -> int:
+        """How many structures it tells."""
+        return self.out_channels - self.is_exclusive
+
+    @property
+    def shares_softmax(self) -> bool:
+        """Whether several structures exclude each other: of one, the output tells by a threshold."""
+        return self.is_exclusive and self.structures > 1
+
 
 class Network(Model):
     """All networks of a stage."""

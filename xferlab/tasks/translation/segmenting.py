@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -16,8 +14,7 @@ from xferlab.tasks.translation.sections import Segmenter
 from xferlab.training.intensity import normalise
 from xferlab.training.pixel_losses import against_others, loss_of
 from xferlab.training.reference import add_reference, reference_in
-
-Masks = npt.NDArray[np.bool_]
+from xferlab.training.structures import Masks, Probabilities, masks_of
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ class Segmenting:
     @property
     def structures(self) -> int:
         """How many structures it tells."""
-        return self.section.out_channels - self.section.is_exclusive
+        return self.section.structures
 
     def logits(self, images: Tensor) -> Tensor:
         """Returns float32 logits of images in [-1, 1], `(N, 1, H, W)`."""
@@ -78,12 +75,6 @@ class Segmenting:
         """Returns the probability of each structure, `(N, S, H, W)`."""
         return torch.sigmoid(against_others(logits) if self.section.is_exclusive else logits)
 
-    def masks(self, probabilities: Tensor | npt.NDArray[np.float32], threshold: float = THRESHOLD) -> Masks:
-        """Returns where each structure is, `(N, S, H, W)`, as its own stage tells it."""
-        values = np.asarray(probabilities)
-        if not self.section.is_exclusive:
-            above: Masks = values > threshold
-            return above
-        background = 1.0 - values.sum(axis=1, keepdims=True)
-        chosen = np.concatenate([background, values], axis=1).argmax(axis=1)
-        return np.stack([chosen == number for number in range(1, values.shape[1] + 1)], axis=1)
+    def masks(self, probabilities: Probabilities, threshold: float = THRESHOLD) -> Masks:
+        """Returns where each structure of an image is, (S, H, W), as its own stage tells it."""
+        return masks_of(probabilities, threshold, is_exclusive=self.section.is_exclusive)

@@ -1,4 +1,4 @@
-"""What is measured and stored of a segmented case: of each structure, and of two sides as one."""
+"""Segmented structures: where they are, and what is measured of each, and of two sides as one."""
 
 from __future__ import annotations
 
@@ -7,13 +7,36 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
-from xferlab.metrics.measuring import measure, over_structures
+from xferlab.metrics.measuring import THRESHOLD, measure, over_structures
+from xferlab.metrics.overlap import Confusion, confusion_of
 from xferlab.metrics.pairs import unions_of
-from xferlab.tasks.segmentation.resized import Probabilities
 from xferlab.training.examples import IGNORED, STRUCTURE, AnyExamples, Pixels
 
+Probabilities = npt.NDArray[np.float32]
+"""(S, H, W) in [0, 1]: of each structure, everywhere."""
 Masks = npt.NDArray[np.bool_]
+
+
+def masks_of(prediction: Probabilities, threshold: float = THRESHOLD, *, is_exclusive: bool) -> Masks:
+    """Returns where each structure is, (S, H, W): where its probability (S, H, W) is above the threshold.
+
+    Several exclusive structures are where they are more probable than the background and each other; there
+    the threshold has no say.
+    """
+    if not is_exclusive or len(prediction) == 1:
+        return prediction > threshold
+    background = 1.0 - prediction.sum(axis=0, keepdims=True)
+    chosen = np.concatenate([background, prediction]).argmax(axis=0)
+    return np.stack([chosen == number for number in range(1, len(prediction) + 1)])
+
+
+def at_size(prediction: Probabilities, *, width: int, height: int) -> Probabilities:
+    """Returns probabilities stretched to (S, height, width), bilinear, antialiased where they shrink."""
+    pictures = [Image.fromarray(np.ascontiguousarray(probability)) for probability in prediction]
+    size, smooth = (width, height), Image.Resampling.BILINEAR
+    return np.stack([np.asarray(picture.resize(size, smooth)) for picture in pictures])
 
 
 class Predicted(NamedTuple):
@@ -41,7 +64,7 @@ def metrics_of(
     """
     spacing = examples.spacing_mm[row]
     known = None if np.isnan(spacing).any() else (float(spacing[0]), float(spacing[1]))
-    learnt, targets = _planes(examples, row)
+    learnt, targets = planes_of(examples, row)
     predicted = {
         name: Predicted(probability, mask)
         for name, probability, mask in zip(learnt, prediction, masks, strict=True)
@@ -71,25 +94,8 @@ def metrics_of(
     )
 
 
-def outputs_of(examples: AnyExamples, row: int, prediction: Probabilities, masks: Masks) -> dict[str, Pixels]:
-    """Returns what is stored of a case to look at, uint8 (H, W).
-
-    They are the first channel and the target, and the probability (times 255) of one structure. Of several,
-    each has a mask (255 where it is predicted), and what the targets mark a target, such as `target_heart`.
-    """
-    image, (learnt, targets) = examples.case(row)[0], _planes(examples, row)
-    if len(learnt) == 1:
-        probability = np.rint(prediction[0] * 255.0).astype(np.uint8)
-        return {"image": image[0], "target": targets[learnt[0]], "probability": probability}
-    shown = {"image": image[0]}
-    for name, mask in zip(learnt, masks, strict=True):
-        shown |= {f"target_{name}": targets[name]} if name in targets else {}
-        shown[f"mask_{name}"] = mask * np.uint8(STRUCTURE)
-    return shown | {f"target_{name}": target for name, target in targets.items()}
-
-
-def _planes(examples: AnyExamples, row: int) -> tuple[tuple[str, ...], Mapping[str, Pixels]]:
-    """What is learnt, in the order of the outputs, and the targets of a case by what they mark."""
+def planes_of(examples: AnyExamples, row: int) -> tuple[tuple[str, ...], Mapping[str, Pixels]]:
+    """Returns what is learnt, in the order of the outputs, and the targets of a case by what they mark."""
     structures = examples.structures
     return examples.learnt or structures, dict(zip(structures, examples.case(row)[1], strict=True))
 
@@ -110,18 +116,19 @@ def _union(targets: Sequence[Pixels]) -> Pixels:
     return np.full_like(joined, IGNORED) if absent else joined
 
 
-def jaccards_of(examples: AnyExamples, row: int, masks: npt.NDArray[np.bool_]) -> list[float]:
-    """Returns the Jaccard index of each structure of a case, but for those without a mask; both empty give 1.
+def confusions_of(examples: AnyExamples, row: int, masks: Masks) -> list[Confusion]:
+    """Returns the counts of pixels of each structure that a case marks, but for those without a mask.
 
     Args:
         examples: The cases.
         row: Which.
-        masks: (S, H, W), of the case's size: where each structure is predicted.
+        masks: (S, H, W), of the case's size: where each structure that is learnt is predicted.
     """
-    values = []
-    for mask, target in zip(masks, examples.case(row)[1], strict=True):
-        if (counted := target != IGNORED).any():
-            either = np.count_nonzero((mask | (target == STRUCTURE)) & counted)
-            both = np.count_nonzero(mask & (target == STRUCTURE))
-            values.append(both / either if either else 1.0)
-    return values
+    learnt, targets = planes_of(examples, row)
+    predicted, confusions = dict(zip(learnt, masks, strict=True)), []
+    for name, target in targets.items():
+        counted = target != IGNORED
+        if name in predicted and counted.any():
+            total = int(np.count_nonzero(counted))
+            confusions.append(confusion_of(predicted[name] & counted, target == STRUCTURE, total=total))
+    return confusions
