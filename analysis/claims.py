@@ -64,6 +64,7 @@ class Verdict:
         p: Adjusted by Holm's method where the contrast is declared; NaN where it has none.
         confidence: Level of the interval, which agrees with the adjusted p.
         num_cut_off: Trainings of both sides, and of what they start from, that `max_epochs` ended.
+        num_diverged: Of these trainings, those that diverged in the epoch that is kept.
         num_trained: All of these trainings that are complete.
     """
 
@@ -75,6 +76,7 @@ class Verdict:
     p: float
     confidence: float
     num_cut_off: int
+    num_diverged: int
     num_trained: int
 
     @property
@@ -134,10 +136,13 @@ class Verdict:
     @property
     def words(self) -> str:
         """The verdict as sentences."""
-        if not self.num_cut_off:
-            return self.said
-        cut = f"{self.cut_off} ended by max_epochs while still improving"
-        return f"{self.said} Training was cut off: {cut}; the difference may be one of budget, not of method."
+        words = [self.said]
+        if self.num_cut_off:
+            cut = f"{self.cut_off} ended by max_epochs while still improving"
+            words.append(f"Training was cut off: {cut}; the difference may be one of budget, not of method.")
+        if self.num_diverged:
+            words.append(f"{self.diverged} diverged, and are in these numbers.")
+        return " ".join(words)
 
     @property
     def cut_off(self) -> str:
@@ -145,8 +150,13 @@ class Verdict:
         return f"{self.num_cut_off} of {self.num_trained} trainings"
 
     @property
+    def diverged(self) -> str:
+        """How many trainings diverged, as of `cut_off`."""
+        return f"{self.num_diverged} of {self.num_trained} trainings"
+
+    @property
     def said(self) -> str:
-        """The verdict as sentences, whether trainings were cut off aside."""
+        """The verdict as sentences, whether trainings were cut off or diverged aside."""
         within = f"the interval lies within ±{self.claims.margin or 0:g}"
         if self.kind == EQUIVALENT:
             said = f"Equivalent: {within}, the margin below which a difference counts as none."
@@ -201,6 +211,7 @@ class Verdicts:
         word, _, reason = verdict.said.rstrip(".").partition(": ")
         because = [f"{reason[:1].upper()}{reason[1:]}."] if reason else []
         because += [f"Cut off: {verdict.cut_off}."] if verdict.num_cut_off else []
+        because += [f"Diverged: {verdict.diverged}."] if verdict.num_diverged else []
         return f"{word}.", f"{self._measured(verdict)}{' '.join(because)}".strip()
 
     def reader_notes(self) -> Iterator[str]:
@@ -235,7 +246,7 @@ def verdicts_of(contents: Contents) -> Verdicts | None:
         adjusted, levels = holm(values), holm_levels(values)
     given = zip(claims.contrasts, contrasts, rows, reasons, adjusted, levels, strict=True)
     verdicts = tuple(
-        Verdict(claims, pair, contrast, row, reason, p, level, *_cut_off(results, contrast.comparison))
+        Verdict(claims, pair, contrast, row, reason, p, level, *_trainings(results, contrast.comparison))
         for pair, contrast, row, reason, p, level in given
     )
     return Verdicts(claims, results.metrics.named(claims.metric), verdicts)
@@ -339,8 +350,11 @@ def _supportable(
     )
 
 
-def _cut_off(results: StudyResults, comparison: Comparison) -> tuple[int, int]:
-    """Returns how many trainings of sides and their ancestors `max_epochs` ended, and how many there are."""
+def _trainings(results: StudyResults, comparison: Comparison) -> tuple[int, int, int]:
+    """Returns how many trainings `max_epochs` ended, how many diverged, and how many there are.
+
+    They are those of both sides and of what these start from.
+    """
     sides = (comparison.first, comparison.second)
     ahead = {trial for side in sides for trial in results.trial_ids(side.arm, side.stage)}
     ids = set[str]()
@@ -350,4 +364,5 @@ def _cut_off(results: StudyResults, comparison: Comparison) -> tuple[int, int]:
         ahead = {parent for given in inputs for parent in given["trials"]} - ids
     runs = results.runs.drop_duplicates("trial_id")
     runs = runs[runs["trial_id"].isin(ids)]
-    return int((runs["stopped_by"] == "max_epochs").sum()), len(runs)
+    diverged = ids & {row["trial_id"] for row in results.diverged}
+    return int((runs["stopped_by"] == "max_epochs").sum()), len(diverged), len(runs)

@@ -73,6 +73,7 @@ def claims_table(contents: Contents, verdicts: Verdicts) -> Table:
                         "verdict": verdict.kind,
                         "reason": verdict.reason,
                         "cut_off": verdict.num_cut_off,
+                        "diverged": verdict.num_diverged,
                         "trainings": verdict.num_trained,
                         **{name: verdict.row.get(name) for name in ("num_images", "num_patients")},
                         "num_repetitions": verdict.row.get("num_repetitions", 0),

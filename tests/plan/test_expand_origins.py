@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.plan.studies import GIVEN, HERE, STUDY, PlanOf, evaluations, trial
+from xferlab.errors import StudyError
 from xferlab.plan.spec import Donor
 
 STORED = replace(HERE, donors={"buda2019": "a" * 64, "/d/w.pt": "a" * 64})
@@ -65,6 +66,25 @@ def test_more_parents_renew_the_children_of_the_best(plan_of: PlanOf) -> None:
         assert before.names[f"baseline/portable/r0{n}"] != after.names[f"baseline/portable/r0{n}"]
     assert any("another number of repetitions renews" in warning.what for warning in after.warnings)
     assert not any("another number of repetitions renews" in warning.what for warning in plan_of().warnings)
+
+
+TRANSLATED = """\
+study: s
+repetitions: 2
+data: {a: {source: phantom_cxr, count: 40, seed: 1}, b: {source: phantom_cxr, count: 50, seed: 2}}
+stages:
+  first: {task: translation, data: {a: a, b: b}, repetitions: 2}
+  second: {task: translation, data: {a: a, b: b}, repetitions: 2, starts_from: first, chaining: best}
+"""
+
+
+def test_nothing_starts_from_the_best_of_what_has_no_score(plan_of: PlanOf) -> None:
+    what = "study.yaml:6: stage 'second' starts from the best repetition of 'first', which has no score"
+    with pytest.raises(StudyError, match=what):
+        plan_of(base=TRANSLATED)
+    paired = plan_of(base=TRANSLATED.replace("best", "paired"))
+    assert trial(paired, "baseline/second/r02").parents == (paired.names["baseline/first/r02"],)
+    plan_of(base=TRANSLATED.replace("repetitions: 2}", "repetitions: 1}"))
 
 
 SAME = STUDY.replace(

@@ -8,7 +8,7 @@ from torch import nn
 
 from tests.training.learners import copied, same
 from xferlab.errors import NonFiniteLossError
-from xferlab.training.step import Optimisation, Stepper
+from xferlab.training.step import LossGuard, Optimisation, Stepper, check_together
 
 NAN = float("nan")
 
@@ -82,6 +82,28 @@ def test_from_a_bad_loss_on_no_step_is_taken_and_the_first_is_told(bad):
     assert same(stepper.optimizer.state_dict()["state"], expected.optimizer.state_dict()["state"])
     with pytest.raises(NonFiniteLossError, match=rf"the training loss became {bad} in epoch 3; .*now 0\.1"):
         stepper.check("in epoch 3")
+
+
+def test_of_several_networks_the_damaged_one_is_suspected():
+    guard, models = LossGuard(), [network(), network()]
+    steppers = [
+        Stepper(model, Optimisation(lr=lr), guard=guard, rate=rate)
+        for model, lr, rate in zip(models, (0.1, 0.2), ("lr", "segmenter_lr"), strict=True)
+    ]
+    for stepper, model in zip(steppers, models, strict=True):
+        for loss in losses(model, [1.0]):
+            stepper(loss)
+    check_together(steppers, "in epoch 1")
+    with torch.no_grad():
+        next(models[1].parameters()).fill_(NAN)
+    for loss in losses(models[0], [NAN]):
+        steppers[0](loss)
+    first = next(name for name, _ in models[1].named_parameters())
+    what = (
+        rf"became nan in epoch 1; a step before it made '{first}' NaN .*training\.segmenter_lr \(now 0\.2\)"
+    )
+    with pytest.raises(NonFiniteLossError, match=what):
+        check_together(steppers, "in epoch 1")
 
 
 def test_a_state_continues_optimizer_and_schedule():

@@ -15,8 +15,6 @@ from torch import Tensor, nn
 from xferlab.networks.names import LayerNames
 from xferlab.networks.translator import Translator, layers
 
-Level = Callable[[str, int, int], nn.Sequential]
-
 FIRST_CONVOLUTION = "encoder1.enc1conv1.weight"
 """Its second dimension is the number of channels of the images."""
 
@@ -50,7 +48,6 @@ class UNet(nn.Module):
         out_channels: Channels of the output.
         init_features: Width f of the first level.
         translator: New layers that the last features go through, in place of the 1x1 head; None for none.
-        level: Makes a level of a name, from so many channels to so many.
     """
 
     def __init__(
@@ -60,10 +57,9 @@ class UNet(nn.Module):
         out_channels: int = 1,
         init_features: int = 32,
         translator: Translator | None = None,
-        level: Level = normalised_level,
     ):
         super().__init__()
-        f = init_features
+        f, level = init_features, self.level
         # The order of these lines is the order in which `initialise` draws.
         self.encoder1 = level("enc1", in_channels, f)
         self.encoder2 = level("enc2", f, 2 * f)
@@ -81,6 +77,11 @@ class UNet(nn.Module):
         self.decoder1 = level("dec1", 2 * f, f)
         self.conv = nn.Conv2d(f, out_channels, kernel_size=1)
         self.translator = layers(translator, in_channels=f, out_channels=out_channels) if translator else None
+
+    @staticmethod
+    def level(name: str, in_channels: int, out_channels: int) -> nn.Sequential:
+        """Makes a level of a name, from so many channels to so many."""
+        return normalised_level(name, in_channels, out_channels)
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns logits `(N, out_channels, H, W)` of images `(N, in_channels, H, W)`; no sigmoid is applied.

@@ -12,7 +12,6 @@ from torch import nn
 
 from xferlab.networks.dropout import Dropout
 from xferlab.networks.names import LayerNames
-from xferlab.networks.translator import Translator
 from xferlab.networks.unet import FIRST_CONVOLUTION, UNet
 
 NAMES = LayerNames(first=FIRST_CONVOLUTION, offset="encoder1.enc1conv1.bias", head="conv.", output="conv.")
@@ -30,36 +29,15 @@ class UNetDropout(UNet):
     Widths, poolings, transposed convolutions and the 1x1 head are those of `UNet`. Parameters for one channel
     in and one out: 1,940,817 with f = 16, 31,030,593 with f = 64, 95,021,361 with f = 112. `initialise` draws
     its weights as the paper does.
-
-    Args:
-        in_channels: Channels of the images.
-        out_channels: Channels of the output.
-        init_features: Width f of the first level.
-        translator: New layers that the last features go through, in place of the 1x1 head; None for none.
     """
 
-    def __init__(
-        self,
-        *,
-        in_channels: int = 1,
-        out_channels: int = 1,
-        init_features: int = 16,
-        translator: Translator | None = None,
-    ):
-        super().__init__(
-            in_channels=in_channels,
-            out_channels=out_channels,
-            init_features=init_features,
-            translator=translator,
-            level=_level,
-        )
-
-
-def _level(name: str, in_channels: int, out_channels: int) -> nn.Sequential:
-    parts: OrderedDict[str, nn.Module] = OrderedDict()
-    parts[f"{name}conv1"] = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1)
-    parts[f"{name}relu1"] = nn.ReLU(inplace=True)
-    parts[f"{name}dropout"] = Dropout(RATES[name])
-    parts[f"{name}conv2"] = nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1)
-    parts[f"{name}relu2"] = nn.ReLU(inplace=True)
-    return nn.Sequential(parts)
+    @staticmethod
+    def level(name: str, in_channels: int, out_channels: int) -> nn.Sequential:
+        """Makes a level without normalisation."""
+        parts: OrderedDict[str, nn.Module] = OrderedDict()
+        parts[f"{name}conv1"] = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1)
+        parts[f"{name}relu1"] = nn.ReLU(inplace=True)
+        parts[f"{name}dropout"] = Dropout(RATES[name])
+        parts[f"{name}conv2"] = nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1)
+        parts[f"{name}relu2"] = nn.ReLU(inplace=True)
+        return nn.Sequential(parts)

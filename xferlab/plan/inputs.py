@@ -13,7 +13,7 @@ from xferlab.plan.spec import GATE, MASKS, WEIGHTS, Donor, Input, Predicted
 from xferlab.study.roles import untold
 from xferlab.study.schema import Study
 from xferlab.study.sections import paths_of
-from xferlab.study.stage import Producer, Stage
+from xferlab.study.stage import Producer
 from xferlab.tasks.task import Finding
 
 if TYPE_CHECKING:
@@ -90,35 +90,43 @@ class Inputs:
             repetition: Of the trial, and of those who predict.
             units: All that it is trained or measured on.
         """
-        origins = self._origins(self._study.stages[stage_name], repetition)
+        origins = self._origins(stage_name, repetition)
         givings = self._givings(stage_name, repetition, units)
         if origins is None or givings is None:
             return None
         return Taken(origins, givings, self._growing.selector.selections)
 
-    def _origins(self, stage: Stage, repetition: int) -> tuple[Input, ...] | None:
-        inputs = []
-        for network, parent in sorted(stage.origins.items()):  # as arms that share a trial may differ
-            given = self._weights(stage, parent, repetition, f"{WEIGHTS}.{network}" if network else WEIGHTS)
+    def _origins(self, stage_name: str, repetition: int) -> tuple[Input, ...] | None:
+        inputs, origins = [], self._study.stages[stage_name].origins
+        for network, parent in sorted(origins.items()):  # as arms that share a trial may differ
+            role = f"{WEIGHTS}.{network}" if network else WEIGHTS
+            given = self._weights(stage_name, parent, repetition, role)
             if given is None:
                 return None
             inputs.append(given)
         return tuple(inputs)
 
-    def _weights(self, stage: Stage, parent_name: str, repetition: int, role: str) -> Input | None:
+    def _weights(self, stage_name: str, parent_name: str, repetition: int, role: str) -> Input | None:
         parent = self._study.stages[parent_name]
         if parent.weights is not None:
             name, path = parent.weights.name, parent.weights.path
             digest = self._growing.setting.donors.get(name or path or "") or parent.weights.sha256
             return Input(role, donor=Donor(parent_name, name, path, digest))
         number = parent.repetitions or 1
-        if stage.chaining == "paired":
+        if self._study.stages[stage_name].chaining == "paired":
             trial = self._own.trial(parent_name, repetition if number > 1 else 1)
             return Input(role, (trial,)) if trial else None
         trials = (self._own.trial(parent_name, each) for each in range(1, number + 1))
         available = tuple(sorted(trial for trial in trials if trial))
         if not available:
             return None
+        if len(available) > 1 and self._growing.trials[available[0]].identity.score is None:
+            what = (
+                f"stage {stage_name!r} starts from the best repetition of {parent_name!r}, which has no "
+                "score to tell it by; say `chaining: paired`"
+            )
+            finding = Finding(("stages", stage_name, "chaining"), what)
+            self._growing.refuse(f"no best {parent_name}", self._arm, finding)
         self._growing.warn(
             f"best {parent_name}",
             f"stages.{parent_name}",

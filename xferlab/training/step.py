@@ -76,15 +76,19 @@ class Optimisation:
 class Stepper:
     """Adam over a network's parameters, with an optional reduction of the learning rate."""
 
-    def __init__(self, network: nn.Module, how: Optimisation, *, guard: LossGuard | None = None):
+    def __init__(
+        self, network: nn.Module, how: Optimisation, *, guard: LossGuard | None = None, rate: str = "lr"
+    ):
         """Takes what is trained.
 
         Args:
             network: Its parameters are stepped.
             how: Learning rate, penalty and reduction.
+            rate: The learning rate's name in a training.
             guard: That of the learner's other steppers: after a loss that is not finite none of them steps.
         """
         self._network, self._how, self.guard = network, how, guard or LossGuard()
+        self._rate = rate
         self.optimizer = torch.optim.Adam(
             network.parameters(), lr=how.lr, betas=how.betas, weight_decay=how.weight_decay, fused=True
         )
@@ -131,21 +135,24 @@ class Stepper:
         Raises:
             NonFiniteLossError: It was; says its value, where, and the likely reason.
         """
-        if (value := self.guard.value()) != 0:
-            raise NonFiniteLossError(f"the training loss became {value} {where}; {self.suspicion()}")
+        check_together([self], where)
+
+    @property
+    def damaged(self) -> str:
+        """Name of the first parameter that is not finite; empty for none."""
+        parameters = self._network.named_parameters()
+        return next((name for name, value in parameters if not torch.isfinite(value).all()), "")
 
     def suspicion(self) -> str:
         """Returns what is known of why a loss is not finite; stored images are 8 bit, so never the cause."""
-        lr = f"training.lr (now {self.lr:g})"
+        lr = f"training.{self._rate} (now {self.lr:g})"
         if not any(float(state["step"]) > 0 for state in self.optimizer.state.values()):
             return (
                 "no step was taken yet, so the learning rate is not the cause. Look at the weights that the "
                 "training starts from, and at extreme values of the training's options."
             )
-        parameters = self._network.named_parameters()
-        damaged = next((name for name, value in parameters if not torch.isfinite(value).all()), None)
-        if damaged is not None:
-            return f"a step before it made {damaged!r} NaN or infinite. Most often {lr} is too high."
+        if self.damaged:
+            return f"a step before it made {self.damaged!r} NaN or infinite. Most often {lr} is too high."
         return f"the weights are finite, and the network's output is not. Most often {lr} is too high."
 
     def begin_epoch(self, epoch: int) -> None:
@@ -190,3 +197,15 @@ def step_together(loss: torch.Tensor, steppers: Sequence[Stepper]) -> torch.Tens
     for stepper in steppers:
         stepper.step(is_bad)
     return value
+
+
+def check_together(steppers: Sequence[Stepper], where: str) -> None:
+    """Raises if a loss of steppers that share a guard was not finite; waits for the device.
+
+    Raises:
+        NonFiniteLossError: It was; says its value, where, and the likely reason, of the first network that is
+            damaged where one is.
+    """
+    if (value := steppers[0].guard.value()) != 0:
+        suspect = next((stepper for stepper in steppers if stepper.damaged), steppers[0])
+        raise NonFiniteLossError(f"the training loss became {value} {where}; {suspect.suspicion()}")

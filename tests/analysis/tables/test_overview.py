@@ -8,8 +8,11 @@ import pytest
 
 from tests.analysis.conftest import STUDY, StudyBuilder
 from xferlab.analysis import load_study
+from xferlab.analysis.claims import verdicts_of
+from xferlab.analysis.contents import Contents
 from xferlab.analysis.tables.notes import data_notes
 from xferlab.analysis.tables.overview import training_table
+from xferlab.metrics.claims import Claims, Place
 from xferlab.records import codec, layout
 from xferlab.records.store import Store
 
@@ -96,3 +99,19 @@ def test_trainings_that_diverged_are_named_where_their_numbers_stand(tmp_path: P
     assert note in data_notes(results, ["portable"], ["portable"])  # which starts from it
     assert not any(named in each for each in data_notes(results, ["donor"], ["mri"]))
     assert len(results.cases[results.cases["stage"] == "general"]["repetition"].unique()) == 4
+
+
+def test_a_verdict_says_how_many_trainings_diverged(tmp_path: Path) -> None:
+    pair = (Place("frozen", "portable"), Place("baseline", "portable"))
+    claims = Claims("DICE", "portable.hold_out", None, (pair,), declared=True)
+    for builder, number in ((Diverging, 2), (StudyBuilder, 0)):
+        own = tmp_path / builder.__name__
+        built = builder(own, pixels=False, images=2, missing=set(), claims=claims)
+        found = verdicts_of(Contents(load_study(built.write(), STUDY)))
+        assert found is not None
+        (verdict,) = found.verdicts
+        assert verdict.num_diverged == number  # of stage general, which both start from
+        _, point = found.point(verdict)
+        said = f"{number} of {verdict.num_trained} trainings"
+        assert (f"{said} diverged, and are in these numbers." in verdict.words) == bool(number)
+        assert (f"Diverged: {said}." in point) == bool(number)

@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from tests.metrics.test_domains import drawn
+from tests.refusals import problems_of
 from tests.training.images import CPU, resized
+from xferlab.errors import StudyError
 from xferlab.metrics.domains import DomainClassifier, features_of
 from xferlab.study.load import load
 from xferlab.tasks.config import Execution
@@ -83,3 +85,19 @@ def test_a_segmenter_that_lets_no_gradient_through_is_warned_of(
     warnings = [str(each) for each in load(tmp_path / "study.yaml", environ={}).warnings]
     found = [each for each in warnings if "passes no gradient on: its losses train the segmenter" in each]
     assert len(found) == warns
+
+
+@pytest.mark.parametrize(
+    ("model", "loss"), [("cyclegan", "style"), ("munit_small", "identity"), ("munit", "identity")]
+)
+def test_a_weight_of_a_loss_that_the_networks_lack_is_refused(tmp_path: Path, model: str, loss: str) -> None:
+    (tmp_path / "study.yaml").write_text(
+        "study: s\nrepetitions: 2\n"
+        "data: {a: {source: phantom_cxr, count: 60}, b: {source: phantom_cxr, count: 60, seed: 2}}\n"
+        "stages:\n"
+        f"  across:\n    task: translation\n    data: {{a: a, b: b}}\n    model: {{name: {model}}}\n"
+        f"    training: {{weights: {{cycle: 2, {loss}: 1}}}}\n"
+    )
+    (problem,) = problems_of(StudyError, load, tmp_path / "study.yaml", environ={})
+    assert problem.what == f"stage 'across' has weights.{loss}, and {model} no such loss; leave it out"
+    assert problem.where.endswith(":9")

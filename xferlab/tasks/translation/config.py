@@ -98,6 +98,12 @@ def network(
 
 _OF_SEGMENTERS = {"segmenter_lr", "segmenter_weight_decay", "score"}
 """Fields of a training that are read where there is a segmenter."""
+_LACKING = {
+    "cyclegan": {"image", "content", "style"},
+    "munit_small": {"identity"},
+    "munit": {"identity"},
+}
+"""Losses that each pair of networks has not."""
 
 
 def check(stage: StageView) -> Iterator[Finding]:
@@ -109,6 +115,9 @@ def check(stage: StageView) -> Iterator[Finding]:
         for field in sorted(_OF_SEGMENTERS & stage.training.model_fields_set):
             what = f"stage {stage.name!r} has no segmenter, and {field} is about one; leave it out"
             yield Finding(("stages", stage.name, "training", field), what)
+    for loss in sorted(_LACKING[stage.network.name] & stage.training.weights.model_fields_set):
+        what = f"stage {stage.name!r} has weights.{loss}, and {stage.network.name} no such loss; leave it out"
+        yield Finding(("stages", stage.name, "training", "weights", loss), what)
     for name, given in stage.origins.items():
         if name == SEGMENTER and stage.network.segmenter is None:
             what = f"the segmenter of stage {stage.name!r} must be a stage of this study that segments"

@@ -30,7 +30,7 @@ from xferlab.training.image_pool import ImagePool
 from xferlab.training.learner import Array, AugmentationSeed, Layer, Learner, Presented, State
 from xferlab.training.precision import float32
 from xferlab.training.sets import CaseSets
-from xferlab.training.step import LossGuard, Optimisation, Stepper, step_together
+from xferlab.training.step import LossGuard, Optimisation, Stepper, check_together, step_together
 
 NOTHING_LEFT = 1e-4
 """Mean loss of a discriminator over an epoch, below which it tells every image: nothing is left to learn."""
@@ -115,7 +115,8 @@ class TranslationLearner(Learner[Any, Batch]):
             how = Optimisation(
                 lr=training.segmenter_lr, weight_decay=training.segmenter_weight_decay, decay=decay
             )
-            steppers[SEGMENTER] = Stepper(self._segmenter.network, how, guard=guard)
+            network = self._segmenter.network
+            steppers[SEGMENTER] = Stepper(network, how, guard=guard, rate="segmenter_lr")
         return steppers
 
     def begin_epoch(self, epoch: int, batch: int = 0) -> None:
@@ -205,8 +206,7 @@ class TranslationLearner(Learner[Any, Batch]):
 
     def check_steps(self, where: str) -> None:
         """Raises NonFiniteLossError if a step met a loss that is not finite."""
-        for stepper in self._steppers.values():
-            stepper.check(where)
+        check_together([*self._steppers.values()], where)
 
     def validate(self, examples: CaseSets) -> Mapping[str, float]:
         """Returns `cycle_a` and `cycle_b`, and of labelled images of b the segmenter's `loss` and `jaccard`.
