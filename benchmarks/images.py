@@ -6,6 +6,7 @@ import csv
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -21,10 +22,17 @@ FIXED = {"device": "fixed"}
 NUM_PHANTOMS, PHANTOM_SIZE_PX = 192, 512
 
 
+LABELS = {"lung": [255], "ignore": [127]}
+
+
+def section(root: Path) -> dict[str, Any]:
+    """Returns the data section of the images of fixed devices, as a study has it."""
+    return {"source": "manifest", "root": str(root), "where": FIXED, "labels": LABELS}
+
+
 def manifest(root: Path) -> ManifestData:
-    """Returns the data section of the images of fixed devices."""
-    labels = {"lung": [255], "ignore": [127]}
-    return ManifestData(source="manifest", root=str(root), where=dict(FIXED), labels=labels)
+    """Returns the same section as the engine reads it."""
+    return ManifestData.model_validate(section(root))
 
 
 def manifest_rows(root: Path) -> list[dict[str, str]]:

@@ -32,15 +32,20 @@ class Images(Dataset[tuple[torch.Tensor, ...]]):
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, ...]:
         """Returns the image (C, H, W), float32, and what the loss needs beside it."""
+        pixels, mask = self.pixels(index)
+        image = self.work.normalise(torch.from_numpy(pixels).float()[None, None])[0, 0].numpy()
+        if self.augment and random.random() < ROTATION["probability"]:
+            image, mask = turned(image, mask, random.uniform(-ROTATION["degrees"], ROTATION["degrees"]))
+        planes = torch.from_numpy(image)[None, None], torch.from_numpy(mask)[None, None]
+        return tuple(part[0] for part in self.work.batch(*planes, [self.rows[index]["pathology"]]))
+
+    def pixels(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns image and mask at the network's size, uint8 (H, W)."""
         row = self.rows[index]
         picture = Image.open(self.root / row["image"]).convert("L")
         labels = Image.open(self.root / row["mask"])
-        image = np.asarray(picture.resize(self.size, Image.Resampling.BILINEAR), np.float32)
-        mask = np.asarray(labels.resize(self.size, Image.Resampling.NEAREST))
-        image = self.work.normalise(image)
-        if self.augment and random.random() < ROTATION["probability"]:
-            image, mask = turned(image, mask, random.uniform(-ROTATION["degrees"], ROTATION["degrees"]))
-        return self.work.sample(image, mask, row)
+        image = np.array(picture.resize(self.size, Image.Resampling.BILINEAR))
+        return image, np.array(labels.resize(self.size, Image.Resampling.NEAREST))
 
 
 def turned(image: np.ndarray, mask: np.ndarray, angle: float) -> tuple[np.ndarray, np.ndarray]:

@@ -1,102 +1,124 @@
-"""End-to-end training in images/s, against the ordinary way, in turn and on the same images.
+"""End-to-end training in images/s, as users get it, against three other ways, in turn and on the same images.
 
-    python benchmarks/pipeline.py                                 # about 20 minutes on two cores
+    python benchmarks/pipeline.py                                 # about 40 minutes on two cores
     python benchmarks/pipeline.py --sizes 128:16 --rounds 3       # one size only
     python benchmarks/pipeline.py --task classification
 
+The engine is measured through `xferlab run`, by both executors; what its trials record of their epochs is its
+rate. The good user keeps images in memory, turns whole batches and computes as fast as the CPU can; MONAI's
+cached data set and the ordinary way have two loader processes beside, and compute in float32. Ratios are of
+the engine by Ray over each.
+
 The images are those of fixed devices below `$XFERLAB_DATA/covid-lung-512`; where these are absent, phantoms
-are written to PNG files and used instead. Batch, threads, network, loss and augmentation are equal; the
-ordinary way has two more loader processes. Each way runs in its own process, so that neither has the
-other's memory settings; while one runs, the other waits.
+are written to PNG files and used instead. Batch, threads, network, loss and augmentation are equal. Each way
+runs in its own process, so that none has another's memory settings; while one runs, the others wait.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
+import json
+import os
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from statistics import fmean
 
 import torch
+from good import GoodWay, MonaiWay
 from images import find_images, manifest_rows
 from machine import Share, Spread, describe, measure_share, num_cores
 from ordinary import OrdinaryWay
-from turns import Setting, process, run_round
+from turns import Round, Setting, Way, process, run_round
 from works import BATCH_SIZE, WORKS
 
 from xferlab.cli.session import cpu_has_bfloat16
-from xferlab.tasks.config import TrialIdentity
+from xferlab.records import reader
+from xferlab.records.store import Store
 from xferlab.tasks.registry import learner_of
-from xferlab.training.examples import ImageExamples
-from xferlab.training.learner import AugmentationSeed
 from xferlab.trial.environment import prepare
 
 SIZES = {"segmentation": "128:16,256:32", "classification": "96:0.25,224:0.25"}
-RATIO_WANTED, SHARE_WANTED = 2.5, 0.6
+EXECUTORS = ("ray", "in-process")
+OTHERS: Mapping[str, Callable[[Setting], Way]] = {
+    "good user": GoodWay, "MONAI": MonaiWay, "ordinary way": OrdinaryWay,
+}  # fmt: skip
+TIMED_EPOCHS = 2
+SHARE_WANTED = 0.6
 """On a CPU with bfloat16 instructions."""
 QUIET = 0.5
 """Load average of a machine that does nothing else."""
 
 
-# The engine's way --------------------
+def run_trial(setting: Setting, executor: str, *, number: int, steps: int, folder: Path) -> Round:
+    """Trains a new trial by `xferlab run`; its first epoch is not timed.
+
+    Args:
+        setting: Task and size.
+        executor: As of `--executor`.
+        number: Of the round: the seed.
+        steps: About as many of full batches are timed, in two epochs.
+        folder: For the study and its storage.
+    """
+    work = WORKS[setting.task]
+    num_images = max(1, steps // TIMED_EPOCHS) * BATCH_SIZE
+    study = work.study(setting, epochs=1 + TIMED_EPOCHS, seed=number, num_images=num_images)
+    path = folder / f"{setting.size_px}-{executor}-{number}.yaml"
+    path.write_text(json.dumps(study))  # JSON is YAML
+    storage = path.with_suffix("")
+    words = [
+        sys.executable,
+        "-m",
+        "xferlab",
+        "run",
+        str(path),
+        "--executor",
+        executor,
+        "--storage",
+        str(storage),
+    ]
+    environment = {**os.environ, "XFERLAB_CACHE": str(setting.cache_dir)}
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL, env=environment)
+    store = Store.open(storage)
+    (trial,) = reader.read_plan(store, study["study"])["trials"]
+    epochs = reader.read_history(store, trial["trial_id"])[1:]
+    seconds = sum(epoch.train_s for epoch in epochs)
+    return Round(
+        TIMED_EPOCHS * trial["num_train"], seconds, fmean(epoch.values["train_loss"] for epoch in epochs)
+    )
 
 
-class LearnerWay:
-    """A trial's learner, called as the training loop calls it."""
-
-    def __init__(self, identity: TrialIdentity, examples: Callable[[torch.device], ImageExamples]):
-        """Starts from random weights; `examples` builds the image cache if there is none."""
-        device = prepare(identity.execution)
-        self.learner = learner_of(identity, device)
-        self.train = examples(device)
-        self.learner.prepare(self.train)
-        self.endless = self._steps()
-
-    def steps(self) -> Iterator[tuple[int, float]]:
-        """Trains on from where the last round ended."""
-        return self.endless
-
-    def _steps(self) -> Iterator[tuple[int, float]]:
-        for epoch in itertools.count(1):
-            self.learner.begin_epoch(epoch)
-            draw = AugmentationSeed(0, epoch)
-            for rows in self.learner.batches(self.train, epoch):
-                losses = self.learner.train_step(self.learner.load(self.train, rows, draw))
-                yield len(rows), float(losses["loss"])
-
-
-class EngineWay(LearnerWay):
-    """The learner of a work."""
-
-    def __init__(self, setting: Setting):
-        """Takes task and size."""
-        work = WORKS[setting.task]
-        super().__init__(work.engine(setting), partial(work.examples, setting))
-
-
-# Measuring --------------------
-
-
-def compare(setting: Setting, *, rounds: int, steps: int) -> None:
-    """Prints both ways' rates, measured in turn, and then the network's."""
+def compare(setting: Setting, *, rounds: int, steps: int, folder: Path) -> None:
+    """Prints the rates of the engine by both executors and of other ways, in turn; then the network's."""
     started = time.perf_counter()
     WORKS[setting.task].examples(setting, torch.device("cpu"))
     decode_s = time.perf_counter() - started
-    with process(EngineWay, setting) as first, process(OrdinaryWay, setting) as second:
-        pairs = [[way.submit(run_round, steps).result() for way in (first, second)] for _ in range(rounds)]
-    engine, ordinary = zip(*pairs, strict=True)
-    with process() as third:
-        network = third.submit(network_share, setting, rounds).result()
-    rates = [Spread(tuple(turn.num_images / turn.seconds for turn in way)) for way in (engine, ordinary)]
-    wanted = f"; wanted: {SHARE_WANTED:.0%}" if setting.size_px >= 256 else ""
+    found: dict[str, list[Round]] = {name: [] for name in (*EXECUTORS, *OTHERS)}
+    with ExitStack() as stack:
+        others = {name: stack.enter_context(process(way, setting)) for name, way in OTHERS.items()}
+        for number in range(rounds):
+            for executor in EXECUTORS:
+                run = run_trial(setting, executor, number=number, steps=steps, folder=folder)
+                found[executor].append(run)
+            for name, other in others.items():
+                found[name].append(other.submit(run_round, steps).result())
+    with process() as own:
+        network = own.submit(network_share, setting, rounds).result()
+    rates = {
+        name: Spread(tuple(each.num_images / each.seconds for each in own)) for name, own in found.items()
+    }
     print(f"\n{setting.task}, {setting.size_px} px, width {setting.width:g}:", end=" ")
-    print(f"median (lowest-highest) of {rounds} rounds")
-    for name, way, rate in zip(("engine", "ordinary way"), (engine, ordinary), rates, strict=True):
-        print(f"  {name:17} {rate.text()} images/s; loss {way[0].loss:.3f} -> {way[-1].loss:.3f}")
-    print(f"  ratio             {rates[0].over(rates[1]).text(2)}; wanted: {RATIO_WANTED}")
+    print(f"median (lowest-highest) of {rounds} rounds, images/s")
+    engine = rates[EXECUTORS[0]]
+    for name, rate in rates.items():
+        losses = f"loss {found[name][0].loss:.3f} -> {found[name][-1].loss:.3f}" if name in OTHERS else ""
+        ratio = f"ratio {engine.over(rate).text(2)}" if name in OTHERS else ""
+        print(f"  {name:17} {rate.text():21} {ratio:24} {losses}".rstrip())
+    wanted = f"; wanted: {SHARE_WANTED:.0%}" if setting.size_px >= 256 else ""
     print(f"  network           {network.rate.text(0)} GFLOP/s, forward and backward")
     print(f"  best convolution  {network.best.text(0)} GFLOP/s: {network.best_name}")
     print(f"  share             {network.share.text(2)}{wanted}")
@@ -115,7 +137,7 @@ def network_share(setting: Setting, repeats: int) -> Share:
 
 def parse(words: Sequence[str] | None) -> argparse.Namespace:
     """Returns the options."""
-    parser = argparse.ArgumentParser(description="Training images/s against the ordinary way.")
+    parser = argparse.ArgumentParser(description="Training images/s against other ways.")
     parser.add_argument("--task", choices=WORKS, default="segmentation", help="what is learnt")
     parser.add_argument("--sizes", type=_sizes, help="pixels:width, ...; default: two of the task")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each way, in turn")
@@ -143,7 +165,7 @@ def main(words: Sequence[str] | None = None) -> None:
         print(f"images        {len(manifest_rows(root))} {what}\nbatch         {BATCH_SIZE}", flush=True)
         for size_px, width in options.sizes:
             setting = Setting(options.task, root, Path(folder) / "cache", size_px, width, options.threads)
-            compare(setting, rounds=options.rounds, steps=options.steps)
+            compare(setting, rounds=options.rounds, steps=options.steps, folder=Path(folder))
     print(f"\nload average  {machine['load_average']} before, {describe(0)['load_average']} after")
     if machine["load_average"][0] > QUIET:
         print("Other programs were running: the figures are too low, and their ratios uncertain.")

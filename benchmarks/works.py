@@ -1,14 +1,13 @@
-"""What is trained, by the engine and the ordinary way alike: network, loss, and one image at a time."""
+"""What is trained, in all ways alike: network, loss, and what both take of images."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
-from images import examples
+from images import manifest_rows, section
 from torch import nn
 from torch.nn import functional as F
 from turns import Setting
@@ -19,9 +18,9 @@ from xferlab.networks.head import Head
 from xferlab.tasks.classification import config as classification
 from xferlab.tasks.config import Execution, TrialIdentity
 from xferlab.tasks.segmentation import config as segmentation
-from xferlab.training.examples import ImageExamples
 
 BATCH_SIZE, LR, SMOOTHING = 16, 1e-3, 1.0
+PATHOLOGIES = ("covid19", "normal", "pathological")
 ROTATION = {"degrees": 10.0, "probability": 0.75}
 
 
@@ -33,23 +32,36 @@ class Work(ABC):
     classes: tuple[str, ...] = ()
     """Labels of the images, where labels are learnt."""
     training: ClassVar[Mapping[str, Any]] = {}
-    """What else a study sets, so that both ways have the same loss."""
+    """What else a study sets, so that all ways have the same loss."""
+    stage: ClassVar[Mapping[str, Any]] = {}
+    """What a study's stage says of the task."""
+
+    def sections(self, setting: Setting) -> dict[str, Any]:
+        """Returns `model` and `training` of a study that sets batch, learning rate and rotation."""
+        training = {"batch_size": BATCH_SIZE, "lr": LR, "rotation": ROTATION, **self.training}
+        return {"model": self.model(setting), "training": training}
 
     def engine(self, setting: Setting) -> TrialIdentity:
-        """Returns what a study that sets batch, learning rate and rotation gives its trials."""
+        """Returns what such a study gives its trials."""
         precision = "bfloat16" if cpu_has_bfloat16() else "float32"
         execution = Execution(device="cpu", threads=setting.threads, precision=precision, compile=False)
-        said = {
-            "model": self.model(setting),
-            "training": {"batch_size": BATCH_SIZE, "lr": LR, "rotation": ROTATION, **self.training},
-            "num_classes": len(self.classes) or None,
-        }
         about = {"task": self.name, "version": 0, "selection": "", "seed": 0}
-        return self.identity.model_validate({**about, **said, "execution": execution.model_dump()})
+        about |= {"num_classes": len(self.classes) or None, "execution": execution.model_dump()}
+        return self.identity.model_validate({**about, **self.sections(setting)})
 
-    def examples(self, setting: Setting, device: torch.device) -> ImageExamples:
-        """Returns the cases as the engine holds them."""
-        return examples(setting, device, self.classes)
+    def study(self, setting: Setting, *, epochs: int, seed: int, num_images: int) -> dict[str, Any]:
+        """Returns a study of one trial that trains on about so many images."""
+        sections = self.sections(setting)
+        ends = {"max_epochs": epochs, "patience": epochs, "device": "cpu", "threads": setting.threads}
+        sections["training"] |= ends
+        shares = {"train": 0.9, "validation": 0.05, "test": 0.05}
+        share = min(1.0, num_images / (shares["train"] * len(manifest_rows(setting.root))))
+        few = {"label_fraction": share, "stratified": False, "fraction_of_validation": True}
+        return {
+            "study": "benchmark", "seed": seed, "repetitions": 1, "split": shares, "overlay_cases": 0,
+            "data": {"images": section(setting.root)}, "resources": {"cpu": setting.threads},
+            "stages": {"training": {"data": "images", **few, **self.stage, **sections}},
+        }  # fmt: skip
 
     @abstractmethod
     def model(self, setting: Setting) -> Mapping[str, Any]:
@@ -60,12 +72,20 @@ class Work(ABC):
         """Returns the same network with arbitrary weights."""
 
     @abstractmethod
-    def normalise(self, image: np.ndarray) -> np.ndarray:
-        """Returns an image (H, W), float32, as the network takes it."""
+    def normalise(self, images: torch.Tensor) -> torch.Tensor:
+        """Returns images (N, 1, H, W), float32, as the network takes them, each for itself."""
 
     @abstractmethod
-    def sample(self, image: np.ndarray, mask: np.ndarray, row: Mapping[str, str]) -> tuple[torch.Tensor, ...]:
-        """Returns the network's input (C, H, W), float32, and what the loss takes beside its output."""
+    def batch(
+        self, images: torch.Tensor, masks: torch.Tensor, pathologies: Sequence[str]
+    ) -> tuple[torch.Tensor, ...]:
+        """Returns the network's input (N, C, H, W) and what the loss takes beside its output.
+
+        Args:
+            images: What `normalise` returns, turned or not.
+            masks: (N, 1, H, W): 0 background, 255 structure, 127 ignored.
+            pathologies: Of the images.
+        """
 
     @abstractmethod
     def loss(self, output: torch.Tensor, *truth: torch.Tensor) -> torch.Tensor:
@@ -86,14 +106,16 @@ class Segmentation(Work):
         """Returns a U-Net."""
         return build("unet", in_channels=3, out_channels=1, init_features=int(setting.width))
 
-    def normalise(self, image: np.ndarray) -> np.ndarray:
-        """Returns an image less its mean, by its deviation."""
-        return (image - image.mean()) / max(image.std(), 1.0)
+    def normalise(self, images: torch.Tensor) -> torch.Tensor:
+        """Returns images less their mean, by their deviation."""
+        deviation, mean = torch.std_mean(images, dim=(1, 2, 3), keepdim=True, correction=0)
+        return (images - mean) / deviation.clamp_min(1.0)
 
-    def sample(self, image: np.ndarray, mask: np.ndarray, row: Mapping[str, str]) -> tuple[torch.Tensor, ...]:
-        """Returns image (3, H, W), target and valid (1, H, W), float32."""
-        target, valid = torch.from_numpy(mask == 255)[None], torch.from_numpy(mask != 127)[None]
-        return torch.from_numpy(image).expand(3, -1, -1), target.float(), valid.float()
+    def batch(
+        self, images: torch.Tensor, masks: torch.Tensor, pathologies: Sequence[str]
+    ) -> tuple[torch.Tensor, ...]:
+        """Returns images (N, 3, H, W), targets and what counts (N, 1, H, W), float32."""
+        return images.expand(-1, 3, -1, -1), (masks == 255).float(), (masks != 127).float()
 
     def loss(self, output: torch.Tensor, *truth: torch.Tensor) -> torch.Tensor:
         """Returns the smooth Dice loss."""
@@ -108,8 +130,11 @@ class Classification(Work):
 
     name = "classification"
     identity = classification.Identity
-    classes = ("covid19", "normal", "pathological")
+    classes = PATHOLOGIES
     training: ClassVar[Mapping[str, Any]] = {"class_weights": None}
+    stage: ClassVar[Mapping[str, Any]] = {
+        "task": "classification", "classes": {"names": {name: [name] for name in PATHOLOGIES}},
+    }  # fmt: skip
     mean, deviation = 0.5, 0.25
     """Of the training images, which the ordinary way knows before it starts."""
 
@@ -123,14 +148,17 @@ class Classification(Work):
         initialise(network, seed=0)
         return network
 
-    def normalise(self, image: np.ndarray) -> np.ndarray:
-        """Returns an image stretched to 0..1, less the mean, by the deviation."""
-        low, high = image.min(), image.max()
-        return ((image - low) / max(high - low, 1.0) - self.mean) / self.deviation
+    def normalise(self, images: torch.Tensor) -> torch.Tensor:
+        """Returns images stretched to 0..1, less the mean, by the deviation."""
+        low, high = torch.aminmax(images.flatten(1), dim=1)
+        low, high = (value[:, None, None, None] for value in (low, high))
+        return ((images - low) / (high - low).clamp_min(1.0) - self.mean) / self.deviation
 
-    def sample(self, image: np.ndarray, mask: np.ndarray, row: Mapping[str, str]) -> tuple[torch.Tensor, ...]:
-        """Returns image (1, H, W), float32, and the number of its class."""
-        return torch.from_numpy(image)[None], torch.tensor(self.classes.index(row["pathology"]))
+    def batch(
+        self, images: torch.Tensor, masks: torch.Tensor, pathologies: Sequence[str]
+    ) -> tuple[torch.Tensor, ...]:
+        """Returns images (N, 1, H, W) and the numbers of their classes."""
+        return images, torch.tensor([self.classes.index(name) for name in pathologies])
 
     def loss(self, output: torch.Tensor, *truth: torch.Tensor) -> torch.Tensor:
         """Returns the cross entropy."""

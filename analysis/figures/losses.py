@@ -50,7 +50,7 @@ def loss_pictures(contents: Contents) -> Iterator[Picture]:
 def drawn_columns(history: pd.DataFrame) -> dict[str, list[str]]:
     """Returns what is drawn of epochs, by name: the loss, what both parts have, and the score as the last.
 
-    Where a task has none of these, they are all values that it gave of training or validation.
+    Where both parts have nothing in common, they are all values that the task gave of either.
     """
     known = history.dropna(axis="columns", how="all").filter(regex=_VALUE).columns
     columns = {
@@ -58,9 +58,8 @@ def drawn_columns(history: pd.DataFrame) -> dict[str, list[str]]:
         for name in dict.fromkeys(column.partition("_")[2] for column in known)
     }
     paired, score = [name for name in columns if len(columns[name]) == len(_LOOKS)], score_name(history)
-    shown = dict.fromkeys(name for name in ("loss", *paired, score) if name in columns)
-    ordered = sorted(shown, key=lambda name: (name != "loss", name == score))
-    return {name: columns[name] for name in ordered or columns}
+    shown = dict.fromkeys(name for name in ("loss", *paired, score) if name in columns) if paired else columns
+    return {name: columns[name] for name in sorted(shown, key=lambda name: (name != "loss", name == score))}
 
 
 def score_name(history: pd.DataFrame) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,9 +13,12 @@ from torch.nn import functional as F
 from turns import Setting, Way, timed
 
 from xferlab.data.sources.registry import open_source
+from xferlab.tasks.registry import learner_of
 from xferlab.training.augment import rotate
 
-pytest.importorskip("skimage", reason="scikit-image comes with the extra `bench`")
+pytest.importorskip("skimage", reason="scikit-image comes with the extra `dev`")
+pytest.importorskip("monai", reason="MONAI comes with the extra `dev`")
+import good
 import ordinary
 import pipeline
 from works import WORKS
@@ -24,7 +28,8 @@ NUM_IMAGES = 20
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ordinary, "NUM_LOADERS", 0)
+    for module in (ordinary, good):
+        monkeypatch.setattr(module, "NUM_LOADERS", 0)
     monkeypatch.setattr(images, "NUM_PHANTOMS", NUM_IMAGES)
     monkeypatch.setattr(images, "PHANTOM_SIZE_PX", 64)
     monkeypatch.delenv("XFERLAB_DATA", raising=False)
@@ -51,18 +56,27 @@ def test_real_images_are_taken_and_phantoms_stand_in(
     assert len(images.manifest_rows(root)) == NUM_IMAGES
 
 
-def test_both_ways_see_the_same_images_and_labels(setting: Setting) -> None:
-    engine = pipeline.EngineWay(setting)
+def test_all_ways_see_the_same_images_and_labels(setting: Setting) -> None:
+    work = WORKS[setting.task]
+    learner = learner_of(work.engine(setting), torch.device("cpu"))
+    train = work.examples(setting, torch.device("cpu"))
+    learner.prepare(train)
     source = open_source("general", images.manifest(setting.root), memo_dir=setting.cache_dir)
     names = [case.name for case in sorted(source.cases(), key=lambda case: case.digest)]
     rows = images.manifest_rows(setting.root)
-    samples = ordinary.Images(setting, augment=False)
+    samples, whole = ordinary.Images(setting, augment=False), good.GoodWay(setting)
+    monai = good.MonaiWay(setting)
     assert sorted(names) == sorted(row["image"] for row in rows)
     for number, row in enumerate(rows):
-        batch = engine.learner.load(engine.train, np.array([names.index(row["image"])]), None)
+        batch = learner.load(train, np.array([names.index(row["image"])]), None)
         image, *sampled = samples[number]
+        at_once = whole.batch(torch.tensor([number]), augment=False)
+        assert all(torch.equal(part[0], other) for part, other in zip(at_once, samples[number], strict=True))
+        cached = monai._decoded(number)
+        planes = work.batch(cached["image"][None], cached["mask"][None], [row["pathology"]])
+        assert all(map(torch.equal, planes, at_once))
         if setting.task == "classification":  # the engine's network standardises
-            image = image * WORKS[setting.task].deviation + WORKS[setting.task].mean
+            image = image * work.deviation + work.mean
             sampled = [F.one_hot(*sampled, 3).float()]
         truth = [batch.truth] if setting.task == "classification" else [batch.target, batch.valid]
         torch.testing.assert_close(batch.inputs[0], image, rtol=0, atol=1e-4)
@@ -70,7 +84,7 @@ def test_both_ways_see_the_same_images_and_labels(setting: Setting) -> None:
 
 
 @pytest.mark.parametrize("angle", [-10.0, 3.5])
-def test_both_ways_turn_alike(setting: Setting, angle: float) -> None:
+def test_all_ways_turn_alike(setting: Setting, angle: float) -> None:
     row, *_ = images.manifest_rows(setting.root)
     image, labels = (
         torch.from_numpy(np.array(Image.open(setting.root / row[kind]).resize((64, 64), 0)))[None]
@@ -78,13 +92,18 @@ def test_both_ways_turn_alike(setting: Setting, angle: float) -> None:
     )
     image = image.float()
     turned, turned_labels = ordinary.turned(image[0].numpy(), labels[0].numpy(), angle)
-    batched, batched_labels = rotate(image[None, :1], labels[None].float(), np.array([angle]))
-    np.testing.assert_allclose(batched[0, 0].numpy(), turned, atol=2e-3)
-    assert (batched_labels[0, 0].numpy() != turned_labels).mean() < 0.005  # ties between two neighbours
+    planes = image[None, :1], labels[None].float()
+    found = [rotate(*planes, np.array([angle])), good.turned(*planes, torch.tensor([math.radians(angle)]))]
+    for batched, batched_labels in found:
+        # Beyond the border, the good way interpolates with the filling.
+        inner = np.s_[1:-1, 1:-1]
+        differs = ~np.isclose(batched[0, 0].numpy()[inner], turned[inner], atol=2e-3)
+        assert differs.mean() < 0.005
+        assert (batched_labels[0, 0].numpy() != turned_labels).mean() < 0.005  # ties between two neighbours
     assert not np.array_equal(turned, image[0].numpy())
 
 
-@pytest.mark.parametrize("way", [pipeline.EngineWay, ordinary.OrdinaryWay])
+@pytest.mark.parametrize("way", pipeline.OTHERS.values(), ids=pipeline.OTHERS)
 def test_rounds_go_on_where_the_last_one_ended(setting: Setting, way: Callable[[Setting], Way]) -> None:
     training = way(setting)
     rounds = [timed(training.steps(), num_steps=4) for _ in range(5)]
@@ -94,10 +113,20 @@ def test_rounds_go_on_where_the_last_one_ended(setting: Setting, way: Callable[[
     assert rounds[-1].loss < rounds[0].loss
 
 
-def test_both_networks_have_equal_parameters(setting: Setting) -> None:
-    networks = (*pipeline.EngineWay(setting).learner.networks.values(), ordinary.OrdinaryWay(setting).model)
-    mine, theirs = ([weight.shape for weight in network.parameters()] for network in networks)
-    assert mine == theirs
+def test_all_networks_have_equal_parameters(setting: Setting) -> None:
+    learner = learner_of(WORKS[setting.task].engine(setting), torch.device("cpu"))
+    networks = (*learner.networks.values(), *(way(setting).model for way in pipeline.OTHERS.values()))
+    mine, *others = ([weight.shape for weight in network.parameters()] for network in networks)
+    assert others == [mine] * len(pipeline.OTHERS)
+
+
+@pytest.mark.parametrize("executor", ["in-process", pytest.param("ray", marks=pytest.mark.slow)])
+def test_the_engine_is_measured_as_users_run_it(setting: Setting, tmp_path: Path, executor: str) -> None:
+    found = pipeline.run_trial(setting, executor, number=1, steps=2, folder=tmp_path)
+    trained = round(0.9 * NUM_IMAGES)
+    assert abs(found.num_images - 2 * min(trained, 16)) <= 2
+    assert 0 < found.seconds < 60
+    assert np.isfinite(found.loss)
 
 
 def test_sizes_are_pairs() -> None:

@@ -196,6 +196,10 @@ def test_the_title_names_what_the_history_holds(contents: Contents) -> None:
     assert [line.get_label() for line in picture.figure.axes[0].lines][:1] == ["Training"]
     other = loss_of(contents, train_loss=None, validation_loss=None, score=None, train_cycle=0.5)
     assert other.title.startswith("training cycle, stage portable")
+    several = loss_of(
+        contents, train_loss=None, train_cycle=0.5
+    )  # training and validation have no name in common
+    assert several.title.startswith("validation loss, training cycle, stage portable")
 
 
 def test_no_numbers_on_an_axis_touch_and_none_is_called_dimensionless(
