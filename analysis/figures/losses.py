@@ -24,6 +24,8 @@ _LOOKS = {"train": ("Training", TRAIN, "-"), "validation": ("Validation", VALIDA
 _VALUE = r"^(train|validation)_(?!s$)"
 """Columns of a history that are values, and no seconds."""
 _ACROSS = 4
+_IN_A_COLUMN = 4
+"""Values that a figure shows one below the other; of more, two stand side by side."""
 _LOG = 10
 """Ratio of the highest to the lowest mean from which their axis is logarithmic."""
 _STRIP = 0.16
@@ -212,8 +214,14 @@ def _draw_strip(axes: Any, history: pd.DataFrame) -> None:
 def _draw(
     history: pd.DataFrame, drawn: Mapping[str, Sequence[str]], kept: Sequence[int], planned: int
 ) -> Figure:
-    figure = Figure(figsize=(COLUMN_IN, 1.3 + 1.6 * len(drawn)), layout="constrained")
-    *curves, bottom = figure.subplots(len(drawn) + 1, 1, sharex=True, height_ratios=[*[4] * len(drawn), 1])
+    across, width = (1, COLUMN_IN) if len(drawn) <= _IN_A_COLUMN else (2, PAGE_IN)
+    rows = math.ceil(len(drawn) / across)
+    figure = Figure(figsize=(width, 1.3 + 1.6 * rows), layout="constrained")
+    above, below = [4] * rows, [1]
+    panels = figure.subplots(rows + 1, across, sharex=True, squeeze=False, height_ratios=[*above, *below])
+    curves, rest = np.split(panels[:-1].ravel(), [len(drawn)])
+    for axes in rest:
+        axes.set_visible(False)
     for axes, (name, columns) in zip(curves, drawn.items(), strict=True):
         _draw_curves(axes, history, columns, foot=0.08)  # free for the ticks
         axes.set_ylabel(_capital(_words(name)))
@@ -226,10 +234,11 @@ def _draw(
     figure.legend(handles=lines.values(), loc="outside upper right", ncols=2)
     left = history.groupby("epoch")["repetition"].nunique()
     edges = np.append(left.index - 0.5, left.index[-1] + 0.5)
-    bottom.stairs(left, edges, fill=True, color=GREY, alpha=0.35)
-    bottom.stairs(left, edges, color=GREY, linewidth=0.9)
-    bottom.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True, min_n_ticks=1))
-    bottom.set(ylim=(0, planned * 1.15), yticks=[0, planned], ylabel="Still\ntraining")
-    bottom.set(xlim=(edges[0], edges[-1]), xlabel="Epoch")
-    figure.align_ylabels([*curves, bottom])
+    for bottom in panels[-1]:
+        bottom.stairs(left, edges, fill=True, color=GREY, alpha=0.35)
+        bottom.stairs(left, edges, color=GREY, linewidth=0.9)
+        bottom.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True, min_n_ticks=1))
+        bottom.set(ylim=(0, planned * 1.15), yticks=[0, planned], ylabel="Still\ntraining")
+        bottom.set(xlim=(edges[0], edges[-1]), xlabel="Epoch")
+    figure.align_ylabels(panels.ravel())
     return figure

@@ -178,16 +178,20 @@ def _images(contents: Contents, arm: str, evaluated: EvaluationSet) -> pd.DataFr
 
 
 def reached_by(contents: Contents, claims: Claims) -> Reached:
-    """Returns the rows of each side of the contrasts and of all other arms there, in the order of arms."""
+    """Returns the rows of each side of the contrasts and of all other arms there, in the order of arms.
+
+    Of arms that share all trials, the first stands for those that are in no contrast.
+    """
     results, judged = contents.results, claims.contrasts[0][0].stage
     frames = (contents.aggregated, contents.of_targets)
     rows = pd.concat([frame[frame["metric"] == claims.metric] for frame in frames])
     compared = {place for pair in claims.contrasts for place in pair}
+    firsts = {arms[0] for arms in results.arms_by_evaluations(EvaluationSet.of(judged, claims.on))}
     reached = {
         place: EvaluationSet.of(stage, claims.on).rows(rows[rows["arm"] == arm])
         for arm in results.arms
         for stage in results.stages
-        if (place := Place(arm, stage)) in compared or stage == judged
+        if (place := Place(arm, stage)) in compared or (stage == judged and arm in firsts)
     }
     return {place: frame.set_index("pathology", drop=False) for place, frame in reached.items() if len(frame)}
 

@@ -252,6 +252,16 @@ def test_a_table_shows_what_each_arm_reaches_by_pathology(known: tuple[Contents,
     assert [place.arm for place in reached_by(contents, backwards)] == list(ARMS)
 
 
+def test_arms_that_share_all_trials_stand_once_in_it_unless_they_are_compared(
+    known: tuple[Contents, Verdicts],
+) -> None:
+    contents, _ = known
+    assert contents.results.arms_by_trials("donor") == (ARMS,)
+    places = (Place("baseline", "donor"), Place("late", "donor"))
+    claims = replace(CLAIMS, on="mri.test", contrasts=(places[::-1],))
+    assert (*reached_by(contents, claims),) == places
+
+
 def test_claims_that_came_after_results_are_told(tmp_path: Path) -> None:
     verdicts(tmp_path)
     plan = codec.read_json(store := Store.open(tmp_path), name := layout.StudyFiles("covid_lung").plan)

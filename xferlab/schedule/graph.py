@@ -40,6 +40,7 @@ class TrialGraph:
         """Takes trials with parents before children, and the ids of those that need not run."""
         self.trials: dict[str, TrialSpec] = {}
         self.states: dict[str, State] = {}
+        self._counts: Counter[State] = Counter()
         self._children: dict[str, list[str]] = defaultdict(list)
         self._ready: deque[str] = deque()
         for trial in trials:
@@ -55,20 +56,20 @@ class TrialGraph:
         while self._ready:
             trial_id = self._ready.popleft()
             if self.states[trial_id] is State.READY:
-                self.states[trial_id] = State.RUNNING
+                self._set(trial_id, State.RUNNING)
                 return self.trials[trial_id]
         return None
 
     def put_back(self, trial_id: str) -> None:
         """Makes a running trial ready again: it was interrupted, or is tried once more."""
-        self.states[trial_id] = State.READY
+        self._set(trial_id, State.READY)
         self._ready.appendleft(trial_id)
 
     def complete(self, trial_id: str) -> None:
         """Notes that a trial's record exists; its children may become ready."""
         if self.states[trial_id] is State.COMPLETE:
             return
-        self.states[trial_id] = State.COMPLETE
+        self._set(trial_id, State.COMPLETE)
         for child in self._children[trial_id]:
             self._offer(child)
 
@@ -76,42 +77,49 @@ class TrialGraph:
         """Makes a complete trial ready again: its files turned out to be damaged. Its open children wait."""
         for child in self._children[trial_id]:
             if self.states[child] is State.READY:
-                self.states[child] = State.WAITING
-        self.states[trial_id] = State.WAITING
+                self._set(child, State.WAITING)
+        self._set(trial_id, State.WAITING)
         self._offer(trial_id)
 
     def wait(self, trial_id: str) -> None:
         """Makes a running trial wait for its parents again; ready at once if all of them are complete."""
-        self.states[trial_id] = State.WAITING
+        self._set(trial_id, State.WAITING)
         self._offer(trial_id)
 
     def fail(self, trial_id: str) -> None:
         """Notes that a trial cannot be done; all of its descendants that are not complete are blocked."""
-        self.states[trial_id] = State.FAILED
+        self._set(trial_id, State.FAILED)
         open_ids = deque(self._children[trial_id])
         while open_ids:
             child = open_ids.popleft()
             if self.states[child] in (State.WAITING, State.READY):
-                self.states[child] = State.BLOCKED
+                self._set(child, State.BLOCKED)
                 open_ids.extend(self._children[child])
 
     @property
     def exhausted(self) -> bool:
         """Whether nothing is left to start, now or later."""
-        return not any(state in (State.WAITING, State.READY) for state in self.states.values())
+        return not self._counts[State.WAITING] and not self._counts[State.READY]
 
     def counts(self) -> Counter[State]:
         """Returns the number of trials in each state."""
-        return Counter(self.states.values())
+        return +self._counts
 
     def _add(self, trial: TrialSpec) -> None:
-        self.trials[trial.trial_id], self.states[trial.trial_id] = trial, State.WAITING
+        self.trials[trial.trial_id] = trial
+        self._set(trial.trial_id, State.WAITING)
         for parent in trial.parents:
             self._children[parent].append(trial.trial_id)
+
+    def _set(self, trial_id: str, state: State) -> None:
+        if trial_id in self.states:
+            self._counts[self.states[trial_id]] -= 1
+        self.states[trial_id] = state
+        self._counts[state] += 1
 
     def _offer(self, trial_id: str) -> None:
         parents = self.trials[trial_id].parents
         is_free = all(self.states[parent] is State.COMPLETE for parent in parents)
         if self.states[trial_id] is State.WAITING and is_free:
-            self.states[trial_id] = State.READY
+            self._set(trial_id, State.READY)
             self._ready.append(trial_id)

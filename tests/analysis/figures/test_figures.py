@@ -17,7 +17,7 @@ from xferlab.analysis.figures.before_after import before_after_pictures
 from xferlab.analysis.figures.comparisons import arms_pictures
 from xferlab.analysis.figures.files import DPI, png_of, save
 from xferlab.analysis.figures.losses import loss_pictures
-from xferlab.analysis.figures.style import Picture
+from xferlab.analysis.figures.style import PAGE_IN, Picture
 from xferlab.analysis.report import pictures as all_pictures
 
 pytestmark = pytest.mark.component
@@ -200,6 +200,17 @@ def test_the_title_names_what_the_history_holds(contents: Contents) -> None:
         contents, train_loss=None, train_cycle=0.5
     )  # training and validation have no name in common
     assert several.title.startswith("validation loss, training cycle, stage portable")
+
+
+def test_many_values_stand_side_by_side(contents: Contents) -> None:
+    few, many = (
+        loss_of(contents, train_loss=None, **{f"train_{letter}": 0.5 for letter in letters}).figure
+        for letters in ("abc", "abcd")
+    )
+    labels = [[axes.get_ylabel() for axes in figure.axes if axes.get_visible()] for figure in (few, many)]
+    assert labels[0] == ["Loss", "A", "B", "C", "Still\ntraining"]
+    assert labels[1] == ["Loss", "A", "B", "C", "D", *["Still\ntraining"] * 2]
+    assert (many.get_figwidth(), many.get_figheight() < few.get_figheight()) == (PAGE_IN, True)
 
 
 def test_no_numbers_on_an_axis_touch_and_none_is_called_dimensionless(
