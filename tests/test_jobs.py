@@ -221,11 +221,11 @@ def test_arms_of_oliveira2018_give_all_methods_the_same_share_of_labels() -> Non
         (OH, None, 10 * (6 + 14)),
         (OH, "cpu", 5 * (1 + 3)),
         (OH, "smoke", 2 * 5),
-        # Three segmentations, those of other networks, a translation, rivals and transfer by share of labels,
-        # transfer of heart and clavicles: a share of the rivals that several arms have is trained once.
-        (OLIVEIRA, None, 5 * (3 + 6 + 1 + 7 + 7 + 8 + 2)),
-        (OLIVEIRA, "cpu", 5 * (1 + 1 + 1 + 1 + 2)),
-        (OLIVEIRA, "smoke", 3 * (2 + 1 + 2 + 2 + 3)),
+        # A segmentation, and another of each arm that has one; a translation; transfer, fine-tuning and scratch
+        # by share of labels, transfer of heart and clavicles. What arms share is trained once.
+        (OLIVEIRA, None, 5 * (1 + 13 + 1 + 10 + 7 + 7)),
+        (OLIVEIRA, "cpu", 5 * (1 + 5 + 1 + 2 + 1 + 1)),
+        (OLIVEIRA, "smoke", 3 * (1 + 2 + 1 + 3 + 2 + 2)),
     ],
     ids=lambda value: getattr(value, "stem", value),
 )
