@@ -221,8 +221,8 @@ def test_arms_of_oliveira2018_give_all_methods_the_same_share_of_labels() -> Non
         (OH, None, 10 * (6 + 14)),
         (OH, "cpu", 5 * (1 + 3)),
         (OH, "smoke", 2 * 5),
-        # A segmentation, and another of each arm that has one; a translation; transfer, fine-tuning and scratch
-        # by share of labels, transfer of heart and clavicles. What arms share is trained once.
+        # A segmentation, and another of each arm that has one; a translation; transfer, rivals by
+        # share of labels, transfer of heart and clavicles. What arms have in common is trained once.
         (OLIVEIRA, None, 5 * (1 + 13 + 1 + 10 + 7 + 7)),
         (OLIVEIRA, "cpu", 5 * (1 + 5 + 1 + 2 + 1 + 1)),
         (OLIVEIRA, "smoke", 3 * (1 + 2 + 1 + 3 + 2 + 2)),
