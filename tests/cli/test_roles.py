@@ -55,10 +55,10 @@ def change(study: Path, **masks: Any) -> None:
 def test_plan_shows_roles(study: Path, command: Command) -> None:
     lines = command("plan", study, code=0).out.splitlines()
     assert "starts from  predictions " in lines[1]
-    (whole,) = (line for line in lines if " baseline/whole/r02 " in line)
+    (whole,) = (line for line in lines if line.startswith("baseline/whole/r02 "))
     masks = "masks: lung of baseline/general/r02 and 2 out of fold"
     assert f" scratch      {masks}; gate: normal of baseline/views/r02 " in whole
-    assert [name for name in FOLDS if any(f" {name} " in line for line in lines)] == FOLDS
+    assert [name for name in FOLDS if any(line.startswith(f"{name} ") for line in lines)] == FOLDS
     document = json.loads(command("plan", study, "--json", code=0).out)
     (entry,) = (trial for trial in document["trials"] if trial["names"] == ["baseline/whole/r01"])
     given, gate = entry["inputs"]

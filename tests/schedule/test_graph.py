@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.schedule.graphs import trial
 from xferlab.plan.spec import TrialSpec
-from xferlab.schedule.graph import State, TrialGraph
+from xferlab.schedule.graph import Kind, State, TrialGraph
 
 ENDS = (State.COMPLETE, State.FAILED, State.BLOCKED)
 Draws = st.randoms(use_true_random=False)
@@ -45,6 +45,8 @@ def run(graph: TrialGraph, *, failing: Collection[str], slots: int, draws: rando
         states = Counter(graph.states.values())
         assert graph.counts() == states
         assert graph.exhausted == (not states[State.WAITING] and not states[State.READY])
+        left = [graph.trials[name] for name, state in graph.states.items() if state not in ENDS]
+        assert graph.open_kinds() == Counter(map(Kind.of, left))
         if not running:
             return started
         ended = running.pop(draws.randrange(len(running)))

@@ -9,14 +9,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rich.table import Column, Table
-
 from xferlab.cli.continuing import continuations, cut_off
 from xferlab.cli.findings import print_warnings, refuse_unusable
 from xferlab.cli.options import PlanOptions
 from xferlab.cli.session import Session, of_arms
 from xferlab.cli.status import described, states
-from xferlab.cli.view import wide_console
+from xferlab.cli.view import print_table
 from xferlab.errors import UsageError
 from xferlab.plan.document import to_document, totals
 from xferlab.plan.left_out import NO_CASE, NO_TRIAL
@@ -118,12 +116,11 @@ def _print(plan: Plan, trials: Sequence[TrialSpec], states: Mapping[str, str]) -
     has_predictions = any(_predictions(plan, trial) for trial in trials)
     headers = ["trial", *(["tests"] if has_coordinates else []), *HEADERS[1:3]]
     headers += [*(["predictions"] if has_predictions else []), *HEADERS[3:]]
-    columns = (Column(header, no_wrap=True) for header in headers)
-    table = Table(*columns, title=f"study {plan.loaded.base.study}", title_justify="left", box=None)
+    rows = []
     for trial in trials:
         sizes = plan.part_sizes[trial.selection]
         more = f" and {len(trial.arms) - SHOWN_ARMS} more" if len(trial.arms) > SHOWN_ARMS else ""
-        table.add_row(
+        cells = (
             trial.name,
             *([", ".join(f"{k} {v}" for k, v in trial.coordinates.items())] if has_coordinates else []),
             UNKNOWN_DONOR if trial.trial_id in plan.provisional else trial.trial_id,
@@ -136,7 +133,8 @@ def _print(plan: Plan, trials: Sequence[TrialSpec], states: Mapping[str, str]) -
             ", ".join(trial.arms[:SHOWN_ARMS]) + more,
             states[trial.trial_id],
         )
-    wide_console().print(table)
+        rows.append(cells)
+    print_table(headers, rows, title=f"study {plan.loaded.base.study}")
     print(*plan.classes, sep="\n", end="\n" if plan.classes else "")
     for warning in plan.warnings:
         if warning.kind in (NO_TRIAL, NO_CASE):

@@ -6,11 +6,10 @@ import sys
 from contextlib import ExitStack
 
 from rich.filesize import decimal
-from rich.table import Column, Table
 
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import PruneOptions
-from xferlab.cli.view import wide_console
+from xferlab.cli.view import print_table
 from xferlab.errors import StorageError, UsageError
 from xferlab.records.layout import SEARCHES, STUDIES
 from xferlab.records.prune import Surplus, delete, find_surplus
@@ -87,12 +86,8 @@ def _shut_out_drivers(store: Store, stack: ExitStack) -> None:
 
 
 def _print(store: Store, surplus: list[Surplus], *, with_names: bool) -> None:
-    right = (Column(header, justify="right") for header in ("number", "size"))
-    table = Table("what", *right, box=None, pad_edge=False)
-    for kind in surplus:
-        table.add_row(kind.kind, str(len(kind.names)), decimal(kind.size))
-    print(f"{store.shown}:")
-    wide_console().print(table)
+    rows = [(kind.kind, str(len(kind.names)), decimal(kind.size)) for kind in surplus]
+    print_table(("what", "number", "size"), rows, title=f"{store.shown}:", right=("number", "size"))
     if with_names:
         for name in (name for kind in surplus for name in kind.names):
             print(f"  {name}")

@@ -11,14 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from rich.table import Table
-
 from xferlab.cli.last_plan import StudyComparison, compare
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import StatusOptions
 from xferlab.cli.output import is_lost
 from xferlab.cli.session import check_name
-from xferlab.cli.view import best_scores, wide_console
+from xferlab.cli.view import best_scores, print_table
 from xferlab.errors import RecordError, StorageError, UsageError
 from xferlab.plan.spec import PlannedTrial
 from xferlab.records import codec, layout, reader
@@ -92,21 +90,21 @@ def _show(rows: list[dict[str, Any]], now: StudyComparison, options: StatusOptio
 
 
 def _print(rows: Sequence[dict[str, Any]], trials: Sequence[PlannedTrial], counts: Counter[str]) -> None:
-    console = wide_console()
     heading, scores = best_scores(trials, [row["best_score"] for row in rows])
-    table = Table("trial", "id", "state", "epochs", heading, box=None, pad_edge=False)
-    for row, score in zip(rows, scores, strict=True):
-        table.add_row(row["name"], row["trial_id"], described(row), str(row["epochs"]), score)
-    console.print(table)
+    cells = [
+        (row["name"], row["trial_id"], described(row), str(row["epochs"]), score)
+        for row, score in zip(rows, scores, strict=True)
+    ]
+    print_table(("trial", "id", "state", "epochs", heading), cells)
     for row in rows:
         if failure := row.get("failure"):
-            console.print(f"{row['name']}: {failure['type']}: {failure['message']}")
-            console.print(f"  on {failure['host']} at {failure['when']}, after epoch {failure['epoch']}")
+            print(f"{row['name']}: {failure['type']}: {failure['message']}")
+            print(f"  on {failure['host']} at {failure['when']}, after epoch {failure['epoch']}")
     if counts["failed"]:
-        console.print("`xferlab failures` shows tracebacks, and what to do")
+        print("`xferlab failures` shows tracebacks, and what to do")
     if counts["stale"]:
-        console.print("stale trials resume from their last checkpoint when the study is run again")
-    console.print(", ".join(f"{number} {state}" for state, number in sorted(counts.items())) or "no trial")
+        print("stale trials resume from their last checkpoint when the study is run again")
+    print(", ".join(f"{number} {state}" for state, number in sorted(counts.items())) or "no trial")
 
 
 class _Stored(NamedTuple):

@@ -6,12 +6,14 @@ import math
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import fmean
 from types import TracebackType
 
+from rich.cells import cell_len
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import Progress
@@ -19,17 +21,32 @@ from rich.table import Table
 from rich.text import Text
 
 from xferlab.plan.spec import PlannedTrial, TrialSpec
-from xferlab.schedule.graph import Listener, State, TrialGraph
+from xferlab.schedule.graph import Kind, Listener, State, TrialGraph
 
 SHOWN_RUNNING, SHOWN_FAILED = 12, 5
 PLAIN_EPOCHS_EVERY_S = 30.0
 TELL_AFTER_S = 1.0
-_TABLE_WIDTH = 100_000
 
 
-def wide_console() -> Console:
-    """Returns a console that never folds a table: a pager or a wide terminal shows long rows whole."""
-    return Console(highlight=False, markup=False, soft_wrap=True, width=_TABLE_WIDTH)
+def print_table(
+    headers: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "", right: Sequence[str] = ()
+) -> None:
+    """Prints aligned columns; no row is folded: a pager or a wide terminal shows long ones whole.
+
+    Args:
+        headers: Of the columns.
+        rows: Their cells, in one line each.
+        title: In a line above.
+        right: Headers of the columns that end alike and do not begin alike.
+    """
+    cells = [headers, *rows]
+    widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
+    ends_alike = [header in right for header in headers]
+    print(*filter(None, [title]), sep="\n", end="\n" if title else "")
+    for row in cells:
+        spaces = [" " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)]
+        aligned = zip(row, spaces, ends_alike, strict=True)
+        print("  ".join(space + cell if alike else cell + space for cell, space, alike in aligned).rstrip())
 
 
 def count_of(number: int, noun: str) -> str:
@@ -214,14 +231,16 @@ class View(Listener):
     def _left_s(self, now: float) -> float | None:
         """Seconds left if as many trials run side by side as now; None before there is any sign of it."""
         # Copies: another thread draws the panel.
-        running, stages, total_s = dict(self._running), dict(self._stages), 0.0
-        for trial_id, state in dict(self._graph.states).items():
-            if state in (State.WAITING, State.READY, State.RUNNING):
-                left_s = _trial_left_s(self._graph.trials[trial_id], running.get(trial_id), stages, now)
-                if left_s is None:
-                    return None
-                total_s += left_s
-        return total_s / max(1, len(running))
+        running, stages, begun = dict(self._running), dict(self._stages), Counter[Kind]()
+        found = []
+        for trial_id, progress in running.items():
+            kind = Kind.of(self._graph.trials[trial_id])
+            begun[kind] += 1
+            found.append(_left_s(kind, progress, stages, now))
+        for kind, number in (self._graph.open_kinds() - begun).items():
+            left_s = _left_s(kind, None, stages, now)
+            found.append(None if left_s is None else number * left_s)
+        return None if None in found else sum(filter(None, found)) / max(1, len(running))
 
     def _draw(self) -> Group:
         if not self._graph.trials:
@@ -248,12 +267,10 @@ class View(Listener):
         )
 
 
-def _trial_left_s(
-    trial: TrialSpec, running: _Running | None, stages: Mapping[str, _Stage], now: float
-) -> float | None:
+def _left_s(kind: Kind, running: _Running | None, stages: Mapping[str, _Stage], now: float) -> float | None:
     """How long a trial still takes; if nothing is known of its stage, as long as one of another stage."""
-    max_epochs = trial.max_epochs
-    left_s = stages.get(trial.stage, _Stage()).left_s(max_epochs, running, now)
+    max_epochs = kind.max_epochs
+    left_s = stages.get(kind.stage, _Stage()).left_s(max_epochs, running, now)
     if left_s is not None:
         return left_s
     known = [stage.left_s(max_epochs, None, now) for stage in stages.values()]

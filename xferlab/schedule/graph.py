@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict, deque
 from collections.abc import Collection, Sequence
 from enum import StrEnum
+from typing import NamedTuple
 
 from xferlab.plan.spec import TrialSpec
 
@@ -18,6 +19,18 @@ class State(StrEnum):
     COMPLETE = "complete"
     FAILED = "failed"
     BLOCKED = "blocked"
+
+
+class Kind(NamedTuple):
+    """What an estimate of a trial's time rests on: its stage, and how many epochs it may have."""
+
+    stage: str
+    max_epochs: int
+
+    @staticmethod
+    def of(trial: TrialSpec) -> Kind:
+        """Returns the kind of a trial."""
+        return Kind(trial.stage, trial.max_epochs)
 
 
 class Listener:
@@ -40,7 +53,7 @@ class TrialGraph:
         """Takes trials with parents before children, and the ids of those that need not run."""
         self.trials: dict[str, TrialSpec] = {}
         self.states: dict[str, State] = {}
-        self._counts: Counter[State] = Counter()
+        self._counts: dict[State, Counter[Kind]] = {state: Counter() for state in State}
         self._children: dict[str, list[str]] = defaultdict(list)
         self._ready: deque[str] = deque()
         for trial in trials:
@@ -99,11 +112,16 @@ class TrialGraph:
     @property
     def exhausted(self) -> bool:
         """Whether nothing is left to start, now or later."""
-        return not self._counts[State.WAITING] and not self._counts[State.READY]
+        return not any(self._counts[state].total() for state in (State.WAITING, State.READY))
 
     def counts(self) -> Counter[State]:
         """Returns the number of trials in each state."""
-        return +self._counts
+        return +Counter({state: kinds.total() for state, kinds in self._counts.items()})
+
+    def open_kinds(self) -> Counter[Kind]:
+        """Returns how many trials of each kind have not ended and are not blocked; any thread may ask."""
+        states = (State.WAITING, State.READY, State.RUNNING)
+        return sum((self._counts[state].copy() for state in states), Counter())
 
     def _add(self, trial: TrialSpec) -> None:
         self.trials[trial.trial_id] = trial
@@ -112,10 +130,11 @@ class TrialGraph:
             self._children[parent].append(trial.trial_id)
 
     def _set(self, trial_id: str, state: State) -> None:
+        kind = Kind.of(self.trials[trial_id])
         if trial_id in self.states:
-            self._counts[self.states[trial_id]] -= 1
+            self._counts[self.states[trial_id]][kind] -= 1
         self.states[trial_id] = state
-        self._counts[state] += 1
+        self._counts[state][kind] += 1
 
     def _offer(self, trial_id: str) -> None:
         parents = self.trials[trial_id].parents
