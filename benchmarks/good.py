@@ -1,23 +1,17 @@
-"""Good ways to train: images decoded once and batches augmented at once, and MONAI's cached data set."""
+"""A good way to train: images decoded once, and whole batches augmented at once."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
-from monai.data import CacheDataset
-from monai.transforms import Compose, RandRotated
-from ordinary import NUM_LOADERS, Images
+from ordinary import Images
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
 from turns import Setting
 from works import BATCH_SIZE, LR, ROTATION, WORKS
-
-from xferlab.cli.session import cpu_has_bfloat16
 
 
 class GoodWay:
@@ -31,10 +25,12 @@ class GoodWay:
         torch.set_num_threads(setting.threads)
         self.work, images = WORKS[setting.task], Images(setting)
         pixels, masks = zip(*map(images.pixels, range(len(images))), strict=True)
-        self.images, self.masks = (torch.from_numpy(np.stack(part))[:, None] for part in (pixels, masks))
+        self.images, self.masks = (
+            torch.from_numpy(np.stack(part))[:, None].to(setting.device) for part in (pixels, masks)
+        )
         self.pathologies = [row["pathology"] for row in images.rows]
-        self.is_short = cpu_has_bfloat16()
-        self.model = self.work.network(setting).to(memory_format=torch.channels_last)
+        self.device, self.is_short = setting.device, setting.is_short
+        self.model = self.work.network(setting).to(setting.device, memory_format=torch.channels_last)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=LR, fused=True)
 
     def steps(self) -> Iterator[tuple[int, float]]:
@@ -42,7 +38,7 @@ class GoodWay:
         for rows in itertools.chain.from_iterable(map(self._epoch, itertools.count())):
             image, *truth = self.batch(rows)
             self.optimizer.zero_grad()
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.is_short):
+            with torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.is_short):
                 output = self.model(image.contiguous(memory_format=torch.channels_last))
             loss = self.work.loss(output.float(), *truth)
             loss.backward()
@@ -53,13 +49,14 @@ class GoodWay:
         return torch.randperm(len(self.images)).split(BATCH_SIZE)
 
     def batch(self, rows: torch.Tensor, *, augment: bool = True) -> tuple[torch.Tensor, ...]:
-        """Returns the network's input and what the loss takes beside its output."""
+        """Returns the network's input and what the loss takes beside its output, on the device."""
         images, masks = self.work.normalise(self.images[rows].float()), self.masks[rows]
         if augment:
-            chosen = torch.rand(len(rows)) < ROTATION["probability"]
-            angles = (2 * torch.rand(len(rows)) - 1) * math.radians(ROTATION["degrees"]) * chosen
-            images, masks = turned(images, masks, angles)
-        return self.work.batch(images, masks, [self.pathologies[row] for row in rows])
+            chosen, angles = torch.rand(2, len(rows), device=images.device)
+            angles = (2 * angles - 1) * math.radians(ROTATION["degrees"])
+            images, masks = turned(images, masks, angles * (chosen < ROTATION["probability"]))
+        parts = self.work.batch(images, masks, [self.pathologies[row] for row in rows])
+        return tuple(part.to(images.device) for part in parts)
 
 
 def turned(
@@ -72,37 +69,3 @@ def turned(
     lowest = images.amin(dim=(1, 2, 3), keepdim=True)
     moved = F.grid_sample(images - lowest, grid, align_corners=False) + lowest
     return moved, F.grid_sample(masks.float(), grid, mode="nearest", align_corners=False)
-
-
-class MonaiWay:
-    """The loop of a MONAI tutorial: `CacheDataset`, random transforms of dictionaries, a loader, float32."""
-
-    def __init__(self, setting: Setting):
-        """Fills the cache, and starts from random weights."""
-        torch.set_num_threads(setting.threads)
-        self.work, self.images = WORKS[setting.task], Images(setting)
-        transform = Compose([self._decoded, RandRotated(
-            keys=["image", "mask"], range_x=math.radians(ROTATION["degrees"]), prob=ROTATION["probability"],
-            mode=["bilinear", "nearest"], padding_mode="border",
-        )])  # fmt: skip
-        cached = CacheDataset(range(len(self.images)), transform, num_workers=NUM_LOADERS, progress=False)
-        self.loader = DataLoader(cached, batch_size=BATCH_SIZE, shuffle=True, num_workers=NUM_LOADERS)
-        self.model = self.work.network(setting)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=LR)
-
-    def _decoded(self, index: int) -> dict[str, Any]:
-        image, mask = (torch.from_numpy(part).float()[None] for part in self.images.pixels(index))
-        return {"image": self.work.normalise(image[None])[0], "mask": mask, "index": index}
-
-    def steps(self) -> Iterator[tuple[int, float]]:
-        """Trains in new epochs; the loaders go on preparing batches until the last step ends."""
-        for found in itertools.chain.from_iterable(itertools.repeat(self.loader)):
-            pathologies = [self.images.rows[index]["pathology"] for index in found["index"]]
-            image, *truth = self.work.batch(
-                found["image"].as_tensor(), found["mask"].as_tensor(), pathologies
-            )
-            self.optimizer.zero_grad()
-            loss = self.work.loss(self.model(image), *truth)
-            loss.backward()
-            self.optimizer.step()
-            yield len(image), loss.item()

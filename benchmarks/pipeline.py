@@ -29,9 +29,10 @@ from pathlib import Path
 from statistics import fmean
 
 import torch
-from good import GoodWay, MonaiWay
+from good import GoodWay
 from images import find_images, manifest_rows
 from machine import Share, Spread, describe, measure_share, num_cores
+from monai_way import MonaiWay
 from ordinary import OrdinaryWay
 from turns import Round, Setting, Way, process, run_round
 from works import BATCH_SIZE, WORKS

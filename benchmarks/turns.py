@@ -13,6 +13,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Protocol
 
+from xferlab.cli.session import cpu_has_bfloat16
+
 WARM_UP = 2
 """Steps at the start of each round that are not timed: pages, loader processes, prefetched batches."""
 
@@ -27,7 +29,9 @@ class Setting:
         cache_dir: Folder for the engine's image cache.
         size_px: Side of the images.
         width: Channels of a U-Net's first level; what those of a classifier are multiplied by.
-        threads: Threads of the network.
+        threads: Threads of the network, on a CPU.
+        device: `cpu` or `cuda`.
+        precision: Of training steps; empty for what pays on the device.
     """
 
     task: str
@@ -36,6 +40,14 @@ class Setting:
     size_px: int
     width: float
     threads: int
+    device: str = "cpu"
+    precision: str = ""
+
+    @property
+    def is_short(self) -> bool:
+        """Whether training steps compute in bfloat16."""
+        pays = self.device == "cuda" or cpu_has_bfloat16()
+        return self.precision == "bfloat16" or (pays and not self.precision)
 
 
 @dataclass(frozen=True)
@@ -54,11 +66,15 @@ class Way(Protocol):
         """Trains on, without an end; yields the number of images and the mean loss of each step."""
 
 
-def timed(steps: Iterator[tuple[int, float]], num_steps: int) -> Round:
-    """Takes WARM_UP steps, then `num_steps` that are timed."""
+def timed(
+    steps: Iterator[tuple[int, float]], num_steps: int, *, wait: Callable[[], None] = lambda: None
+) -> Round:
+    """Takes WARM_UP steps, then `num_steps` that are timed; `wait` waits until the device has done them."""
     deque(islice(steps, WARM_UP), maxlen=0)
+    wait()
     started = time.perf_counter()
     sizes, losses = zip(*islice(steps, num_steps), strict=True)
+    wait()
     return Round(sum(sizes), time.perf_counter() - started, fmean(losses))
 
 

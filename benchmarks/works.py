@@ -7,17 +7,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from images import manifest_rows, section
+from images import examples, manifest_rows, section
 from torch import nn
 from torch.nn import functional as F
 from turns import Setting
 
-from xferlab.cli.session import cpu_has_bfloat16
 from xferlab.networks.build import build, initialise
 from xferlab.networks.head import Head
 from xferlab.tasks.classification import config as classification
 from xferlab.tasks.config import Execution, TrialIdentity
 from xferlab.tasks.segmentation import config as segmentation
+from xferlab.training.examples import ImageExamples
 
 BATCH_SIZE, LR, SMOOTHING = 16, 1e-3, 1.0
 PATHOLOGIES = ("covid19", "normal", "pathological")
@@ -41,10 +41,11 @@ class Work(ABC):
         training = {"batch_size": BATCH_SIZE, "lr": LR, "rotation": ROTATION, **self.training}
         return {"model": self.model(setting), "training": training}
 
-    def engine(self, setting: Setting) -> TrialIdentity:
-        """Returns what such a study gives its trials."""
-        precision = "bfloat16" if cpu_has_bfloat16() else "float32"
-        execution = Execution(device="cpu", threads=setting.threads, precision=precision, compile=False)
+    def engine(self, setting: Setting, **changes: Any) -> TrialIdentity:
+        """Returns what such a study gives its trials; `changes` are fields of its execution."""
+        where = {"device": setting.device, "precision": "bfloat16" if setting.is_short else "float32"}
+        own = {"deterministic": True} if setting.device == "cuda" else {"threads": setting.threads}
+        execution = Execution.model_validate({**where, **own, "compile": False, **changes})
         about = {"task": self.name, "version": 0, "selection": "", "seed": 0}
         about |= {"num_classes": len(self.classes) or None, "execution": execution.model_dump()}
         return self.identity.model_validate({**about, **self.sections(setting)})
@@ -62,6 +63,10 @@ class Work(ABC):
             "data": {"images": section(setting.root)}, "resources": {"cpu": setting.threads},
             "stages": {"training": {"data": "images", **few, **self.stage, **sections}},
         }  # fmt: skip
+
+    def examples(self, setting: Setting, device: torch.device) -> ImageExamples:
+        """Returns the cases as the engine holds them."""
+        return examples(setting, device, self.classes)
 
     @abstractmethod
     def model(self, setting: Setting) -> Mapping[str, Any]:

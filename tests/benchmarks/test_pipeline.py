@@ -19,6 +19,7 @@ from xferlab.training.augment import rotate
 pytest.importorskip("skimage", reason="scikit-image comes with the extra `dev`")
 pytest.importorskip("monai", reason="MONAI comes with the extra `dev`")
 import good
+import monai_way
 import ordinary
 import pipeline
 from works import WORKS
@@ -28,7 +29,7 @@ NUM_IMAGES = 20
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (ordinary, good):
+    for module in (ordinary, monai_way):
         monkeypatch.setattr(module, "NUM_LOADERS", 0)
     monkeypatch.setattr(images, "NUM_PHANTOMS", NUM_IMAGES)
     monkeypatch.setattr(images, "PHANTOM_SIZE_PX", 64)
@@ -65,7 +66,7 @@ def test_all_ways_see_the_same_images_and_labels(setting: Setting) -> None:
     names = [case.name for case in sorted(source.cases(), key=lambda case: case.digest)]
     rows = images.manifest_rows(setting.root)
     samples, whole = ordinary.Images(setting, augment=False), good.GoodWay(setting)
-    monai = good.MonaiWay(setting)
+    monai = monai_way.MonaiWay(setting)
     assert sorted(names) == sorted(row["image"] for row in rows)
     for number, row in enumerate(rows):
         batch = learner.load(train, np.array([names.index(row["image"])]), None)
