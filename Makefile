@@ -50,7 +50,7 @@ format: env
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-## bench: measures training speed against an ordinary PyTorch loop
+## bench: measures training speed beside other loops
 bench: env
 	$(BIN)/python benchmarks/pipeline.py
 
