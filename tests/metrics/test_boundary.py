@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.ndimage import binary_erosion
 from scipy.spatial.distance import cdist
 
-from xferlab.metrics.boundary import boundary
+from xferlab.metrics.boundary import boundary, surface_distances
 from xferlab.metrics.measuring import measure
 
 EMPTY = np.zeros((30, 40), dtype=bool)
@@ -49,6 +49,28 @@ def test_agrees_with_all_pairs(prediction, target):
     hd95_px, hd95_mm, nsd = distances(prediction, target, spacing_mm=(0.5, 1.75))
     assert (hd95_px, nsd) == pytest.approx(by_all_pairs(prediction, target, (1.0, 1.0)), rel=1e-12)
     assert hd95_mm == pytest.approx(by_all_pairs(prediction, target, (0.5, 1.75))[0], rel=1e-12)
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0), (0.37, 0.61)])
+@pytest.mark.parametrize("roughness", [0.0, 0.02])
+def test_a_search_and_a_distance_transform_give_the_same_bits(monkeypatch, roughness, spacing):
+    rows, columns = np.mgrid[:120, :150]
+    draws = np.random.default_rng(1)
+
+    def blobs():
+        """Two ellipses, of which a share of the pixels is turned over."""
+        mask = np.zeros((120, 150), bool)
+        for _ in range(2):
+            row, column, height, width = draws.uniform((20, 20, 8, 8), (100, 130, 40, 40))
+            mask |= ((rows - row) / height) ** 2 + ((columns - column) / width) ** 2 < 1
+        return mask ^ (draws.random(mask.shape) < roughness)
+
+    for prediction, target in [(blobs(), blobs()) for _ in range(20)]:
+        found = []
+        for sparse in (0, 10**9):  # always by a search, never
+            monkeypatch.setattr("xferlab.metrics.boundary.SPARSE", sparse)
+            found.append(surface_distances(prediction, target, spacing))
+        assert all(map(np.array_equal, *found))
 
 
 @pytest.mark.component
