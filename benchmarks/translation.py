@@ -6,7 +6,7 @@
 A step is a discriminative, a generative and a supervised one, on drawn images of both domains and labelled
 ones of the second. Each line is a process of its own: its memory is the most that it held, less what it held
 before the first step. The losses are means over the last half of the steps, so that a precision that is not
-stable shows. A CPU without instructions for bfloat16 emulates it, eight times slower.
+stable shows. A CPU without instructions for bfloat16 emulates it, six to seven times slower.
 """
 
 from __future__ import annotations
