@@ -141,7 +141,7 @@ def main(words: Sequence[str] | None = None) -> None:
     }
     for name, way in ways.items():
         wanted = f"; wanted: at most {WANTED_MS:g}" if name.startswith("xferlab") else ""
-        print(f"{name:20} {way():7.1f} ms a trial{wanted}", flush=True)
+        print(f"{name:20} {way():7.2f} ms a trial{wanted}", flush=True)
 
 
 if __name__ == "__main__":

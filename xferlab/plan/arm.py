@@ -126,8 +126,8 @@ class ArmExpansion:
             self._checks.cases(stage_name, other.cases.section, other.selected, repetition)
         spec = self._trial(stage_name, repetition, selected, taken=taken, others=others)
         features, data = self.growing.probe.of(spec.trial_id, spec.identity, dict(spec.data), taken.predicted)
-        spec = replace(spec, data=data, features=features)
-        spec = replace(spec, evaluations=tuple(self._evaluations.of(spec, stage, taken.predicted)))
+        evaluations = tuple(self._evaluations.of(spec, stage, taken.predicted))
+        spec = replace(spec, data=data, features=features, evaluations=evaluations)
         self._note(spec, selected.units.union(*(other.selected.units for other in others)))
         self.ids[stage_name, repetition] = spec.trial_id
 

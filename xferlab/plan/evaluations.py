@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import astuple
+from functools import cache
 from typing import Any
 
 from xferlab.plan.growing import Growing, ancestors
@@ -24,11 +25,18 @@ class Evaluations:
     def __init__(self, growing: Growing, arm: str, study: Study, *, read: Callable[[str, str], Reading]):
         """Takes the arm, and what returns a section as a stage reads it."""
         self._growing, self._arm, self._study, self._read = growing, arm, study, read
+        self._asked = cache(self._make_asked)
 
     def asked(self, stage: Stage) -> list[str]:
         """Returns what a stage is evaluated on, as in the study file."""
         default = [f"{cases}.test" for cases in stage.sets.values()] if self._study.split.has_test else []
         return default if stage.evaluate_on is None else list(dict.fromkeys(stage.evaluate_on))
+
+    def _make_asked(self, stage_name: str) -> list[tuple[str, Evaluated, str]]:
+        """What a stage is evaluated on: as in the study file, in its parts, and of which set it is."""
+        stage = self._study.stages[stage_name]
+        asked = [(item, Evaluated.of(item)) for item in self.asked(stage)]
+        return [(item, each, stage.set_of(each.section) or "") for item, each in asked]
 
     def units(self, stage_name: str, repetition: int) -> frozenset[str]:
         """Returns all units that a stage's trial is measured on, if it takes predictions of them."""
@@ -49,8 +57,7 @@ class Evaluations:
             predict: Takes a section, and units by the digest of a case; returns who predicts which of them.
         """
         stage_name, repetition, image_size = spec.stage, spec.repetition, spec.identity.image_size
-        for item in self.asked(stage):
-            section, part, variant = Evaluated.of(item)
+        for item, (section, part, variant), set_name in self._asked(stage_name):
             selected = self._growing.selector.select(self._read(stage_name, section), part, repetition)
             if not sum(selected.counts.values()):
                 if self._growing.left_out.lacks_cases(stage_name, item, repetition):
@@ -67,7 +74,6 @@ class Evaluations:
             self.check_classes(section, selected, repetition)
             reading, selector = self._read(stage_name, section), self._growing.selector
             marks = self._marks(stage_name, reading, spec)
-            set_name = stage.set_of(section) or ""
             predicted = predict(section, selector.units_of(reading, selected) if stage.producers else {})
             identity = {
                 "trial": spec.trial_id,

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 ID_LENGTH = 16
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
 
 
 def canonical_json(value: Any) -> str:
@@ -16,7 +17,7 @@ def canonical_json(value: Any) -> str:
     Raises:
         ValueError: The value holds NaN or infinity.
     """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+    return _CANONICAL.encode(value)
 
 
 def sha256_of(value: Any) -> str:
