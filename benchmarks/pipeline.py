@@ -83,7 +83,9 @@ def run_trial(setting: Setting, executor: str, *, number: int, steps: int, folde
         str(storage),
     ]
     environment = {**os.environ, "XFERLAB_CACHE": str(setting.cache_dir)}
-    subprocess.run(words, check=True, stdout=subprocess.DEVNULL, env=environment)
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(words)} ended with {done.returncode}:\n{done.stderr}")
     store = Store.open(storage)
     (trial,) = reader.read_plan(store, study["study"])["trials"]
     epochs = reader.read_history(store, trial["trial_id"])[1:]
