@@ -20,8 +20,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from joblib import Parallel, delayed
 from machine import describe
+from sklearn.utils.parallel import Parallel, delayed
 
 from xferlab.cli.options import RunOptions
 from xferlab.cli.session import Session
