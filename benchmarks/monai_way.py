@@ -27,6 +27,7 @@ class MonaiWay:
             keys=["image", "mask"], range_x=math.radians(ROTATION["degrees"]), prob=ROTATION["probability"],
             mode=["bilinear", "nearest"], padding_mode="border",
         )])  # fmt: skip
+        transform.set_random_state(seed=0)
         cached = CacheDataset(range(len(self.images)), transform, num_workers=NUM_LOADERS, progress=False)
         self.loader = DataLoader(cached, batch_size=BATCH_SIZE, shuffle=True, num_workers=NUM_LOADERS)
         self.model = self.work.network(setting)

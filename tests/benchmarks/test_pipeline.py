@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -106,6 +107,8 @@ def test_all_ways_turn_alike(setting: Setting, angle: float) -> None:
 
 @pytest.mark.parametrize("way", pipeline.OTHERS.values(), ids=pipeline.OTHERS)
 def test_rounds_go_on_where_the_last_one_ended(setting: Setting, way: Callable[[Setting], Way]) -> None:
+    torch.manual_seed(0)
+    random.seed(0)
     training = way(setting)
     rounds = [timed(training.steps(), num_steps=4) for _ in range(5)]
     # 20 images are a batch of 16 and one of 4: two epochs, wherever a round begins.
@@ -121,7 +124,8 @@ def test_all_networks_have_equal_parameters(setting: Setting) -> None:
     assert others == [mine] * len(pipeline.OTHERS)
 
 
-@pytest.mark.parametrize("executor", ["in-process", pytest.param("ray", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("executor", pipeline.EXECUTORS)
 def test_the_engine_is_measured_as_users_run_it(setting: Setting, tmp_path: Path, executor: str) -> None:
     found = pipeline.run_trial(setting, executor, number=1, steps=2, folder=tmp_path)
     trained = round(0.9 * NUM_IMAGES)
