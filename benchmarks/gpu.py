@@ -22,21 +22,27 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from itertools import islice
+from itertools import count, islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import images
 import torch
+from good import GoodWay
 from machine import BATCH_SIZE, Spread, count_flops, num_cores
 from turns import Setting, Way, timed
+from works import WORKS
+
+from xferlab.tasks.registry import learner_of
+from xferlab.training.learner import AugmentationSeed
+from xferlab.trial.environment import prepare
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 LIMITS_S: Mapping[str, int] = {
     "limits": 30, "training": 120, "packing": 90, "prediction": 40, "translation": 60, "classification": 40,
 }  # fmt: skip
-"""Parts, in their order, and how long each may take."""
+"""How long each part may take."""
 ROUNDS = 5
 
 Row = tuple[str, str, str]
@@ -56,7 +62,7 @@ class Sizes:
 
     def setting(self, folder: Path, task: str = "segmentation", width: float | None = None) -> Setting:
         """Returns what ways of training are built from; writes the images to a folder."""
-        images.NUM_PHANTOMS, images.PHANTOM_SIZE_PX = self.num_images, self.side
+        images.PHANTOM_SIZE_PX = self.side
         if not (folder / "metadata.csv").exists():
             images.write_phantoms(folder, self.num_images)
         cache = folder / "cache"
@@ -96,8 +102,8 @@ def limits(sizes: Sizes, folder: Path) -> Iterator[Row]:
 
 def peak(sizes: Sizes) -> float:
     """Returns the operations a second of a large product of bfloat16 matrices."""
-    one = torch.randn(sizes.matrix, sizes.matrix, device=DEVICE, dtype=torch.bfloat16)
-    return 2.0 * sizes.matrix**3 / seconds(lambda: one @ one, repeats=ROUNDS).median
+    square = torch.randn(sizes.matrix, sizes.matrix, device=DEVICE, dtype=torch.bfloat16)
+    return 2.0 * sizes.matrix**3 / seconds(lambda: square @ square, repeats=ROUNDS).median
 
 
 class EngineWay:
@@ -105,11 +111,6 @@ class EngineWay:
 
     def __init__(self, setting: Setting, **execution: Any):
         """Starts from random weights; `execution` are fields of the trial's."""
-        from works import WORKS
-
-        from xferlab.tasks.registry import learner_of
-        from xferlab.trial.environment import prepare
-
         self.identity = WORKS[setting.task].engine(setting, **execution)
         device = prepare(self.identity.execution)
         self.learner = learner_of(self.identity, device)
@@ -118,15 +119,11 @@ class EngineWay:
         self.endless = self._steps()
 
     def steps(self) -> Iterator[tuple[int, float]]:
-        """Trains on from where the last round ended; the last step of a round waits for the device."""
+        """Trains on from where the last round ended; no step waits for the device or tells its loss."""
         return self.endless
 
     def _steps(self) -> Iterator[tuple[int, float]]:
-        from xferlab.training.learner import AugmentationSeed
-
-        epoch = 0
-        while True:
-            epoch += 1
+        for epoch in count(1):
             self.learner.begin_epoch(epoch)
             draw = AugmentationSeed(0, epoch)
             for rows in self.learner.batches(self.train, epoch):
@@ -141,8 +138,6 @@ class EngineWay:
 
 def training(sizes: Sizes, folder: Path) -> Iterator[Row]:
     """Training steps of the U-Net by precision, compiled or not, beside other loops."""
-    from good import GoodWay
-
     setting, most = sizes.setting(folder), peak(sizes)
     channels = torch.randn(BATCH_SIZE, 3, sizes.side, sizes.side)
     kinds: dict[str, Callable[[], Way]] = {
@@ -170,7 +165,6 @@ def training(sizes: Sizes, folder: Path) -> Iterator[Row]:
             f"{rates.text(0)} images/s",
             f"{remark}{len(syncs) / steps:.2g} waits a step, {memory_gib():.1f} GiB",
         )
-        del way
 
 
 def rates_of(way: Way, sizes: Sizes) -> Spread:
@@ -237,13 +231,13 @@ def run_until(given: tuple[float, float]) -> float:
     """Trains from a time on, for so many seconds; returns images a second."""
     begin, lasting = given
     time.sleep(max(0.0, begin - time.time()))
-    started, count = time.perf_counter(), 0
-    for number, _ in _WAYS[0].steps():
-        count += number
+    started, trained = time.perf_counter(), 0
+    for num_images, _ in _WAYS[0].steps():
+        trained += num_images
         if time.perf_counter() - started >= lasting:
             break
     wait()
-    return count / (time.perf_counter() - started)
+    return trained / (time.perf_counter() - started)
 
 
 def prediction(sizes: Sizes, folder: Path) -> Iterator[Row]:

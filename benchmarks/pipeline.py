@@ -109,8 +109,8 @@ def compare(setting: Setting, *, rounds: int, steps: int, folder: Path) -> None:
                 found[executor].append(run)
             for name, other in others.items():
                 found[name].append(other.submit(run_round, steps).result())
-    with process() as own:
-        network = own.submit(network_share, setting, rounds).result()
+    with process() as third:
+        network = third.submit(network_share, setting, rounds).result()
     rates = {
         name: Spread(tuple(each.num_images / each.seconds for each in own)) for name, own in found.items()
     }

@@ -217,8 +217,8 @@ def _draw(
     across, width = (1, COLUMN_IN) if len(drawn) <= _IN_A_COLUMN else (2, PAGE_IN)
     rows = math.ceil(len(drawn) / across)
     figure = Figure(figsize=(width, 1.3 + 1.6 * rows), layout="constrained")
-    above, below = [4] * rows, [1]
-    panels = figure.subplots(rows + 1, across, sharex=True, squeeze=False, height_ratios=[*above, *below])
+    shares = [*[4] * rows, 1]
+    panels = figure.subplots(rows + 1, across, sharex=True, squeeze=False, height_ratios=shares)
     curves, rest = np.split(panels[:-1].ravel(), [len(drawn)])
     for axes in rest:
         axes.set_visible(False)

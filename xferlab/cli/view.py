@@ -42,7 +42,8 @@ def print_table(
     cells = [headers, *rows]
     widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
     ends_alike = [header in right for header in headers]
-    print(*filter(None, [title]), sep="\n", end="\n" if title else "")
+    if title:
+        print(title)
     for row in cells:
         spaces = [" " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)]
         aligned = zip(row, spaces, ends_alike, strict=True)

@@ -196,9 +196,8 @@ def test_the_title_names_what_the_history_holds(contents: Contents) -> None:
     assert [line.get_label() for line in picture.figure.axes[0].lines][:1] == ["Training"]
     other = loss_of(contents, train_loss=None, validation_loss=None, score=None, train_cycle=0.5)
     assert other.title.startswith("training cycle, stage portable")
-    several = loss_of(
-        contents, train_loss=None, train_cycle=0.5
-    )  # training and validation have no name in common
+    # Training and validation have no name in common.
+    several = loss_of(contents, train_loss=None, train_cycle=0.5)
     assert several.title.startswith("validation loss, training cycle, stage portable")
 
 
