@@ -18,29 +18,22 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
-from itertools import count, islice
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import images
 import torch
+from engine import EngineWay, wait
 from good import GoodWay
 from machine import BATCH_SIZE, Spread, count_flops, num_cores
+from packing import in_processes, mps, on_streams
 from turns import Setting, Way, timed
-from works import WORKS
-
-from xferlab.tasks.registry import learner_of
-from xferlab.training.learner import AugmentationSeed
-from xferlab.trial.environment import prepare
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 LIMITS_S: Mapping[str, int] = {
-    "limits": 30, "training": 120, "packing": 90, "prediction": 40, "translation": 60, "classification": 40,
+    "limits": 30, "training": 120, "packing": 150, "prediction": 40, "translation": 60, "classification": 40,
 }  # fmt: skip
 """How long each part may take."""
 ROUNDS = 5
@@ -58,7 +51,7 @@ class Sizes:
         self.side, self.width = (32, 2) if is_tiny else (256, 32)
         self.steps, self.num_images = (2, 20) if is_tiny else (20, 192)
         self.matrix, self.copied = (256, 2**16) if is_tiny else (8192, 2**31)
-        self.processes = (1, 2) if is_tiny else (1, 2, 4, 8)
+        self.packed = (1, 2) if is_tiny else (1, 4, 8)
 
     def setting(self, folder: Path, task: str = "segmentation", width: float | None = None) -> Setting:
         """Returns what ways of training are built from; writes the images to a folder."""
@@ -67,12 +60,6 @@ class Sizes:
             images.write_phantoms(folder, self.num_images)
         cache = folder / "cache"
         return Setting(task, folder, cache, self.side, width or self.width, num_cores(), device=DEVICE)
-
-
-def wait() -> None:
-    """Waits for the device."""
-    if DEVICE == "cuda":
-        torch.cuda.synchronize()
 
 
 def seconds(work: Callable[[], object], *, repeats: int) -> Spread:
@@ -106,36 +93,6 @@ def peak(sizes: Sizes) -> float:
     return 2.0 * sizes.matrix**3 / seconds(lambda: square @ square, repeats=ROUNDS).median
 
 
-class EngineWay:
-    """A trial's learner, called as the training loop calls it."""
-
-    def __init__(self, setting: Setting, **execution: Any):
-        """Starts from random weights; `execution` are fields of the trial's."""
-        self.identity = WORKS[setting.task].engine(setting, **execution)
-        device = prepare(self.identity.execution)
-        self.learner = learner_of(self.identity, device)
-        self.train = WORKS[setting.task].examples(setting, device)
-        self.learner.prepare(self.train)
-        self.endless = self._steps()
-
-    def steps(self) -> Iterator[tuple[int, float]]:
-        """Trains on from where the last round ended; no step waits for the device or tells its loss."""
-        return self.endless
-
-    def _steps(self) -> Iterator[tuple[int, float]]:
-        for epoch in count(1):
-            self.learner.begin_epoch(epoch)
-            draw = AugmentationSeed(0, epoch)
-            for rows in self.learner.batches(self.train, epoch):
-                self.learner.train_step(self.learner.load(self.train, rows, draw))
-                yield len(rows), 0.0
-
-    @property
-    def network(self) -> torch.nn.Module:
-        """Its network."""
-        return next(iter(self.learner.networks.values()))
-
-
 def training(sizes: Sizes, folder: Path) -> Iterator[Row]:
     """Training steps of the U-Net by precision, compiled or not, beside other loops."""
     setting, most = sizes.setting(folder), peak(sizes)
@@ -143,15 +100,24 @@ def training(sizes: Sizes, folder: Path) -> Iterator[Row]:
     kinds: dict[str, Callable[[], Way]] = {
         "bfloat16": partial(EngineWay, setting, precision="bfloat16"),
         "bfloat16, not deterministic": partial(EngineWay, setting, precision="bfloat16", deterministic=False),
+        "bfloat16, recorded": partial(EngineWay, setting, precision="bfloat16", cuda_graph=True),
         "bfloat16, compiled": partial(EngineWay, setting, precision="bfloat16", compile=True),
+        "bfloat16, compiled, recorded": partial(
+            EngineWay, setting, precision="bfloat16", compile=True, cuda_graph=True
+        ),
         "tf32": partial(EngineWay, setting, precision="tf32"),
         "float32": partial(EngineWay, setting, precision="float32"),
         "good user, bfloat16": partial(GoodWay, replace(setting, precision="bfloat16")),
+        "MONAI": partial(monai, setting),
     }
-    if DEVICE == "cpu":  # tf32 and determinism are of CUDA
-        kinds = {name: kind for name, kind in kinds.items() if name in ("float32", "good user, bfloat16")}
+    if DEVICE == "cpu":  # the rest is of CUDA
+        kinds = {name: kinds[name] for name in ("float32", "good user, bfloat16", "MONAI")}
     for name, make in kinds.items():
-        way, flops = make(), 0.0
+        try:
+            way, flops = make(), 0.0
+        except ImportError as error:
+            yield f"training, {name}", "none", str(error)
+            continue
         if isinstance(way, EngineWay):
             flops = count_flops(way.network.cpu(), channels) / BATCH_SIZE
             way.network.to(DEVICE, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -165,6 +131,17 @@ def training(sizes: Sizes, folder: Path) -> Iterator[Row]:
             f"{rates.text(0)} images/s",
             f"{remark}{len(syncs) / steps:.2g} waits a step, {memory_gib():.1f} GiB",
         )
+
+
+def monai(setting: Setting) -> Way:
+    """Returns MONAI's usual loop, in float32 as CUDA takes it by default.
+
+    Raises:
+        ImportError: MONAI or scikit-image, which read the images, are not on this machine.
+    """
+    from monai_way import MonaiWay
+
+    return MonaiWay(setting)
 
 
 def rates_of(way: Way, sizes: Sizes) -> Spread:
@@ -202,42 +179,25 @@ def memory_gib() -> float:
 
 
 def packing(sizes: Sizes, folder: Path) -> Iterator[Row]:
-    """Several trials at once, each in a process of its own."""
+    """Several trials at once: in processes, in processes by MPS, and on streams of one process."""
     setting = sizes.setting(folder)
-    for number in sizes.processes:
-        with ProcessPoolExecutor(number, mp_context=get_context("spawn")) as pool:
-            list(pool.map(warm, [(setting, sizes)] * number, chunksize=1))
-            begin = time.time() + 0.5
-            rates = list(pool.map(run_until, [(begin, 2.0 if sizes.is_tiny else 6.0)] * number, chunksize=1))
-        own = f"each {min(rates):.0f} to {max(rates):.0f}"
-        yield f"{number} processes", f"{sum(rates):.0f} images/s", own
+    lasting = 0.5 if sizes.is_tiny else 4.0
+    for shared, numbers in (("", sizes.packed), (" by MPS", sizes.packed[1:])):
+        try:
+            with mps() if shared else nullcontext():
+                for number in numbers:
+                    rates = in_processes(setting, number, lasting=lasting)
+                    yield packed(f"{number} processes{shared}", rates)
+        except FileNotFoundError as error:
+            yield f"processes{shared}", "none", str(error)
+    for number in sizes.packed[1:]:
+        yield packed(f"{number} streams of one process", on_streams(setting, number, lasting=lasting))
 
 
-_WAYS: list[EngineWay] = []
-
-
-def warm(given: tuple[Setting, Sizes]) -> None:
-    """Builds the way of this process, once, and takes a few steps; gives the others time to do so, too."""
-    setting, sizes = given
-    if not _WAYS:
-        _WAYS.append(EngineWay(setting))
-    for _ in islice(_WAYS[0].steps(), 3):
-        pass
-    wait()
-    time.sleep(0.5 if sizes.is_tiny else 4.0)
-
-
-def run_until(given: tuple[float, float]) -> float:
-    """Trains from a time on, for so many seconds; returns images a second."""
-    begin, lasting = given
-    time.sleep(max(0.0, begin - time.time()))
-    started, trained = time.perf_counter(), 0
-    for num_images, _ in _WAYS[0].steps():
-        trained += num_images
-        if time.perf_counter() - started >= lasting:
-            break
-    wait()
-    return trained / (time.perf_counter() - started)
+def packed(name: str, rates: Sequence[float]) -> Row:
+    """Returns the row of some trials that trained at once."""
+    each = f"each {min(rates):.0f} to {max(rates):.0f}"
+    return f"{name}, recorded steps", f"{sum(rates):.0f} images/s", each
 
 
 def prediction(sizes: Sizes, folder: Path) -> Iterator[Row]:

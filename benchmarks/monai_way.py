@@ -30,7 +30,8 @@ class MonaiWay:
         transform.set_random_state(seed=0)
         cached = CacheDataset(range(len(self.images)), transform, num_workers=NUM_LOADERS, progress=False)
         self.loader = DataLoader(cached, batch_size=BATCH_SIZE, shuffle=True, num_workers=NUM_LOADERS)
-        self.model = self.work.network(setting)
+        self.device = setting.device
+        self.model = self.work.network(setting).to(setting.device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=LR)
 
     def _decoded(self, index: int) -> dict[str, Any]:
@@ -44,6 +45,7 @@ class MonaiWay:
             image, *truth = self.work.batch(
                 found["image"].as_tensor(), found["mask"].as_tensor(), pathologies
             )
+            image, *truth = (part.to(self.device) for part in (image, *truth))
             self.optimizer.zero_grad()
             loss = self.work.loss(self.model(image), *truth)
             loss.backward()

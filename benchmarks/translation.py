@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import argparse
 import resource
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from itertools import count, islice
+from itertools import islice
 from multiprocessing import get_context
 from statistics import fmean, median
 from time import perf_counter
@@ -24,13 +24,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from engine import endless
 from machine import describe, num_cores
 
 from xferlab.phantoms.chest import chest_xray
 from xferlab.phantoms.phantom import chest_mask
 from xferlab.tasks.registry import learner_of, task
 from xferlab.training.examples import ImageExamples
-from xferlab.training.learner import AugmentationSeed
 from xferlab.training.sets import CaseSets
 from xferlab.trial.environment import prepare
 
@@ -65,20 +65,13 @@ def measure(setting: Setting, network: str, precision: str) -> Found:
     learner.prepare(train)
     before, times, losses = _held_mib(device), list[float](), list[dict[str, float]]()
     started = perf_counter()
-    for found in islice(_steps(learner, train), setting.steps):
+    for _, found in islice(endless(learner, train), setting.steps):
         losses.append({name: float(value) for name, value in found.items()})
         times.append(perf_counter() - started)
         started = perf_counter()
     half = setting.steps // 2
     means = {name: fmean(each[name] for each in losses[half:]) for name in losses[0]}
     return Found(1e3 * median(times[half:]), _held_mib(device) - before, means)
-
-
-def _steps(learner: object, train: CaseSets) -> Iterator[dict[str, torch.Tensor]]:
-    for epoch in count(1):
-        learner.begin_epoch(epoch)
-        for rows in learner.batches(train, epoch):
-            yield learner.train_step(learner.load(train, rows, AugmentationSeed(0, epoch)))
 
 
 def _held_mib(device: torch.device) -> float:

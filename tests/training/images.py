@@ -81,7 +81,9 @@ def named(number: int) -> tuple[str, ...]:
     return ("structure",) if number == 1 else tuple("abcdefgh"[:number])
 
 
-def resized(images: np.ndarray, targets: np.ndarray, *, rows: Sequence[int] | None = None) -> ImageExamples:
+def resized(
+    images: np.ndarray, targets: np.ndarray, *, rows: Sequence[int] | None = None, device: torch.device = CPU
+) -> ImageExamples:
     """Cases of one size, with targets (N, H, W) or (N, S, H, W); a case's digest is that of its row."""
     chosen = range(len(images)) if rows is None else rows
     spacing = np.full((len(images), 2), np.nan, np.float32)
@@ -93,7 +95,7 @@ def resized(images: np.ndarray, targets: np.ndarray, *, rows: Sequence[int] | No
         spacing,
         structures=named(targets.shape[1]),
         rows=np.array(chosen),
-        device=CPU,
+        device=device,
     )
 
 

@@ -32,7 +32,7 @@ class Normalisation:
         """
         scaled = images.float() / (_WHITE / self.white)
         mean, deviation = (
-            torch.tensor(values, device=images.device).reshape(1, -1, 1, 1)
+            torch.tensor(values).to(images.device, non_blocking=True).reshape(1, -1, 1, 1)
             for values in (self.mean, self.deviation)
         )
         return (scaled - mean) / deviation

@@ -44,6 +44,8 @@ _SETTINGS = {
     # eight a core, and each keeps the peak of a trial; so all trials of a worker share one heap. glibc reads
     # this when a process starts.
     "MALLOC_ARENA_MAX": "1",
+    # Without it cuBLAS has no deterministic algorithms; it reads this once in a process.
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
     # A sample that is stopped early writes its attempt before its worker takes another.
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "30",
 }
@@ -58,7 +60,9 @@ _TOKEN_PATH = "RAY_AUTH_TOKEN_PATH"
 AWS_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
 # Tune hands these to its workers in a runtime environment, and Ray writes that to its logs; see `Access`.
 class_cache.ENV_VARS_TO_PROPAGATE.difference_update(AWS_KEYS)
-class_cache.ENV_VARS_TO_PROPAGATE.update({"MALLOC_ARENA_MAX", "TUNE_FUNCTION_THREAD_TIMEOUT_S"})
+class_cache.ENV_VARS_TO_PROPAGATE.update(
+    {"MALLOC_ARENA_MAX", "CUBLAS_WORKSPACE_CONFIG", "TUNE_FUNCTION_THREAD_TIMEOUT_S"}
+)
 
 PROBE_S = 5.0
 SILENT_HERE_S, SILENT_ELSEWHERE_S = 5.0, 30.0

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 from ray.train._internal.session import get_session
 from ray.tune import FailureConfig, PlacementGroupFactory, RunConfig, Stopper, TuneConfig, Tuner
@@ -302,8 +303,9 @@ def _work(config: dict[str, Any], access: ray_session.Access, train: Train) -> N
     Any other error makes Tune end the process: none that met one goes on to another trial.
     """
     machine.prepare()  # of another node, which the command line did not see
-    from xferlab.trial.environment import host_memory_peak_gib  # the driver needs no torch
+    from xferlab.trial.environment import host_memory_peak_gib, limit_gpu_memory  # the driver needs no torch
 
+    limit_gpu_memory(ray.get_runtime_context().get_assigned_resources().get("GPU", 0.0))
     trial = TrialSpec.from_json(json.loads(config["spec"]))
     ended, leaving = threading.Event(), threading.Event()
     reporter = Reporter(host_memory_peak_gib)

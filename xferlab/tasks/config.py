@@ -38,6 +38,10 @@ class Engine(Section):
     """On CUDA: deterministic algorithms, somewhat slower."""
     compile: bool = False
     """Use torch.compile."""
+    cuda_graph: bool = False
+    """On CUDA: record the training step once and replay it as one graph. It saves the host work, so it pays
+    for small networks and where trials share a GPU. Steps of tiles, of images at their own size and of
+    translations are taken as usual."""
     checkpoint_every_s: Float = Field(60.0, gt=0)
     """Seconds between two checkpoints of the state needed to resume."""
 
@@ -68,6 +72,7 @@ class Execution(Section):
     compile: bool
     threads: int | None = None
     deterministic: bool | None = None
+    cuda_graph: bool | None = None
     float32: Literal["ieee"] | None = None
 
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 from xferlab.training.learner import AugmentationSeed
 from xferlab.training.randomness import between, uniform
+from xferlab.training.upload import uploaded
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def rotate(
     matrix = np.zeros((len(angles), 2, 3), dtype=np.float32)
     matrix[:, 0, 0], matrix[:, 0, 1] = cos, -sin * height / width
     matrix[:, 1, 0], matrix[:, 1, 1] = sin * width / height, cos
-    theta = torch.from_numpy(matrix).to(images.device)
+    theta = uploaded(matrix, images.device)
     grid = F.affine_grid(theta, [len(angles), 1, height, width], align_corners=False)
     floor = images.amin(dim=(1, 2, 3), keepdim=True)
     turned = F.grid_sample(images - floor, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
@@ -121,5 +122,5 @@ def mirror(
     """Returns images (N, C, H, W) and targets (N, 1, H, W), those `chosen` (N,) mirrored left to right."""
     if not chosen.any():
         return images, targets
-    mask = torch.from_numpy(chosen).to(images.device).reshape(-1, 1, 1, 1)
+    mask = uploaded(chosen, images.device).reshape(-1, 1, 1, 1)
     return torch.where(mask, images.flip(-1), images), torch.where(mask, targets.flip(-1), targets)

@@ -18,6 +18,7 @@ from xferlab.training.foreign import lay_on
 from xferlab.training.learner import AugmentationSeed
 from xferlab.training.noise import normal_pixels
 from xferlab.training.randomness import between
+from xferlab.training.upload import uploaded
 
 WHITE = 255.0
 
@@ -61,7 +62,7 @@ def blur(values: torch.Tensor, sigmas: npt.NDArray[np.float64], *, reach: int) -
     Kernels are cut off at three deviations, or at `reach` pixels if that is nearer, and sum to 1; edges
     repeat. Deviation 0 leaves an image as it is.
     """
-    taps = torch.from_numpy(_gaussians(sigmas, reach)).to(values.device)
+    taps = uploaded(_gaussians(sigmas, reach), values.device)
     for dim in (2, 3):
         values = _convolved(values, taps, dim)
     return values
@@ -92,7 +93,7 @@ def _noisy(
     deviations = between(keys, draw, "noise", low=0.0, high=most * WHITE).astype(np.float32)
     height, width = values.shape[-2:]
     noise = normal_pixels(keys, draw, "noise pixels", size=(height, width), device=values.device)
-    return values + noise * torch.from_numpy(deviations).to(values.device).reshape(-1, 1, 1, 1)
+    return values + noise * uploaded(deviations, values.device).reshape(-1, 1, 1, 1)
 
 
 def gamma(levels: torch.Tensor, exponents: npt.NDArray[np.float64]) -> torch.Tensor:
@@ -106,5 +107,5 @@ def gamma(levels: torch.Tensor, exponents: npt.NDArray[np.float64]) -> torch.Ten
         (N, C, H, W) float32.
     """
     shares = np.arange(WHITE + 1) / WHITE
-    curves = torch.from_numpy((WHITE * shares ** exponents[:, None]).astype(np.float32)).to(levels.device)
+    curves = uploaded((WHITE * shares ** exponents[:, None]).astype(np.float32), levels.device)
     return curves.gather(1, levels.long().flatten(1)).reshape(levels.shape)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from xferlab.training.batches import Rows
 from xferlab.training.randomness import case_keys
+from xferlab.training.upload import uploaded
 
 STRUCTURE, IGNORED = 255, 127
 """Values of a target beside 0, the background; ignored pixels are not to be learnt from or measured."""
@@ -188,8 +189,8 @@ class ImageExamples(CaseSet):
     def take(self, rows: Rows) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns images (n, C, H, W) and targets (n, S, H, W), uint8, on the device."""
         if self._resident is not None:
-            on_device = torch.from_numpy(rows).to(self.device)
-            return self._resident[0][on_device], self._resident[1][on_device]
+            index = uploaded(rows, self.device)
+            return self._resident[0][index], self._resident[1][index]
         mapped = self._rows[rows]
         return torch.from_numpy(self.images[mapped]), torch.from_numpy(self.targets[mapped])
 
@@ -211,8 +212,8 @@ class ImageExamples(CaseSet):
         """Returns `masks_of` of some cases, (n, S, H, W), on the device, where those of all cases stay."""
         masks = self.once("masks on the device", lambda: torch.from_numpy(self.all_masks()).to(self.device))
         sides = zip(masks.shape[2:], self.images.shape[2:], strict=True)
-        down, across = (nearest(number, side).to(self.device) for number, side in sides)
-        return masks[torch.from_numpy(rows).to(self.device)][:, :, down][..., across]
+        down, across = (uploaded(nearest(number, side), self.device) for number, side in sides)
+        return masks[uploaded(rows, self.device)][:, :, down][..., across]
 
     def case(self, row: int) -> tuple[Pixels, Pixels]:
         """Returns the image (C, H, W) and targets (S, H, W) of one case, uint8, on the host."""

@@ -11,6 +11,7 @@ import torch
 
 from xferlab.training.learner import AugmentationSeed
 from xferlab.training.randomness import between
+from xferlab.training.upload import uploaded
 
 WHITE = 255.0
 LINE_SHARE = 0.6
@@ -39,7 +40,7 @@ def lay_on(
     for number in range(int(counts.max(initial=0))):
         capsules = _capsules(keys, draw, number=number, size=(images.shape[2], images.shape[3]))
         capsules[:, 5] *= number < counts
-        cover = _coverage(torch.from_numpy(capsules).to(images.device), images)
+        cover = _coverage(uploaded(capsules, images.device), images)
         images = images + cover * (WHITE - images)
     return images
 

@@ -141,7 +141,8 @@ class Trainer(Generic[E_contra, B]):
                 f"the {label} was no number in any of {len(cursor.history)} epochs, so none is the best; "
                 "judge epochs by another value, or validate on more cases"
             )
-        return Fitted(self.best, cursor.history, cursor.best_epoch, cursor.best_score, stopped_by)
+        weights = {name: value.cpu() for name, value in self.best.items()}
+        return Fitted(weights, cursor.history, cursor.best_epoch, cursor.best_score, stopped_by)
 
     def epoch(
         self, train: E_contra, validation: E_contra, *, after_batch: Callable[[], None] = lambda: None
@@ -212,7 +213,7 @@ class Trainer(Generic[E_contra, B]):
         if improved:
             cursor.best_score, cursor.best_epoch = score, cursor.epoch
             weights = weights_of(self.learner)
-            self.best = {name: value.detach().cpu().clone() for name, value in weights.items()}
+            self.best = {name: value.detach().clone() for name, value in weights.items()}
         result = EpochResult(
             epoch=cursor.epoch,
             values={
@@ -254,4 +255,4 @@ class Trainer(Generic[E_contra, B]):
         for name, network in self.learner.networks.items():
             network.load_state_dict(state["networks"][name], strict=True)
         self.learner.restore(state["learner"])
-        self.best = {name: value.cpu() for name, value in state["best"].items()}
+        self.best = state["best"]

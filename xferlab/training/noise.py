@@ -10,6 +10,7 @@ import torch
 
 from xferlab.training.learner import AugmentationSeed
 from xferlab.training.randomness import bits
+from xferlab.training.upload import uploaded
 
 
 def normal_pixels(
@@ -35,7 +36,7 @@ def normal_pixels(
     """
     words = bits(keys, seed=draw.seed, purpose=purpose, epoch=draw.epoch)
     halves = np.stack([words >> np.uint64(32), words & np.uint64(0xFFFFFFFF)], axis=1)
-    case = torch.from_numpy(halves.astype(np.uint32).view(np.int32)).to(device)
+    case = uploaded(halves.astype(np.uint32).view(np.int32), device)
     number = torch.arange(size[0] * size[1], dtype=torch.int32, device=device)
     mixed = _mix(_mix(number + case[:, :1]) ^ case[:, 1:])
     return _quantiles(device)[_shifted(mixed, 16)].reshape(len(keys), 1, *size)

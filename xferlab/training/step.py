@@ -25,8 +25,10 @@ class LossGuard:
 
     def __call__(self, loss: torch.Tensor) -> torch.Tensor:
         """Looks at a loss; returns 1 on its device if it or an earlier one was not finite, else 0."""
-        bad = torch.zeros_like(loss) if self._bad is None else self._bad
-        self._bad = torch.where((bad == 0) & ~torch.isfinite(loss), loss, bad)
+        if self._bad is None:
+            self._bad = torch.zeros_like(loss)
+        # In place: a recorded step finds it there again.
+        self._bad.copy_(torch.where((self._bad == 0) & ~torch.isfinite(loss), loss, self._bad))
         return (self._bad != 0).float()
 
     def value(self) -> float:
@@ -89,8 +91,14 @@ class Stepper:
         """
         self._network, self._how, self.guard = network, how, guard or LossGuard()
         self._rate = rate
+        parameters = list(network.parameters())
         self.optimizer = torch.optim.Adam(
-            network.parameters(), lr=how.lr, betas=how.betas, weight_decay=how.weight_decay, fused=True
+            parameters,
+            lr=how.lr,
+            betas=how.betas,
+            weight_decay=how.weight_decay,
+            fused=True,
+            capturable=parameters[0].device.type == "cuda",  # the same steps, and a graph may hold them
         )
         self.schedule = None
         if how.plateau is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cached_property
 from typing import Protocol, cast
 
@@ -13,11 +13,12 @@ import torch
 from torch import nn
 
 from xferlab.errors import DonorError, NonFiniteLossError
-from xferlab.networks.dropout import reseed
+from xferlab.networks.dropout import generators, reseed
 from xferlab.training.batches import Rows, divide, fixed
 from xferlab.training.learner import Array, B, E_contra, Layer, Learner, Presented, State
 from xferlab.training.precision import float32
 from xferlab.training.randomness import permutation
+from xferlab.training.replay import CudaGraphs, Recorder, Recordings
 from xferlab.training.step import Optimisation, Stepper
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
@@ -33,6 +34,10 @@ class Execution(Protocol):
     @property
     def compile(self) -> bool:
         """Whether steps run a compiled view of the network."""
+
+    @property
+    def cuda_graph(self) -> bool | None:
+        """Whether steps are recorded and replayed (`training.replay`)."""
 
 
 class SupervisedLearner(Learner[E_contra, B]):
@@ -68,6 +73,7 @@ class SupervisedLearner(Learner[E_contra, B]):
         self.network, self.device, self.seed, self.batch_size = network, device, seed, batch_size
         self._optimisation, self._execution = optimisation, execution
         self._epoch, self._batch = 1, 0
+        self._host: Hashable = None
 
     # Made when it is first trained: prediction needs neither, and both are slow to import.
     @cached_property
@@ -78,9 +84,18 @@ class SupervisedLearner(Learner[E_contra, B]):
     def _forward(self) -> nn.Module:
         return cast("nn.Module", torch.compile(self.network)) if self._execution.compile else self.network
 
+    @cached_property
+    def _recordings(self) -> Recordings | None:
+        return Recordings(self._recorder()) if self._execution.cuda_graph else None
+
+    def _recorder(self) -> Recorder:
+        return CudaGraphs()
+
     @abstractmethod
     def loss(self, forward: Forward, batch: B) -> torch.Tensor:
         """Returns the scalar float32 loss of a batch, a mean over its images.
+
+        On the host it reads nothing that changes between batches, and it waits for no device.
 
         Args:
             forward: The network; its output is float32.
@@ -116,7 +131,7 @@ class SupervisedLearner(Learner[E_contra, B]):
 
     def begin_epoch(self, epoch: int, batch: int = 0) -> None:
         """Puts the network into training mode; `batch` is the next one, counted from 0."""
-        self._epoch, self._batch = epoch, batch
+        self._epoch, self._batch, self._host = epoch, batch, None
         self.network.train()
         self._stepper.begin_epoch(epoch)
 
@@ -125,7 +140,21 @@ class SupervisedLearner(Learner[E_contra, B]):
         reseed(self.network, seed=self.seed, epoch=self._epoch, batch=self._batch)
         self._batch += 1
         with float32(tf32=self._execution.precision == "tf32"):
-            return {"loss": self._stepper(self.loss(self._cast, batch))}
+            if self._recordings is None:
+                return {"loss": self._step(batch)}
+            host, drawn_from = self._read_by_steps(), generators(self.network)
+            return {"loss": self._recordings.take(self._step, batch, host=host, generators=drawn_from)}
+
+    def _step(self, batch: B) -> torch.Tensor:
+        return self._stepper(self.loss(self._cast, batch))
+
+    def _read_by_steps(self) -> Hashable:
+        """What steps of an epoch read on the host: the learning rate, and which parts rest."""
+        if self._host is None:
+            rests = tuple(value.requires_grad for value in self.network.parameters())
+            modes = tuple(module.training for module in self.network.modules())
+            self._host = self._stepper.lr, rests, modes
+        return self._host
 
     def _cast(self, inputs: torch.Tensor) -> torch.Tensor:
         is_short = self._execution.precision == "bfloat16"
@@ -153,10 +182,11 @@ class SupervisedLearner(Learner[E_contra, B]):
             forward: The network, or what sees its outputs on their way.
         """
         self.network.eval()
-        total = 0.0
+        sums = torch.zeros((), dtype=torch.float64, device=self.device)
         with torch.inference_mode(), float32():
             for rows in fixed(len(examples), self.batch_size):
-                total += float(self.loss(forward, self.judged(examples, rows))) * len(rows)
+                sums += self.loss(forward, self.judged(examples, rows)).double() * len(rows)
+        total = float(sums)
         if not np.isfinite(total):
             where = f"in epoch {self._epoch}"
             raise NonFiniteLossError(
@@ -198,4 +228,6 @@ class SupervisedLearner(Learner[E_contra, B]):
 
     def restore(self, state: State) -> None:
         """Continues where `state` was taken."""
+        if self._recordings is not None:
+            self._recordings.forget()
         self._stepper.restore(state)

@@ -46,12 +46,24 @@ def prepare(execution: Execution) -> torch.device:
         )
     deterministic = bool(execution.deterministic)
     if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the process first multiplies
     torch.use_deterministic_algorithms(deterministic)
+    # Nothing here reads such memory.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not deterministic
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     return torch.device("cuda")
+
+
+def limit_gpu_memory(share: float) -> None:
+    """Lets this process have a share of its GPU's memory, above 0, at most 1; other processes keep the rest.
+
+    What needs more runs out of memory by itself, and not because of what others happened to take. Without a
+    GPU it does nothing.
+    """
+    if share and torch.cuda.is_available():
+        torch.cuda.set_per_process_memory_fraction(min(share, 1.0))
 
 
 @contextmanager

@@ -66,7 +66,7 @@ def test_equal_sizes_give_what_the_fixed_size_gives(intensity: str, channels: in
     own_size, fixed = native(images), resized(np.stack(images.images), np.stack(images.targets))
     batch, expected = learner.load(own_size, rows, None), base.load(fixed, rows, None)
     (part,) = batch.parts
-    assert same(vars(part), vars(expected))
+    assert same(part._asdict(), expected._asdict())
     assert torch.equal(learner.loss(learner.network, batch), base.loss(base.network, expected))
     predictions = learner.predict(batch)
     assert np.allclose(np.stack(predictions), np.stack(base.predict(expected)), atol=1e-6)

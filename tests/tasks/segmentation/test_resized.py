@@ -45,7 +45,7 @@ def network(channels: int = 3) -> nn.Module:
 
 
 def equal(one: ImageBatch, other: ImageBatch) -> bool:
-    return same(vars(one), vars(other))
+    return same(one._asdict(), other._asdict())
 
 
 # --- examples --------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from xferlab.training.examples import ImageExamples, Pixels
 from xferlab.training.learner import Array, AugmentationSeed, Layer, Learner, Presented, State
 from xferlab.training.step import Optimisation
 from xferlab.training.supervised import Forward, SupervisedLearner
+from xferlab.training.upload import uploaded
 
 
 class Batch(NamedTuple):
@@ -93,26 +94,32 @@ class ClassificationLearner(SupervisedLearner[ImageExamples, Batch]):
         """Puts the network into training mode, with the trunk frozen where it rests in this epoch."""
         super().begin_epoch(epoch, batch)
         if batch == 0:
-            self._counts, self._number = torch.zeros_like(self._counts), 0
+            self._counts.zero_()
+            self._number = 0
         freeze = self._identity.adapt and self._identity.adapt.freeze
         if freeze:
             self.network.freeze_trunk(freeze.unfreeze_after is None or epoch <= freeze.unfreeze_after)
 
     def load(self, examples: ImageExamples, rows: Rows, draw: AugmentationSeed | None) -> Batch:
         """Returns cases to train on, augmented, if there is something to draw from; else cases to predict."""
-        view, truth = self._view, self._truth(examples, rows % len(examples)).to(self.device)
+        view, truth = self._view, uploaded(self._truth(examples, rows % len(examples)), self.device)
         inputs = view.cases(examples, rows) if draw is None else view.drawn(examples, rows, draw)
         return Batch(inputs, truth)
 
     def judged(self, examples: ImageExamples, rows: Rows) -> Batch:
         """Returns validation cases as a batch: of patches, the first few of each."""
         truth = self._truth(examples, rows).repeat_interleave(self._view.per_case, dim=0)
-        return Batch(self._view.judged(examples, rows), truth.to(self.device))
+        return Batch(self._view.judged(examples, rows), uploaded(truth, self.device))
 
     def _truth(self, examples: ImageExamples, rows: Rows) -> torch.Tensor:
         if not len(examples.labels):  # new images
             return torch.zeros(len(rows), self._num_classes)
         return torch.from_numpy(self._measures.truth(examples.labels[rows], self._num_classes))
+
+    def train_step(self, batch: Batch) -> Mapping[str, torch.Tensor]:
+        """Takes one step down the loss; returns it as `loss`."""
+        self._number += len(batch.truth)
+        return super().train_step(batch)
 
     def loss(self, forward: Forward, batch: Batch) -> torch.Tensor:
         """Returns the mean cross entropy of the inputs, each times the weight of its class."""
@@ -123,10 +130,9 @@ class ClassificationLearner(SupervisedLearner[ImageExamples, Batch]):
 
     def _count(self, logits: torch.Tensor, is_true: torch.Tensor) -> None:
         """Adds to what `Measures.counts` counts, on the device."""
-        likely = F.one_hot(logits.argmax(dim=1), self._num_classes) == 1
+        likely = logits.argmax(dim=1, keepdim=True) == torch.arange(self._num_classes, device=logits.device)
         called = likely if self._identity.is_exclusive else logits > 0
         self._counts += torch.stack([(called & is_true).sum(dim=0), called.sum(dim=0), is_true.sum(dim=0)])
-        self._number += len(logits)
 
     def _loss(self, logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
         if self._identity.is_exclusive:

@@ -12,6 +12,7 @@ from torch import Tensor
 from xferlab.training.batches import Rows
 from xferlab.training.examples import ImageExamples, nearest
 from xferlab.training.randomness import uniform
+from xferlab.training.upload import uploaded
 
 Keys = npt.NDArray[np.uint64]
 _TURN = np.uint64(0x9E3779B97F4A7C15)
@@ -145,13 +146,13 @@ class Places:
                 (oh2020, code), so that a centre may lie outside of it. Else a centre is one of its pixels,
                 all equally likely, and the second number is not used.
         """
-        index = torch.from_numpy(rows).to(self.masks.device)
-        first, second = torch.from_numpy(draws).to(self.masks.device).unbind(dim=-1)
+        index = uploaded(rows, self.masks.device)
+        first, second = uploaded(draws, self.masks.device).unbind(dim=-1)
         row, left = _chosen(self._until_row[index], first)
         if apart:
             column, _ = _chosen(self._until_column[index], second)
         else:
-            anywhere = torch.from_numpy(self.is_empty[rows]).to(self.masks.device)[:, None, None]
+            anywhere = uploaded(self.is_empty[rows], self.masks.device)[:, None, None]
             along = (self.masks[index[:, None], self.lines[0][row]] | anywhere)[:, :, self.lines[1]]
             column = (along.cumsum(dim=2) <= left[:, :, None]).sum(dim=2)
         return torch.stack([row, column], dim=-1)

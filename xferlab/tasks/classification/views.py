@@ -23,6 +23,7 @@ from xferlab.training.batches import Rows
 from xferlab.training.examples import ImageExamples
 from xferlab.training.learner import AugmentationSeed
 from xferlab.training.precision import float32
+from xferlab.training.upload import uploaded
 
 Probable = Callable[[Tensor], Floats]
 """Takes logits (N, K), and returns probabilities."""
@@ -164,7 +165,7 @@ class PatchView:
 
     def _cut(self, uncut: Uncut, boxes: Boxes) -> tuple[Tensor, Tensor]:
         """The pixels of patches, and which of these lie in the region."""
-        index = torch.from_numpy(uncut.rows).to(uncut.images.device)
+        index = uploaded(uncut.rows, uncut.images.device)
         return boxes.pixels(uncut.images), boxes.nearest(uncut.places.masks[index], uncut.places.lines)
 
     def _left(self, inside: Tensor) -> Tensor | None:
@@ -191,7 +192,7 @@ class PatchView:
                 logits, maps = class_maps(network, seen, network.last_features)
                 probability = probable(logits)
                 heat = heat or PatchHeat(maps.shape[1], self.side, maps.device)
-                heat.add(maps, torch.from_numpy(probability).to(maps.device), some)
+                heat.add(maps, uploaded(probability, maps.device), some)
             centres = case.centres[0, start : start + _AT_ONCE].cpu().numpy()
             tables.append(np.concatenate([centres, _greys(pixels, inside), probability], axis=1))
         assert heat is not None, "a case has at least one patch"

@@ -23,6 +23,7 @@ from xferlab.training.intensity import normalise
 from xferlab.training.learner import AugmentationSeed
 from xferlab.training.structures import Probabilities
 from xferlab.training.supervised import Forward
+from xferlab.training.upload import uploaded
 
 SHOWN_PX = 512
 """Longest side of what is stored of a case to look at."""
@@ -118,8 +119,8 @@ class NativeSegmentation(OwnSizeSegmentation):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         size = examples.size(row)
         window = normalised_for(self.base, examples, row, draw).window(0, 0, size)
-        image = torch.from_numpy(window)[None].to(examples.device)
-        target = torch.from_numpy(labels_of(examples, row, (0, 0), size))[None].to(examples.device)
+        image = uploaded(window[None], examples.device)
+        target = uploaded(labels_of(examples, row, (0, 0), size)[None], examples.device)
         if draw is None:
             return image, target
         return self.base.moved(image, target, examples.keys[row : row + 1], draw)
@@ -134,7 +135,7 @@ def normalised_for(
     """
     if draw is None or base.augmentation is None:
         return normalised(examples, row, base.intensity)
-    raw = torch.from_numpy(np.array(examples.case(row)[0]))[None].to(examples.device)
+    raw = uploaded(np.array(examples.case(row)[0])[None], examples.device)
     degraded = degrade(raw, examples.keys[row : row + 1], base.augmentation, draw)
     values = normalise(degraded, base.intensity)[0].cpu().numpy()
     return NormalisedImage(values, None, float(values.min()))
@@ -147,7 +148,7 @@ def predict_windows(
     device: torch.device,
 ) -> npt.NDArray[np.float32]:
     """Returns probabilities (N, S, H, W) of windows (C, H, W) of equal size."""
-    images = torch.from_numpy(np.stack(windows)).to(device)
+    images = uploaded(np.stack(windows), device)
     return base.predict(model, base.framed(images, images.new_zeros(len(images), 1, *images.shape[2:])))
 
 

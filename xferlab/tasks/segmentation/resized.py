@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +25,7 @@ from xferlab.training.structures import Masks, Probabilities, masks_of
 from xferlab.training.supervised import Forward
 
 
-@dataclass(frozen=True)
-class ImageBatch:
+class ImageBatch(NamedTuple):
     """Network input (N, C, H, W) float32, target and valid (N, S, H, W) float32."""
 
     inputs: torch.Tensor

@@ -31,6 +31,7 @@ from xferlab.training.batches import Rows
 from xferlab.training.examples import STRUCTURE, NativeExamples
 from xferlab.training.learner import AugmentationSeed
 from xferlab.training.structures import Probabilities
+from xferlab.training.upload import uploaded
 
 VALIDATION_TILES = 4
 """Tiles of each case that the validation loss is the mean over."""
@@ -109,7 +110,7 @@ class TiledSegmentation(OwnSizeSegmentation):
             images.append(normalised_for(self.base, examples, row, draw).window(top, left, shape))
             labels.append(labels_of(examples, row, (top, left), shape))
         device = examples.device
-        return torch.from_numpy(np.stack(images)).to(device), torch.from_numpy(np.stack(labels)).to(device)
+        return uploaded(np.stack(images), device), uploaded(np.stack(labels), device)
 
     def whole(self, model: nn.Module, examples: NativeExamples, row: int) -> Probabilities:
         """Returns the probabilities (S, H, W) of one image, blended from its tiles."""

@@ -7,6 +7,8 @@ import hashlib
 import torch
 from torch import Tensor, nn
 
+from xferlab.training.upload import uploaded
+
 
 class Styles(nn.Module):
     """The mean style of the training images of each domain, which weights hold; 0 before there is one."""
@@ -31,4 +33,4 @@ def drawn(
     """Returns standard normal styles, `(number, size)`, a function of seed, domain, epoch and batch."""
     stream = hashlib.sha256(f"{seed}\x1fstyle {domain}\x1f{epoch}\x1f{batch}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(stream[:8], "big") >> 1)
-    return torch.randn(number, size, generator=generator).to(device)
+    return uploaded(torch.randn(number, size, generator=generator), device)
