@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xferlab.metrics.image import ScoredImage
+from xferlab.metrics.image import ScoredImage, box_of
 from xferlab.metrics.metric import ImageMetric
 
 Mask = NDArray[np.bool_]
@@ -26,6 +27,18 @@ SPARSE = 6
 SurfaceDistances = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Distance of every boundary pixel to the other mask's boundary: `(B,)` of the prediction's, `(C,)` of the
 target's. Both masks have pixels."""
+
+
+class Boundary(NamedTuple):
+    """The boundary of a mask that has pixels.
+
+    Attributes:
+        edge: Its pixels, bool (h, w), in a box that holds both masks.
+        places: Row and column of each, (B, 2), in the order of rows.
+    """
+
+    edge: Mask
+    places: NDArray[np.intp]
 
 
 @partial(
@@ -59,7 +72,7 @@ def hd95_mm(image: ScoredImage) -> float:
     """HD95 in millimetres by the image's spacing; NaN where it is unknown."""
     if image.spacing_mm is None:
         return float("nan")
-    return _hd95(image, surface_distances(image.prediction, image.target, image.spacing_mm), image.spacing_mm)
+    return _hd95(image, _distances(image.once(_boundaries), image.spacing_mm), image.spacing_mm)
 
 
 @partial(
@@ -90,30 +103,49 @@ def surface_distances(
         target: The other.
         spacing: Length of a step to the next row and to the next column, in the unit of the result.
     """
-    from scipy import ndimage  # slow to import, and plans only need declarations
+    return _distances(_boundaries_of(prediction, target), spacing)
 
+
+def _boundaries_of(prediction: Mask, target: Mask) -> tuple[Boundary, Boundary] | None:
+    """Returns the boundaries of two masks; None if one is empty."""
     if not prediction.any() or not target.any():
         return None
     # All boundary pixels lie in the box: distances within it are exact, and the transform sees fewer pixels.
-    (box,) = ndimage.find_objects((prediction | target).view(np.uint8))
+    box = box_of(prediction, target)
     edge, target_edge = boundary(prediction[box]), boundary(target[box])
-    if SPARSE * (np.count_nonzero(edge) + np.count_nonzero(target_edge)) < edge.size:
-        places, target_places = np.argwhere(edge), np.argwhere(target_edge)
-        return _to_nearest(places, target_places, spacing), _to_nearest(target_places, places, spacing)
-    to_target = ndimage.distance_transform_edt(~target_edge, sampling=spacing)
-    to_prediction = ndimage.distance_transform_edt(~edge, sampling=spacing)
-    return to_target[edge], to_prediction[target_edge]
+    return Boundary(edge, _places(edge)), Boundary(target_edge, _places(target_edge))
 
 
-def _to_nearest(
-    places: NDArray[np.intp], others: NDArray[np.intp], spacing: tuple[float, float]
-) -> NDArray[np.float64]:
+def _places(edge: Mask) -> NDArray[np.intp]:
+    """What `np.argwhere` returns, several times faster."""
+    return np.stack(np.divmod(np.flatnonzero(edge), edge.shape[1]), axis=1)
+
+
+def _distances(
+    boundaries: tuple[Boundary, Boundary] | None, spacing: tuple[float, float]
+) -> SurfaceDistances | None:
+    from scipy.ndimage import distance_transform_edt  # slow to import, and plans only need declarations
+
+    if boundaries is None:
+        return None
+    own, other = boundaries
+    if SPARSE * (len(own.places) + len(other.places)) < own.edge.size:
+        return _to_nearest(own, other, spacing), _to_nearest(other, own, spacing)
+    to_target = distance_transform_edt(~other.edge, sampling=spacing)
+    to_prediction = distance_transform_edt(~own.edge, sampling=spacing)
+    return to_target[own.edge], to_prediction[other.edge]
+
+
+def _to_nearest(own: Boundary, other: Boundary, spacing: tuple[float, float]) -> NDArray[np.float64]:
     """Returns the distance of each place, (row, column), to the nearest other one: bits of the transform."""
     from scipy.spatial import cKDTree
 
-    steps = np.array(spacing)
-    _, nearest = cKDTree(others * steps).query(places * steps)
-    return np.asarray(np.sqrt((((places - others[nearest]) * steps) ** 2).sum(axis=1)))
+    distances, steps = np.zeros(len(own.places)), np.array(spacing)
+    apart = ~other.edge[own.edge]
+    places = own.places[apart]
+    _, nearest = cKDTree(other.places * steps).query(places * steps)
+    distances[apart] = np.sqrt((((places - other.places[nearest]) * steps) ** 2).sum(axis=1))
+    return distances
 
 
 def boundary(mask: Mask) -> Mask:
@@ -123,8 +155,12 @@ def boundary(mask: Mask) -> Mask:
     return mask & ~inner
 
 
+def _boundaries(image: ScoredImage) -> tuple[Boundary, Boundary] | None:
+    return _boundaries_of(image.prediction, image.target)
+
+
 def _distances_px(image: ScoredImage) -> SurfaceDistances | None:
-    return surface_distances(image.prediction, image.target, (1.0, 1.0))
+    return _distances(image.once(_boundaries), (1.0, 1.0))
 
 
 def _hd95(image: ScoredImage, distances: SurfaceDistances | None, spacing: tuple[float, float]) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xferlab.metrics.image import ScoredImage
 from xferlab.metrics.metric import ImageMetric
@@ -22,7 +23,7 @@ NUM_BINS = 15
 )
 def brier(image: ScoredImage) -> float:
     """Mean over pixels of (p - t)^2, in [0, 1], in float64 (Brier 1950, one binary event)."""
-    return float(np.mean((image.probability.astype(np.float64) - image.label) ** 2))
+    return float(np.mean(image.once(_errors) ** 2))
 
 
 @partial(
@@ -40,8 +41,12 @@ def expected_calibration_error(image: ScoredImage) -> float:
     the absolute difference of mean output and target frequency is averaged over the bins, weighted by their
     pixels. A bin without pixels has no weight.
     """
-    output = image.probability.astype(np.float64)
-    bins = np.minimum((output * NUM_BINS).astype(np.intp), NUM_BINS - 1)
+    scaled = np.multiply(image.probability, NUM_BINS, dtype=np.float64)
+    bins = np.minimum(scaled, NUM_BINS - 1, out=scaled).astype(np.intp)
     # Per bin, |sum of outputs - number of target pixels| is its pixels times its gap.
-    gaps = np.bincount(bins, weights=output - image.label, minlength=NUM_BINS)
-    return float(np.abs(gaps).sum() / output.size)
+    gaps = np.bincount(bins, weights=image.once(_errors), minlength=NUM_BINS)
+    return float(np.abs(gaps).sum() / bins.size)
+
+
+def _errors(image: ScoredImage) -> NDArray[np.float64]:
+    return image.probability.astype(np.float64) - image.label

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 T = TypeVar("T")
 
+Box = tuple[slice, slice]
+
 
 @dataclass(frozen=True, eq=False)
 class ScoredImage:
@@ -39,3 +41,12 @@ class ScoredImage:
         if compute not in self._shared:
             self._shared[compute] = compute(self)
         return cast(T, self._shared[compute])
+
+
+def box_of(prediction: NDArray[np.bool_], target: NDArray[np.bool_]) -> Box:
+    """Returns the rows and columns that hold all pixels of two masks `(H, W)`: none if both are empty."""
+    either = prediction | target
+    rows, columns = (np.flatnonzero(either.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return slice(0), slice(0)
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)

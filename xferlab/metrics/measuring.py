@@ -151,7 +151,9 @@ def _score(
     _check(probability, spacing_mm, target=target, ignore=ignore, predicted=predicted)
     output = np.asarray(probability, dtype=np.float32)
     prediction = output > THRESHOLD if predicted is None else predicted
-    counted = np.ones_like(target) if ignore is None else ~ignore
+    if ignore is None or not ignore.any():
+        return ScoredImage(output.ravel(), target.ravel(), prediction, target, spacing_mm)
+    counted = ~ignore
     return ScoredImage(output[counted], target[counted], prediction & counted, target & counted, spacing_mm)
 
 

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from xferlab.metrics.image import ScoredImage
 from xferlab.metrics.metric import VIDAL, ImageMetric
 
+Outputs = NDArray[np.float32]
+
 
 @partial(
     ImageMetric,
@@ -34,15 +36,24 @@ def auc(image: ScoredImage) -> float:
     negatives = image.label.size - positives
     if not positives or not negatives:
         return float("nan")
+    # Only outputs between the lowest of the target and the highest of the background can be out of order, so
+    # only these are sorted.
+    target, background = image.probability[image.label], image.probability[~image.label]
+    twice_missed = _twice_missed(target[target <= background.max()], background[background >= target.min()])
+    return (2 * positives * negatives - twice_missed) / (2 * positives * negatives)
+
+
+def _twice_missed(target: Outputs, background: Outputs) -> int:
+    """Twice the number of pairs whose background pixel has the higher output, ties counting half."""
     # The bits of non-negative floats order as the floats do. Shifting out the sign (set in -0.0) makes room
-    # for the class, which then decides the order in a tie: an integer sort ranks all pixels.
-    bits = image.probability.view(np.uint32) << np.uint32(1)
-    at_or_below = _negatives_before_positives(bits | image.label, positive_bit=1)
-    below = _negatives_before_positives(bits | ~image.label, positive_bit=0)
-    return (at_or_below + below) / (2 * positives * negatives)
-
-
-def _negatives_before_positives(keys: NDArray[np.uint32], *, positive_bit: int) -> int:
-    """Sum over the positive keys of the number of negative keys that sort before them."""
-    positive = (np.sort(keys) & 1) == positive_bit
-    return int(np.cumsum(~positive, dtype=np.int64)[positive].sum())
+    # for the class, so that an integer sort ranks all pixels, in a tie the background first.
+    one = np.uint32(1)
+    ranked = np.concatenate([background.view(np.uint32) << one, target.view(np.uint32) << one | one])
+    ranked.sort()
+    places = np.flatnonzero(ranked & one)
+    num_before = int(places.sum()) - len(target) * (len(target) - 1) // 2
+    # In a tie of both classes, one background pixel stands right before a target pixel.
+    last = np.flatnonzero((ranked[:-1] ^ ranked[1:]) == 1)
+    start, stop = np.searchsorted(ranked, ranked[last]), np.searchsorted(ranked, ranked[last + 1], "right")
+    num_tied = int(((last + 1 - start) * (stop - last - 1)).sum())
+    return 2 * (len(target) * len(background) - num_before) + num_tied

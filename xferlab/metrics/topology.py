@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from xferlab.metrics.image import ScoredImage
+from xferlab.metrics.image import ScoredImage, box_of
 from xferlab.metrics.metric import VIDAL, ImageMetric
 
 BRIDGE_COVERAGE = 0.1
@@ -73,11 +73,15 @@ def islands(image: ScoredImage) -> float:
 
 
 def _overlaps(image: ScoredImage) -> NDArray[np.int64]:
-    """Returns int64 `(P + 1, T + 1)`: pixels shared by predicted and target component; 0 is background."""
+    """Returns int64 `(P + 1, T + 1)`: pixels shared by predicted and target component; 0 is background.
+
+    Of the background of both, only pixels in the box of the masks are counted.
+    """
     from scipy.ndimage import label  # slow to import, and plans only need declarations
 
-    predicted, num_predicted = label(image.prediction, structure=_EIGHT_NEIGHBOURS)
-    actual, num_actual = label(image.target, structure=_EIGHT_NEIGHBOURS)
+    box = box_of(image.prediction, image.target)
+    predicted, num_predicted = label(image.prediction[box], structure=_EIGHT_NEIGHBOURS, output=np.intp)
+    actual, num_actual = label(image.target[box], structure=_EIGHT_NEIGHBOURS, output=np.intp)
     shape = (num_predicted + 1, num_actual + 1)
-    pairs = predicted.ravel().astype(np.int64) * shape[1] + actual.ravel()
-    return np.bincount(pairs, minlength=shape[0] * shape[1]).reshape(shape)
+    pairs = predicted * shape[1] + actual
+    return np.bincount(pairs.ravel(), minlength=shape[0] * shape[1]).reshape(shape)
