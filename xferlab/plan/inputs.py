@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from xferlab.cohort import Selection
@@ -57,7 +58,7 @@ class Taken:
     givings: tuple[Giving, ...]
     selections: dict[str, Selection]
 
-    @property
+    @cached_property
     def inputs(self) -> tuple[Input, ...]:
         """All of it, by role."""
         return (*self.origins, *(giving.given for giving in self.givings))
