@@ -85,9 +85,9 @@ def totals(trials: Sequence[TrialSpec], plan: Plan) -> dict[str, int]:
         "trials": len(trials),
         "max_epochs": sum(trial.max_epochs for trial in trials),
         "max_images": sum(
-            trial.max_epochs * plan.part_sizes[cases.selection]["train"]
+            trial.max_epochs * plan.part_sizes[selection]["train"]
             for trial in trials
-            for cases in trial.trained
+            for selection in trial.trained_selections
         ),
         "evaluations": sum(
             len({evaluation.evaluation_id for evaluation in trial.evaluations}) for trial in trials

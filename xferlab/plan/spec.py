@@ -334,6 +334,11 @@ class TrialSpec(PlannedTrial):
         return (OtherSet("", self.section, self.section, self.selection), *self.others)
 
     @property
+    def trained_selections(self) -> tuple[str, ...]:
+        """The digests of the selections of `trained`."""
+        return (self.selection, *(cases.selection for cases in self.others))
+
+    @property
     def shown(self) -> str:
         """The section, or set of sections, of the validation cases that are shown: those it is to predict."""
         return self.trained[1 if self.others else 0].section
