@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 
 from tests.plan.studies import PlanOf
 from xferlab.errors import RecordError
-from xferlab.plan.identity import canonical_json, checksum_holds, seed_for, sha256_of, short_id, with_checksum
+from xferlab.plan.identity import (
+    canonical_json,
+    checksum_holds,
+    encoded,
+    id_of_encoded,
+    seed_for,
+    sha256_of,
+    short_id,
+    with_checksum,
+)
 from xferlab.plan.spec import SPEC_VERSION, TrialSpec
 
 SCALARS = (
@@ -33,6 +42,12 @@ def test_canonical_json_is_blind_to_the_order_of_keys_and_survives_itself(body: 
     assert canonical_json(dict(reversed(body.items()))) == text
     assert canonical_json(json.loads(text)) == text
     assert text.isascii()
+
+
+@few
+@given(BODIES)
+def test_an_id_of_encoded_fields_is_that_of_their_value(body: dict[str, Any]) -> None:
+    assert id_of_encoded(encoded(body)) == short_id(body)
 
 
 def test_canonical_json_tells_apart_what_differs() -> None:

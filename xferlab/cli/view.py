@@ -40,14 +40,16 @@ def print_table(
         right: Headers of the columns that end alike and do not begin alike.
     """
     cells = [headers, *rows]
-    widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
+    lengths = [list(map(cell_len, row)) for row in cells]
+    widths = list(map(max, zip(*lengths, strict=True)))
     ends_alike = [header in right for header in headers]
-    if title:
-        print(title)
-    for row in cells:
-        spaces = [" " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)]
+    lines = [title] if title else []
+    for row, own in zip(cells, lengths, strict=True):
+        spaces = [" " * (width - length) for length, width in zip(own, widths, strict=True)]
         aligned = zip(row, spaces, ends_alike, strict=True)
-        print("  ".join(space + cell if alike else cell + space for cell, space, alike in aligned).rstrip())
+        line = "  ".join(space + cell if alike else cell + space for cell, space, alike in aligned)
+        lines.append(line.rstrip())
+    print("\n".join(lines))
 
 
 def count_of(number: int, noun: str) -> str:

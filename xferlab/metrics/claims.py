@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 
@@ -47,7 +48,7 @@ class Claims:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the claims as plans store them."""
-        return {**vars(self), "contrasts": [[list(place) for place in pair] for pair in self.contrasts]}
+        return {**asdict(self), "contrasts": [[list(place) for place in pair] for pair in self.contrasts]}
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Claims:
@@ -68,6 +69,6 @@ class Claims:
             return f"{one.arm} − {other.arm}" + (f", {one.stage}" if self._has_stages else "")
         return f"{one.arm}.{one.stage} − {other.arm}.{other.stage}"
 
-    @property
+    @cached_property
     def _has_stages(self) -> bool:
         return len({place.stage for pair in self.contrasts for place in pair}) > 1

@@ -11,15 +11,13 @@ from xferlab.cohort import single_sections
 from xferlab.plan.arm_checks import ArmChecks
 from xferlab.plan.evaluations import Evaluations
 from xferlab.plan.growing import Growing
-from xferlab.plan.identity import seed_for, short_id
+from xferlab.plan.identity import seed_for
 from xferlab.plan.inputs import Inputs, Taken, identity_of
-from xferlab.plan.other_sets import Chosen, OtherSets, labels_of
-from xferlab.plan.plan import execution
-from xferlab.plan.selection import PartCases, Reading, without_patients
-from xferlab.plan.spec import Input, Reservation, Settings, TrialSpec
+from xferlab.plan.other_sets import Chosen
+from xferlab.plan.selection import PartCases, Reading
+from xferlab.plan.spec import Input, TrialSpec
+from xferlab.plan.template import Template
 from xferlab.study.schema import Study
-from xferlab.study.sections import sections_read
-from xferlab.study.stage import Stage
 
 
 class ArmExpansion:
@@ -33,8 +31,7 @@ class ArmExpansion:
         self._expanded: set[str] = set()
         self._folds: dict[tuple[str, int, int], dict[str, str]] = {}
         self._read = cache(partial(Reading.of, study))
-        self._template = cache(self._make_template)
-        self._others = cache(lambda stage: OtherSets(study, stage, self._read))
+        self._template = cache(partial(Template.of, study, name, growing=growing, read=self._read))
         self._inputs = Inputs(growing, name, study, arms=arms, own=self)
         self._evaluations = Evaluations(growing, name, study, read=self._read)
         self._checks = ArmChecks(growing, name, study, self._evaluations)
@@ -51,9 +48,13 @@ class ArmExpansion:
         stage = self.study.stages[stage_name]
         if stage.section is None:
             return
-        numbers = range(1, (stage.repetitions or self.study.repetitions) + 1)
+        template, numbers = (
+            self._template(stage_name),
+            range(1, (stage.repetitions or self.study.repetitions) + 1),
+        )
+        self._checks.execution(stage_name, template.spec.identity.execution)
         for repetition in numbers:
-            self._add(stage_name, stage, repetition)
+            self._add(template, repetition)
         trials = [self.ids[stage_name, number] for number in numbers if (stage_name, number) in self.ids]
         self._checks.everywhere(stage_name, [self.growing.trials[trial] for trial in trials])
 
@@ -78,8 +79,8 @@ class ArmExpansion:
             units: Those whose predictions are wanted; without one that it trains on, there is nothing to do.
         """
         selector, key = self.growing.selector, (stage, repetition, number)
-        reading = self._read(stage, self._template(stage).section)
-        selected, unit_of = self._selected(stage, repetition), selector.units(reading)
+        template = self._template(stage)
+        selected, unit_of = self._selected(template, repetition), selector.units(template.reading)
         rows = selector.selections[selected.digest].rows
         trained = {unit_of[row[0]] for row in rows if row[1] == "train"}
         paired = self.growing.trials[self.ids[stage, repetition]]
@@ -91,54 +92,55 @@ class ArmExpansion:
         elif key not in self._folds:
             dealt = selector.cohort.dealt(trained, number, repetition)
             folds = [frozenset(unit for unit in trained if dealt[unit] == fold) for fold in range(number)]
-            trials = [self._fold(stage, repetition, fold, units) for fold, units in enumerate(folds, 1)]
+            trials = [self._fold(template, repetition, fold, units) for fold, units in enumerate(folds, 1)]
             self._folds[key] = {unit: trials[fold] for unit, fold in dealt.items()}
         return self._folds.get(key, {})
 
-    def _fold(self, stage_name: str, repetition: int, fold: int, left_out: frozenset[str]) -> str:
+    def _fold(self, template: Template, repetition: int, fold: int, left_out: frozenset[str]) -> str:
         """Adds the trial of a fold, once; returns its id."""
-        reading = self._read(stage_name, self._template(stage_name).section)
-        selected = self.growing.selector.without(reading, self._selected(stage_name, repetition), left_out)
-        taken = self._taken(stage_name, repetition, selected)
+        paired = self._selected(template, repetition)
+        selected = self.growing.selector.without(template.reading, paired, left_out)
+        taken = self._taken(template, repetition, selected)
         assert taken is not None, "the trial of the repetition has all that it takes"
-        spec = self._trial(stage_name, repetition, selected, taken=taken, fold=fold)
+        spec = self._trial(template, repetition, selected, taken=taken, fold=fold)
         self._note(spec, selected.units)
         self._checks.fold(spec, left_out)
         why = f"a fold of its training part leaves one image in repetition {repetition} (`out_of_fold`)"
-        self._checks.single(stage_name, selected, why)
+        self._checks.single(spec.stage, selected, why)
         return spec.trial_id
 
-    def _selected(self, stage_name: str, repetition: int) -> PartCases:
-        reading = self._read(stage_name, self._template(stage_name).section)
-        labels = labels_of(self.study, stage_name)
-        return self.growing.selector.select(reading, "fit", repetition, labels=labels)
+    def _selected(self, template: Template, repetition: int) -> PartCases:
+        return self.growing.selector.select(template.reading, "fit", repetition, labels=template.labels)
 
-    def _add(self, stage_name: str, stage: Stage, repetition: int) -> None:
-        selected = self._selected(stage_name, repetition)
-        taken = self._taken(stage_name, repetition, selected)
-        others = tuple(self._others(stage_name).of(self.growing.selector, repetition))
+    def _add(self, template: Template, repetition: int) -> None:
+        stage_name = template.spec.stage
+        selected = self._selected(template, repetition)
+        taken = self._taken(template, repetition, selected)
+        others = tuple(template.others.of(self.growing.selector, repetition))
         has_cases = all(cases.counts["train"] for cases in (selected, *(each.selected for each in others)))
         lacks = self.growing.left_out.lacks_trial
         if lacks(stage_name, repetition, has_parent=taken is not None, has_cases=has_cases) or taken is None:
             return  # under any other rule, the arm of what it takes has been refused
-        self._checks.cases(stage_name, self._template(stage_name).section, selected, repetition)
+        self._checks.cases(stage_name, template.spec.section, selected, repetition)
         for other in others:
             self._checks.cases(stage_name, other.cases.section, other.selected, repetition)
-        spec = self._trial(stage_name, repetition, selected, taken=taken, others=others)
-        features, data = self.growing.probe.of(spec.trial_id, spec.identity, dict(spec.data), taken.predicted)
-        evaluations = tuple(self._evaluations.of(spec, stage, taken.predicted))
-        spec = replace(spec, data=data, features=features, evaluations=evaluations)
-        self._note(spec, selected.units.union(*(other.selected.units for other in others)))
+        spec = self._trial(template, repetition, selected, taken=taken, others=others)
+        units = (
+            selected.units.union(*(other.selected.units for other in others)) if others else selected.units
+        )
+        self._note(spec, units)
         self.ids[stage_name, repetition] = spec.trial_id
 
-    def _taken(self, stage_name: str, repetition: int, selected: PartCases) -> Taken | None:
+    def _taken(self, template: Template, repetition: int, selected: PartCases) -> Taken | None:
         """Returns what a trial takes from others; None where one of them does not exist."""
-        measured = self._evaluations.units(stage_name, repetition)
-        return self._inputs.of(stage_name, repetition, selected.units | measured)
+        units = selected.units
+        if template.producers:
+            units |= self._evaluations.units(template, repetition)
+        return self._inputs.of(template, repetition, units)
 
     def _trial(
         self,
-        stage_name: str,
+        template: Template,
         repetition: int,
         selected: PartCases,
         *,
@@ -146,24 +148,24 @@ class ArmExpansion:
         fold: int = 0,
         others: Sequence[Chosen] = (),
     ) -> TrialSpec:
-        """Returns a trial without evaluations and features."""
-        template, selector = self._template(stage_name), self.growing.selector
-        masks, reading = self.study.masks_of(stage_name), self._read(stage_name, template.section)
-        units = selector.units_of(reading, selected) if taken.givings else {}
-        predicted = taken.predicted(template.section, units)
+        """Returns a trial; one of a fold is not measured."""
+        stage_name, selector = template.spec.stage, self.growing.selector
+        units = selector.units_of(template.reading, selected) if taken.givings else {}
+        predicted = taken.predicted(template.spec.section, units)
         coordinates: dict[str, str | int] = {"stage": stage_name, "repetition": repetition}
         coordinates |= {"fold": fold} if fold else {}
-        identity = template.identity.model_copy(
-            update={
+        identity, trial_id = template.identified(
+            {
                 "selection": selected.digest,
                 "seed": seed_for(self.study.seed, **coordinates),
                 "others": {other.cases.name: other.selected.digest for other in others} or None,
-                **identity_of(taken.inputs, predicted, masks.added if masks else {}),
+                **identity_of(taken.inputs, predicted, template.of_masks),
             }
         )
+        measured = {} if fold else self._measured(template, trial_id, repetition, taken)
         return replace(
-            template,
-            trial_id=short_id(identity.to_json()),
+            template.spec,
+            trial_id=trial_id,
             name=f"{self.name}/{stage_name}/r{repetition:02d}" + (f"/f{fold}" if fold else ""),
             repetition=repetition,
             fold=fold or None,
@@ -173,7 +175,15 @@ class ArmExpansion:
             inputs=taken.inputs,
             predicted=predicted,
             others=tuple(other.cases for other in others),
+            **measured,
         )
+
+    def _measured(self, template: Template, trial_id: str, repetition: int, taken: Taken) -> dict[str, Any]:
+        """Returns what a trial is measured on and stores of its features, and the sections that it reads."""
+        spec = template.spec
+        features, data = self.growing.probe.of(trial_id, spec.identity, spec.data, taken.predicted)
+        evaluations = tuple(self._evaluations.of(template, trial_id, repetition, taken))
+        return {"features": features, "data": data, "evaluations": evaluations}
 
     def _note(self, spec: TrialSpec, units: frozenset[str]) -> None:
         """Adds a trial with all units that it learns from, or its evaluations to one that another arm has."""
@@ -184,51 +194,6 @@ class ArmExpansion:
         growing.trials[spec.trial_id] = _merged(known, spec) if known else spec
         growing.trained_units[spec.trial_id] = units
         growing.names[spec.name] = spec.trial_id
-
-    def _make_template(self, stage_name: str) -> TrialSpec:
-        """What all repetitions of a stage have in common; all else is empty."""
-        study, task = self.study, self.study.task_of(stage_name)
-        section = study.stages[stage_name].section
-        assert section is not None, "a stage with given weights has no trial"
-        training = study.training_of(stage_name)
-        resolved = execution(training, self.growing.setting)
-        self._checks.execution(stage_name, resolved)
-        identity = task.identity_of(
-            model=study.network_of(stage_name),
-            training=training,
-            adapt=study.adapt_of(stage_name),
-            execution=resolved,
-            num_classes=len(study.targets_of(stage_name)) if task.reads_labels else None,
-        )
-        read = sections_read(study, stage_name, study.stages[stage_name])
-        wandb = study.tracking.wandb
-        return TrialSpec(
-            trial_id="",
-            name="",
-            arms=(self.name,),
-            stage=stage_name,
-            repetition=0,
-            max_epochs=training.max_epochs,
-            identity=identity,
-            section=section,
-            selection="",
-            targets=study.targets_of(stage_name),
-            data={
-                name: without_patients(study.section_of(stage_name, name))
-                for name in study.data
-                if name in read
-            }
-            | self._others(stage_name).data,
-            settings=Settings(
-                study=study.study,
-                seed=study.seed,
-                checkpoint_every_s=training.checkpoint_every_s,
-                resources=Reservation(**study.resources_of(stage_name).model_dump()),
-                tracking=wandb.model_dump(mode="json") if wandb else None,
-                keep_states=study.keep_states,
-                profile=self.growing.loaded.profile,
-            ),
-        )
 
 
 def _merged(known: TrialSpec, other: TrialSpec) -> TrialSpec:

@@ -120,7 +120,7 @@ class ArmChecks:
 
     def fold(self, spec: TrialSpec, unseen: frozenset[str]) -> None:
         """Warns where a trial that predicts out of fold starts from one that knew these units."""
-        for ancestor in ancestors(spec, self.growing.trials, origins_only=True):
+        for ancestor in ancestors(spec.inputs, self.growing.trials, origins_only=True):
             if not unseen.isdisjoint(self.growing.trained_units[ancestor.trial_id]):
                 what = (
                     f"stage {spec.stage!r} predicts out of fold, and starts from stage {ancestor.stage!r}, "

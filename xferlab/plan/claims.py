@@ -105,10 +105,12 @@ def _metrics(trials: Iterable[TrialSpec], stage: str) -> list[Any]:
 
 def unfit(loaded: LoadedStudy, trials: Iterable[TrialSpec]) -> Iterator[Finding]:
     """Yields what is wrong with the claims that a study declares."""
-    trials, base = tuple(trials), loaded.base
-    primary, known = base.primary, measured(trials)
+    base = loaded.base
+    primary = base.primary
     if primary is None:
         return
+    trials = tuple(trials)
+    known = measured(trials)
     names = [metric.name for metric in _metrics(trials, primary.stage)]
     stages = {stage for _, stage, _ in known}
     if primary.stage not in stages:

@@ -85,9 +85,9 @@ def totals(trials: Sequence[TrialSpec], plan: Plan) -> dict[str, int]:
         "trials": len(trials),
         "max_epochs": sum(trial.max_epochs for trial in trials),
         "max_images": sum(
-            trial.max_epochs * plan.part_sizes[cases.selection]["train"]
+            trial.max_epochs * plan.part_sizes[selection]["train"]
             for trial in trials
-            for cases in trial.trained
+            for selection in trial.trained_selections
         ),
         "evaluations": sum(
             len({evaluation.evaluation_id for evaluation in trial.evaluations}) for trial in trials
@@ -104,7 +104,7 @@ def _trial(plan: Plan, trial: TrialSpec, names: list[str], mask_sources: MaskSou
         "stage": trial.stage,
         "repetition": trial.repetition,
         "seed": trial.identity.seed,
-        "inputs": [{**given.to_json(), "trials": list(given.trials)} for given in trial.inputs],
+        "inputs": [given.to_json() for given in trial.inputs],
         "data": trial.section,
         "selection": trial.selection,
         "targets": list(trial.targets),
@@ -114,12 +114,7 @@ def _trial(plan: Plan, trial: TrialSpec, names: list[str], mask_sources: MaskSou
         "num_train": sizes["train"],
         "num_validation": sizes["validation"],
         "train_patients": len(plan.train_patients[trial.selection]),
-        "evaluations": [
-            without_nothing(
-                {**asdict(evaluation), "arms": list(evaluation.arms)}, "predicted", "marks", "set_name"
-            )
-            for evaluation in trial.evaluations
-        ],
+        "evaluations": [evaluation.to_json() for evaluation in trial.evaluations],
         **({"others": [_other(plan, other) for other in trial.others]} if trial.others else {}),
         # Only where they are asked for.
         **({"features": without_nothing(asdict(trial.features), "predicted")} if trial.features else {}),

@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import astuple
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from xferlab.plan.growing import Growing, ancestors
-from xferlab.plan.identity import short_id
+from xferlab.plan.identity import encoded, id_of_encoded
+from xferlab.plan.inputs import Taken
 from xferlab.plan.selection import PartCases, Reading
-from xferlab.plan.spec import EvaluationSpec, Predict, TrialSpec
+from xferlab.plan.spec import EvaluationSpec, Input, TrialSpec
+from xferlab.plan.template import Template
 from xferlab.study.evaluated import Evaluated
 from xferlab.study.schema import Study
 from xferlab.study.sections import paths_of
 from xferlab.study.stage import Stage
 from xferlab.tasks.config import OBJECTS, Size
 from xferlab.tasks.task import Finding
+
+
+class Asked(NamedTuple):
+    """What all trials of a stage of an arm are evaluated on.
+
+    Attributes:
+        item: As in the study file.
+        cases: It, in its parts.
+        reading: How the stage reads the section.
+        set_name: The set of the stage's task that the cases are of; empty where that has one.
+        marks: What the cases mark of what is learnt, or of what is made of it; empty where that is all.
+        fields: The canonical JSON of each field of the evaluations' identities that is the same for all.
+    """
+
+    item: str
+    cases: Evaluated
+    reading: Reading
+    set_name: str
+    marks: tuple[str, ...]
+    fields: Mapping[str, str]
 
 
 class Evaluations:
@@ -32,33 +54,47 @@ class Evaluations:
         default = [f"{cases}.test" for cases in stage.sets.values()] if self._study.split.has_test else []
         return default if stage.evaluate_on is None else list(dict.fromkeys(stage.evaluate_on))
 
-    def _make_asked(self, stage_name: str) -> list[tuple[str, Evaluated, str]]:
-        """What a stage is evaluated on: as in the study file, in its parts, and of which set it is."""
-        stage = self._study.stages[stage_name]
-        asked = [(item, Evaluated.of(item)) for item in self.asked(stage)]
-        return [(item, each, stage.set_of(each.section) or "") for item, each in asked]
+    def _make_asked(self, template: Template) -> list[Asked]:
+        """What the trials of a stage are evaluated on."""
+        stage, spec = template.stage, template.spec
+        image_size, asked = spec.identity.image_size, []
+        for item in self.asked(stage):
+            cases = Evaluated.of(item)
+            reading, set_name = self._read(spec.stage, cases.section), stage.set_of(cases.section) or ""
+            marks = self._marks(reading, spec)
+            identity = {
+                "output": "probability",
+                "resolution": image_size,
+                "metrics": self._study.task_of(spec.stage).metrics_version,
+                "overlay_cases": self._study.overlay_cases,
+                **self._variant_identity(cases.variant, image_size),
+                **({"targets": list(spec.targets)} if len(spec.targets) > 1 else {}),
+                **({"marks": list(marks)} if marks else {}),
+                **({"set": set_name} if set_name else {}),
+            }
+            asked.append(Asked(item, cases, reading, set_name, marks, encoded(identity)))
+        return asked
 
-    def units(self, stage_name: str, repetition: int) -> frozenset[str]:
-        """Returns all units that a stage's trial is measured on, if it takes predictions of them."""
-        stage = self._study.stages[stage_name]
-        items = map(Evaluated.of, self.asked(stage) if stage.producers else ())
-        selector = self._growing.selector
-        selected = (
-            selector.select(self._read(stage_name, item.section), item.part, repetition) for item in items
-        )
+    def units(self, template: Template, repetition: int) -> frozenset[str]:
+        """Returns all units that a stage's trial is measured on."""
+        select = self._growing.selector.select
+        selected = [select(each.reading, each.cases.part, repetition) for each in self._asked(template)]
         return frozenset[str]().union(*(cases.units for cases in selected))
 
-    def of(self, spec: TrialSpec, stage: Stage, predict: Predict) -> Iterator[EvaluationSpec]:
+    def of(
+        self, template: Template, trial_id: str, repetition: int, taken: Taken
+    ) -> Iterator[EvaluationSpec]:
         """Yields the evaluations of a trial.
 
         Args:
-            spec: The trial.
-            stage: Its stage.
-            predict: Takes a section, and units by the digest of a case; returns who predicts which of them.
+            template: What it has in common with the others of its stage.
+            trial_id: Its id.
+            repetition: From 1.
+            taken: What it takes from others.
         """
-        stage_name, repetition, image_size = spec.stage, spec.repetition, spec.identity.image_size
-        for item, (section, part, variant), set_name in self._asked(stage_name):
-            selected = self._growing.selector.select(self._read(stage_name, section), part, repetition)
+        stage_name, selector = template.spec.stage, self._growing.selector
+        for item, (section, part, variant), reading, set_name, marks, fields in self._asked(template):
+            selected = selector.select(reading, part, repetition)
             if not sum(selected.counts.values()):
                 if self._growing.left_out.lacks_cases(stage_name, item, repetition):
                     continue
@@ -72,27 +108,16 @@ class Evaluations:
                     Finding(("stages", stage_name, "evaluate_on"), what, related=paths_of(section)),
                 )
             self.check_classes(section, selected, repetition)
-            reading, selector = self._read(stage_name, section), self._growing.selector
-            marks = self._marks(stage_name, reading, spec)
-            predicted = predict(section, selector.units_of(reading, selected) if stage.producers else {})
-            identity = {
-                "trial": spec.trial_id,
-                "selection": selected.digest,
-                "output": "probability",
-                "resolution": image_size,
-                "metrics": self._study.task_of(stage_name).metrics_version,
-                "overlay_cases": self._study.overlay_cases,
-                **self._variant_identity(variant, image_size),
-                **({"targets": list(spec.targets)} if len(spec.targets) > 1 else {}),
-                **({"marks": list(marks)} if marks else {}),
-                **({"set": set_name} if set_name else {}),
-                **({"predicted": [list(astuple(each)) for each in predicted]} if predicted else {}),
-            }
-            seen = part != "hold_out" and self._may_have_seen(spec, selected.units)
+            predicted = taken.predicted(
+                section, selector.units_of(reading, selected) if taken.givings else {}
+            )
+            own: dict[str, Any] = {"trial": trial_id, "selection": selected.digest}
+            own |= {"predicted": [list(astuple(each)) for each in predicted]} if predicted else {}
+            seen = part != "hold_out" and self._may_have_seen(taken.inputs, repetition, selected.units)
             if seen:
                 self._warn_seen(stage_name, item, repetition)
             yield EvaluationSpec(
-                evaluation_id=short_id(identity),
+                evaluation_id=id_of_encoded({**fields, **encoded(own)}),
                 section=section,
                 part=part,
                 selection=selected.digest,
@@ -105,10 +130,10 @@ class Evaluations:
                 set_name=set_name,
             )
 
-    def _marks(self, stage_name: str, reading: Reading, spec: TrialSpec) -> tuple[str, ...]:
+    def _marks(self, reading: Reading, spec: TrialSpec) -> tuple[str, ...]:
         """What cases mark of what a trial learns, or of what is made of it; empty where that is all."""
         read = reading.sections[0].targets
-        composes = self._study.task_of(stage_name).composed is not None
+        composes = self._study.task_of(spec.stage).composed is not None
         return read if composes and len(spec.targets) > 1 and read != spec.targets else ()
 
     def _warn_seen(self, stage_name: str, item: str, repetition: int) -> None:
@@ -128,11 +153,11 @@ class Evaluations:
             return {"objects": variant, "objects_version": self._growing.setting.objects_version}
         return {"variant": variant} if variant and image_size != "native" else {}
 
-    def _may_have_seen(self, spec: TrialSpec, units: frozenset[str]) -> bool:
+    def _may_have_seen(self, inputs: Iterable[Input], repetition: int, units: frozenset[str]) -> bool:
         trained = self._growing.trained_units
         return any(
-            each.repetition != spec.repetition and not trained[each.trial_id].isdisjoint(units)
-            for each in ancestors(spec, self._growing.trials)
+            each.repetition != repetition and not trained[each.trial_id].isdisjoint(units)
+            for each in ancestors(inputs, self._growing.trials)
         )
 
     def check_classes(self, section: str, selected: PartCases, repetition: int) -> None:

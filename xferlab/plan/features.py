@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from xferlab.cohort import Case, Selection
@@ -41,8 +41,8 @@ class Probe:
         selector.selections[self._digest] = few
 
     def of(
-        self, trial_id: str, trial_identity: TrialIdentity, data: dict[str, Any], predict: Predict
-    ) -> tuple[FeaturesSpec | None, dict[str, Any]]:
+        self, trial_id: str, trial_identity: TrialIdentity, data: Mapping[str, Any], predict: Predict
+    ) -> tuple[FeaturesSpec | None, Mapping[str, Any]]:
         """Returns what a trial is to store, and the configurations of the sections that it then reads."""
         if self._asked is None or not trial_identity.compared_layers:
             return None, data

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from xferlab.errors import Problem
@@ -11,7 +11,7 @@ from xferlab.plan.labels import in_arms
 from xferlab.plan.left_out import LeftOut
 from xferlab.plan.plan import Setting
 from xferlab.plan.selection import CaseSelector, Index
-from xferlab.plan.spec import TrialSpec
+from xferlab.plan.spec import Input, TrialSpec
 from xferlab.study.load import LoadedStudy
 from xferlab.tasks.task import Finding
 
@@ -65,20 +65,20 @@ class Growing:
 
 
 def ancestors(
-    trial: TrialSpec, trials: Mapping[str, TrialSpec], *, origins_only: bool = False
+    inputs: Iterable[Input], trials: Mapping[str, TrialSpec], *, origins_only: bool = False
 ) -> Iterator[TrialSpec]:
     """Yields each trial that another one descends from, once.
 
     Args:
-        trial: The other one.
+        inputs: What the other one takes.
         trials: All of them, by id.
         origins_only: Only those whose weights it goes back to, without those that predict.
     """
-    seen, ahead = set[str](), [trial]
+    seen, ahead = set[str](), [inputs]
     while ahead:
-        inputs = ahead.pop().inputs
-        given = {each for i in inputs if i.network is not None or not origins_only for each in i.trials}
+        taken = ahead.pop()
+        given = {each for i in taken if i.network is not None or not origins_only for each in i.trials}
         found = [trials[each] for each in sorted(given - seen)]
         seen |= given
-        ahead += found
+        ahead += [trial.inputs for trial in found]
         yield from found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 ID_LENGTH = 16
@@ -30,11 +31,23 @@ def short_id(value: Any) -> str:
     return sha256_of(value)[:ID_LENGTH]
 
 
+def encoded(fields: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the canonical JSON of each of some fields, with its name."""
+    return {name: f"{canonical_json(name)}:{canonical_json(value)}" for name, value in fields.items()}
+
+
+def id_of_encoded(fields: Mapping[str, str]) -> str:
+    """Returns `short_id(value)`, given `encoded(value)`: fields that many values share are encoded once."""
+    text = ",".join([fields[name] for name in sorted(fields)])
+    return hashlib.sha256(f"{{{text}}}".encode()).hexdigest()[:ID_LENGTH]
+
+
 def joint_digest(digests: Mapping[str, str]) -> str | None:
     """Returns the digest of several things by name: of a single one its own, of none null."""
     return sha256_of(dict(digests)) if len(digests) > 1 else next(iter(digests.values()), None)
 
 
+@cache
 def seed_for(study_seed: int, **coordinates: str | int) -> int:
     """Returns a 63-bit seed that is a pure function of the study's seed and named coordinates.
 

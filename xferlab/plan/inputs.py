@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from xferlab.cohort import Selection
 from xferlab.plan.growing import Growing
 from xferlab.plan.spec import GATE, MASKS, WEIGHTS, Donor, Input, Predicted
+from xferlab.plan.template import Template
 from xferlab.study.roles import untold
 from xferlab.study.schema import Study
 from xferlab.study.sections import paths_of
@@ -56,7 +58,7 @@ class Taken:
     givings: tuple[Giving, ...]
     selections: dict[str, Selection]
 
-    @property
+    @cached_property
     def inputs(self) -> tuple[Input, ...]:
         """All of it, by role."""
         return (*self.origins, *(giving.given for giving in self.givings))
@@ -82,25 +84,25 @@ class Inputs:
         self._growing, self._arm, self._study = growing, arm, study
         self._arms, self._own = arms, own
 
-    def of(self, stage_name: str, repetition: int, units: Collection[str]) -> Taken | None:
+    def of(self, template: Template, repetition: int, units: Collection[str]) -> Taken | None:
         """Returns what a trial takes; None where one that it takes from has no trial.
 
         Args:
-            stage_name: Its stage.
+            template: What it has in common with the others of its stage.
             repetition: Of the trial, and of those who predict.
             units: All that it is trained or measured on.
         """
-        origins = self._origins(stage_name, repetition)
-        givings = self._givings(stage_name, repetition, units)
+        origins = self._origins(template, repetition)
+        givings = self._givings(template, repetition, units)
         if origins is None or givings is None:
             return None
         return Taken(origins, givings, self._growing.selector.selections)
 
-    def _origins(self, stage_name: str, repetition: int) -> tuple[Input, ...] | None:
-        inputs, origins = [], self._study.stages[stage_name].origins
+    def _origins(self, template: Template, repetition: int) -> tuple[Input, ...] | None:
+        inputs, origins = [], template.stage.origins
         for network, parent in sorted(origins.items()):  # as arms that share a trial may differ
             role = f"{WEIGHTS}.{network}" if network else WEIGHTS
-            given = self._weights(stage_name, parent, repetition, role)
+            given = self._weights(template.spec.stage, parent, repetition, role)
             if given is None:
                 return None
             inputs.append(given)
@@ -137,9 +139,11 @@ class Inputs:
         )
         return Input(role, available)
 
-    def _givings(self, stage_name: str, repetition: int, units: Collection[str]) -> tuple[Giving, ...] | None:
-        givings = []
-        for producer in self._study.stages[stage_name].producers:
+    def _givings(
+        self, template: Template, repetition: int, units: Collection[str]
+    ) -> tuple[Giving, ...] | None:
+        givings, stage_name = [], template.spec.stage
+        for producer in template.producers:
             arm = self._arms[producer.arm] if producer.arm else self._own
             trial = arm.trial(producer.stage, repetition)
             if trial is None:

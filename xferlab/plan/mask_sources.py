@@ -29,9 +29,11 @@ class MaskSources:
 
         The class is the label where the task learns any, else the pathology.
         """
+        if not trial.input(MASKS):
+            return {}
         rows = {row[0]: row for row in self._plan.selections[trial.selection].rows}
         counts: dict[str, dict[str, Counter[str]]] = {}
-        for item in trial.predicted if trial.input(MASKS) else ():
+        for item in trial.predicted:
             if item.role == MASKS:
                 units = self._units(item.trial)
                 for digest in self._plan.selections[item.selection].digests:
@@ -49,7 +51,7 @@ class MaskSources:
     def _units_of(self, trial_id: str) -> Mapping[str, str]:
         """What a trial and those that it starts from knew of the units that they trained or selected on."""
         trial = self._plan.by_id[trial_id]
-        known = (trial, *ancestors(trial, self._plan.by_id, origins_only=True))
+        known = (trial, *ancestors(trial.inputs, self._plan.by_id, origins_only=True))
         rows = [
             row for each in {spec.selection for spec in known} for row in self._plan.selections[each].rows
         ]

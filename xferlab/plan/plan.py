@@ -75,7 +75,7 @@ class Plan:
     @cached_property
     def part_sizes(self) -> dict[str, Counter[str]]:
         """Cases by part of every selection to train on, by its digest."""
-        trained = {cases.selection for trial in self.trials for cases in trial.trained}
+        trained = {digest for trial in self.trials for digest in trial.trained_selections}
         return {digest: Counter(row[1] for row in self.selections[digest].rows) for digest in trained}
 
     @cached_property
@@ -97,7 +97,7 @@ class Plan:
 def train_patients(selector: CaseSelector, trials: Iterable[TrialSpec]) -> dict[str, frozenset[str]]:
     """Returns the patients of the training part of every selection to train on, by its digest."""
     patients = {case.digest: case.patient for _, case, _ in selector.listed()}
-    trained = {cases.selection for trial in trials for cases in trial.trained}
+    trained = {digest for trial in trials for digest in trial.trained_selections}
     return {
         digest: frozenset(patients[row[0]] for row in selector.selections[digest].rows if row[1] == "train")
         for digest in trained

@@ -118,6 +118,11 @@ class EvaluationSpec:
         """Whether outputs are stretched back to the images' own size before they are measured."""
         return self.variant == ORIGINAL
 
+    def to_json(self) -> dict[str, Any]:
+        """Returns a JSON value, without what it does not have of the fields that few evaluations have."""
+        value = {**vars(self), "arms": list(self.arms), "predicted": list(map(asdict, self.predicted))}
+        return without_nothing(value, "predicted", "marks", "set_name")
+
 
 @dataclass(frozen=True)
 class FeaturesSpec:
@@ -202,8 +207,9 @@ class Input:
 
     def to_json(self) -> dict[str, Any]:
         """Returns a JSON value, without what is about predictions where it gives none."""
+        value = {**vars(self), "trials": list(self.trials), "donor": self.donor and asdict(self.donor)}
         about_predictions = {"names", "places", "threshold"} if self.network is not None else set()
-        return {name: value for name, value in asdict(self).items() if name not in about_predictions}
+        return {name: item for name, item in value.items() if name not in about_predictions}
 
 
 @dataclass(frozen=True)
@@ -328,6 +334,11 @@ class TrialSpec(PlannedTrial):
         return (OtherSet("", self.section, self.section, self.selection), *self.others)
 
     @property
+    def trained_selections(self) -> tuple[str, ...]:
+        """The digests of the selections of `trained`."""
+        return (self.selection, *(cases.selection for cases in self.others))
+
+    @property
     def shown(self) -> str:
         """The section, or set of sections, of the validation cases that are shown: those it is to predict."""
         return self.trained[1 if self.others else 0].section
@@ -351,9 +362,7 @@ class TrialSpec(PlannedTrial):
         """Returns a JSON value; `from_json` is its inverse."""
         value = {"version": SPEC_VERSION, **asdict(self), "identity": self.identity.to_json()}
         value["inputs"] = [given.to_json() for given in self.inputs]
-        value["evaluations"] = [
-            without_nothing(each, "predicted", "marks", "set_name") for each in value["evaluations"]
-        ]
+        value["evaluations"] = [evaluation.to_json() for evaluation in self.evaluations]
         if self.features:
             value["features"] = without_nothing(value["features"], "predicted")
         value["settings"] = without_nothing(value["settings"], "keep_states", "profile")

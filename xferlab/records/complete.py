@@ -15,7 +15,6 @@ from contextlib import suppress
 from dataclasses import asdict
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic.dataclasses import dataclass
 
 from xferlab.errors import RecordError, StorageError
@@ -142,6 +141,8 @@ def _verified(store: Store, spec: PlannedTrial, files: FileStates) -> CompleteTr
 
 
 def _means(store: Store, trial_id: str, evaluation_id: str) -> dict[str, float]:
+    import pyarrow.compute as pc  # most verbs only list what is complete, and it takes long to import
+
     record = reader.read_evaluation(store, trial_id, evaluation_id)
     if record is None:
         return {}

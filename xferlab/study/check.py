@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -21,7 +22,7 @@ from xferlab.study.views import stage_view
 from xferlab.study.yaml_lines import KeyPath
 from xferlab.tasks import registry
 from xferlab.tasks.config import Engine
-from xferlab.tasks.task import Finding
+from xferlab.tasks.task import Finding, StageView
 
 
 def check(study: Study) -> list[Finding]:
@@ -35,8 +36,7 @@ def check(study: Study) -> list[Finding]:
     of_tasks = [
         replace(finding, related=(*finding.related, ("stages", name, "task")))
         for name, stage in study.stages.items()
-        for stage_check in _OF_TASKS
-        for finding in stage_check(study, name, stage)
+        for finding in _of_task(study, name, stage)
     ]
     return [
         *of_stages,
@@ -83,6 +83,17 @@ def unused(base: Study, arms: Iterable[Study]) -> Iterator[Finding]:
     for name, stage in base.stages.items():
         if stage.weights is not None and name not in parents:
             yield Finding(("stages", name), f"no stage starts from the weights of {name!r}", "warning")
+
+
+def _of_task(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
+    """What depends on the task of a stage."""
+    for stage_check in _OF_TASKS:
+        yield from stage_check(study, name, stage)
+    view = stage_view(study, name) if stage.weights is None else None
+    if view is not None:  # else there is something wrong with the stage, or with those before it
+        yield from _patience(view, stage.training)
+        yield from heads(study, name, stage)
+        yield from study.task_of(name).check(view)
 
 
 def _references(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
@@ -258,13 +269,12 @@ def _sections(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
             )
 
 
-def _patience(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
-    """A patience that is longer than the training."""
-    view = stage_view(study, name)
-    if stage.weights is not None or view is None or view.training.patience <= view.training.max_epochs:
+def _patience(view: StageView, given: Mapping[str, Any]) -> Iterator[Finding]:
+    """A patience that is longer than the training, of which a stage gives some fields."""
+    if view.training.patience <= view.training.max_epochs:
         return
-    written = {"patience", "max_epochs"} & set(stage.training)
-    path = view.written(min(written, key=list(stage.training).index) if written else "patience")
+    written = [field for field in given if field in ("patience", "max_epochs")]
+    path = view.written(written[0] if written else "patience")
     yield Finding(
         path,
         f"patience {view.training.patience} never stops a training of at most {view.training.max_epochs} "
@@ -272,19 +282,6 @@ def _patience(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
         "warning",
         related=(("training", "patience"), ("training", "max_epochs")),
     )
-
-
-def _heads(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
-    """Last layers that do not fit, where the stage and those before it are valid."""
-    if stage.weights is None and stage_view(study, name) is not None:
-        yield from heads(study, name, stage)
-
-
-def _task(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
-    """What the stage's task finds wrong with the stage as a whole."""
-    view = stage_view(study, name)
-    if stage.weights is None and view is not None:
-        yield from study.task_of(name).check(view)
 
 
 _OF_TASKS = (
@@ -297,8 +294,5 @@ _OF_TASKS = (
     roles.producers,
     _variants,
     _sections,
-    _patience,
-    _heads,
-    _task,
 )
 """Checks of a stage whose findings depend on its task."""

@@ -54,7 +54,7 @@ class LoadedStudy:
     warnings: tuple[Problem, ...] = ()
     profiles: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def overrides(self) -> dict[str, dict[str, Any]]:
         """What each arm changes, with what it includes: dotted path -> value."""
         return {
@@ -63,7 +63,7 @@ class LoadedStudy:
             if arm
         }
 
-    @property
+    @cached_property
     def tuned(self) -> dict[str, tuple[Tuned, ...]]:
         """The searches that arms come from, for the arms that come from any."""
         return {arm: draft.tuned for arm, draft in self.drafts.items() if draft.tuned}
