@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from tests.contracts.runs import Lab
-from tests.end_to_end.processes import eventually, listening, program
+from tests.end_to_end.processes import command_of, eventually, listening, program
 from tests.schedule.graphs import trial
 from tests.studies import (
     TINY,
@@ -70,6 +70,8 @@ def test_a_cluster_of_one_machine_listens_on_loopback_only(ray_execute: Any) -> 
     addresses = {address for found in sockets.values() for address, _ in found}
     assert {program(pid) for pid, found in sockets.items() if found} >= {"gcs_server", "raylet"}
     assert addresses == {"127.0.0.1"}
+    unneeded = ("dashboard/dashboard.py", "log_monitor.py", "monitor.py")
+    assert not [command for command in map(command_of, children) if any(name in command for name in unneeded)]
     print(f"{sum(map(len, sockets.values()))} listening sockets of {len(children)} processes: {addresses}")
 
 

@@ -56,6 +56,9 @@ os.environ["RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE"] = "1"
 
 SCRATCH = "tune"
 _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+_UNNEEDED = ("start_api_server", "start_log_monitor", "start_monitor")
+"""Ray's methods that start what a cluster of one machine does not need: a dashboard, a printer of the logs of
+workers, and what adds nodes. Each process takes a second of CPU time to start."""
 _TOKEN_PATH = "RAY_AUTH_TOKEN_PATH"
 AWS_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
 # Tune hands these to its workers in a runtime environment, and Ray writes that to its logs; see `Access`.
@@ -125,16 +128,8 @@ def _own_cluster(num_cpus: int | None) -> Iterator[None]:
     with machine.folder_for_ray() as folder, _token_in(folder):
         mark = folder / "in-use"  # Ray's processes create the folder again, but not this
         mark.touch()
-        # Ray takes 127.0.0.1 for this machine's address only where it knows no clusters. It listens there,
-        # and replaces a loopback address that it is given by one that others reach.
-        loopback = _replaced(ray._private.ray_constants, "ENABLE_RAY_CLUSTER", False)
-        # A signal to our group or terminal is for us alone: we answer it by saving what runs, and that needs
-        # Ray's processes. They end with us all the same: the kernel kills the main ones when their parent
-        # dies, and the others notice.
-        services = ray._private.services
-        new_session = partial(services.ConsolePopen, start_new_session=True)
         try:
-            with loopback, _replaced(services, "ConsolePopen", new_session):
+            with _on_this_machine():
                 ray.init(
                     address="local",
                     num_cpus=num_cpus,
@@ -160,6 +155,24 @@ def _own_cluster(num_cpus: int | None) -> Iterator[None]:
                 f"Ray's folder {folder} was deleted while Ray ran. Let RAY_TMPDIR name a folder that nothing "
                 "cleans up; the same command continues"
             ) from error
+
+
+@contextmanager
+def _on_this_machine() -> Iterator[None]:
+    """Lets Ray start on loopback, out of reach of signals to us, and with the processes that are needed."""
+    services, node = ray._private.services, ray._private.node.Node
+    with ExitStack() as stack:
+        # Ray takes 127.0.0.1 for this machine's address only where it knows no clusters. It listens there,
+        # and replaces a loopback address that it is given by one that others reach.
+        stack.enter_context(_replaced(ray._private.ray_constants, "ENABLE_RAY_CLUSTER", False))
+        # A signal to our group or terminal is for us alone: we answer it by saving what runs, and that needs
+        # Ray's processes. They end with us all the same: the kernel kills the main ones when their parent
+        # dies, and the others notice.
+        new_session = partial(services.ConsolePopen, start_new_session=True)
+        stack.enter_context(_replaced(services, "ConsolePopen", new_session))
+        for method in _UNNEEDED:
+            stack.enter_context(_replaced(node, method, lambda node, **options: None))
+        yield
 
 
 @contextmanager
