@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -10,7 +11,9 @@ import torch
 from turns import Setting
 from works import WORKS
 
+from xferlab.tasks.config import TrialIdentity
 from xferlab.tasks.registry import learner_of
+from xferlab.training.examples import ImageExamples
 from xferlab.training.learner import AugmentationSeed, Learner
 from xferlab.trial.environment import prepare
 
@@ -24,15 +27,13 @@ def endless(learner: Learner[Any, Any], train: Any) -> Iterator[tuple[int, Mappi
             yield len(rows), learner.train_step(learner.load(train, rows, draw))
 
 
-class EngineWay:
-    """A trial's learner on the images of a setting; steps do not tell their losses."""
+class LearnerWay:
+    """The learner of a trial; steps do not tell their losses."""
 
-    def __init__(self, setting: Setting, **execution: Any):
-        """Starts from random weights; `execution` are fields of the trial's."""
-        self.identity = WORKS[setting.task].engine(setting, **execution)
-        device = prepare(self.identity.execution)
-        self.learner = learner_of(self.identity, device)
-        self.train = WORKS[setting.task].examples(setting, device)
+    def __init__(self, identity: TrialIdentity, cases: Callable[[torch.device], ImageExamples]):
+        """Starts from random weights; `cases` gives what is trained on."""
+        device = prepare(identity.execution)
+        self.learner, self.train = learner_of(identity, device), cases(device)
         self.learner.prepare(self.train)
         self._steps = endless(self.learner, self.train)
 
@@ -44,6 +45,15 @@ class EngineWay:
     def network(self) -> torch.nn.Module:
         """Its network."""
         return next(iter(self.learner.networks.values()))
+
+
+class EngineWay(LearnerWay):
+    """That of a work, on the images of a setting."""
+
+    def __init__(self, setting: Setting, **execution: Any):
+        """Takes fields of the trial's execution."""
+        work = WORKS[setting.task]
+        super().__init__(work.engine(setting, **execution), partial(work.examples, setting))
 
 
 def wait() -> None:

@@ -23,11 +23,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from engine import LearnerWay
 from images import examples, find_images, manifest_rows
 from machine import Spread, describe, num_cores
 from ordinary import NUM_LOADERS, turned
 from PIL import Image
-from pipeline import LearnerWay
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from turns import Setting, process, run_round
@@ -46,7 +46,7 @@ RATIO_WANTED = 2.0
 class PatchSetting(Setting):
     """As a setting; `size_px` is the side of the images, and `patch_px` that of the patches."""
 
-    patch_px: int
+    patch_px: int = 224
 
 
 class HumanMasks:
