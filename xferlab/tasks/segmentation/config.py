@@ -151,7 +151,7 @@ def files_of(structures: Sequence[str]) -> dict[str, str]:
 
 TASK = Task(
     name="segmentation",
-    version=1,
+    version=2,
     metrics_version=METRICS_VERSION,
     metrics=metrics_of,
     model=Model,

@@ -16,6 +16,7 @@ from xferlab.networks.build import NAMES, build, initialise, network_in
 from xferlab.networks.fc_densenet import design_in
 from xferlab.networks.freezing import LEVELS, freeze
 from xferlab.networks.inherit import fold_channels, inherit, matched_control
+from xferlab.networks.layout import layout
 from xferlab.networks.translator import Translator, translator_in
 from xferlab.networks.unet import FIRST_CONVOLUTION
 from xferlab.networks.vgg_levels import width_of
@@ -70,7 +71,7 @@ class SegmentationLearner(SupervisedLearner[Any, Any]):
         )
         self._adapt, self._has_jaccard = identity.adapt or Adapt(), training.score == "jaccard"
         self._reference = reference_in(network)
-        self.view = view_of(identity, self._reference)
+        self.view = view_of(identity, self._reference, layout=layout(network, device))
         self._base = self.view if isinstance(self.view, ResizedSegmentation) else self.view.base
 
     def start_from(self, weights: Mapping[str, torch.Tensor], *, origin: str) -> None:
@@ -192,7 +193,7 @@ def network_of(identity: Identity, device: torch.device) -> nn.Module:
     )
     initialise(network, identity.seed)
     add_reference(network, identity.training.intensity, model.image_size)
-    return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return network.to(device, memory_format=layout(network, device))  # type: ignore[call-overload,no-any-return]
 
 
 def identity_of_weights(
@@ -280,9 +281,12 @@ def _preprocessing(
 
 
 def view_of(
-    identity: Identity, reference: Reference | None
+    identity: Identity, reference: Reference | None, *, layout: torch.memory_format
 ) -> ResizedSegmentation | NativeSegmentation | TiledSegmentation:
-    """Returns how cases become batches and are measured, for the size at which the network takes them."""
+    """Returns how cases become batches and are measured, for the size at which the network takes them.
+
+    `layout` is how its images lie in memory.
+    """
     training = identity.training
     base = ResizedSegmentation(
         in_channels=identity.model.in_channels,
@@ -296,6 +300,7 @@ def view_of(
         class_weights=training.class_weights,
         size_multiple=identity.model.size_multiple,
         reference=reference,
+        layout=layout,
     )
     if identity.model.tiles is not None:
         return TiledSegmentation(base, identity.model.tiles)

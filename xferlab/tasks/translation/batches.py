@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from xferlab.training.batches import Rows
@@ -77,7 +76,7 @@ def batch_of(examples: CaseSets | AnyExamples, rows: Rows) -> Batch:
     for name, (cases, own) in parts.items():
         assert isinstance(cases, ImageExamples), "translation takes images of one size"
         raw, labels = cases.take(own)
-        images[name] = (raw.float() / 127.5 - 1.0).contiguous(memory_format=torch.channels_last)
+        images[name] = raw.float() / 127.5 - 1.0
         if labels.shape[1]:
             target = (labels == STRUCTURE).float()
             targets[name] = Targets(target, (labels != IGNORED).float())

@@ -16,6 +16,7 @@ from xferlab.metrics.domains import DomainClassifier
 from xferlab.networks.build import initialise
 from xferlab.networks.donors import load_each, load_strict
 from xferlab.networks.dropout import reseed
+from xferlab.networks.layout import layout
 from xferlab.tasks.translation.batches import DOMAINS, Batch, batch_of, rows_of_epoch
 from xferlab.tasks.translation.config import LABELLED, SEGMENTER, Identity
 from xferlab.tasks.translation.inference import Inference
@@ -59,7 +60,7 @@ class TranslationLearner(Learner[Any, Batch]):
         built = Inference(pair, Styles(pair.style), segmenter, self._training.batch_size)
         for number, network in enumerate(built.networks.values()):
             initialise(network, self.seed + number)
-            network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            network.to(self.device, memory_format=layout(network, self.device))  # type: ignore[call-overload]
         return built
 
     @property

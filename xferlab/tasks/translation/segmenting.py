@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from xferlab.metrics.measuring import THRESHOLD
 from xferlab.networks.build import build
+from xferlab.networks.layout import layout
 from xferlab.tasks.translation.batches import Targets
 from xferlab.tasks.translation.sections import Segmenter
 from xferlab.training.intensity import normalise
@@ -53,7 +54,7 @@ class Segmenting:
         grey, reference = (images + 1.0) * 127.5, reference_in(self.network)
         seen = reference(grey) if reference else normalise(grey, self.section.intensity)
         shown = seen.expand(-1, self.section.in_channels, -1, -1)
-        logits: Tensor = self.network(shown.contiguous(memory_format=torch.channels_last))
+        logits: Tensor = self.network(shown.contiguous(memory_format=layout(self.network, shown.device)))
         return logits.float()
 
     def loss(self, logits: Tensor, targets: Targets) -> Tensor:
