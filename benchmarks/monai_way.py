@@ -40,10 +40,10 @@ class MonaiWay:
 
     def steps(self) -> Iterator[tuple[int, float]]:
         """Trains in new epochs; the loaders go on preparing batches until the last step ends."""
-        for found in itertools.chain.from_iterable(itertools.repeat(self.loader)):
-            pathologies = [self.images.rows[index]["pathology"] for index in found["index"]]
+        for batch in itertools.chain.from_iterable(itertools.repeat(self.loader)):
+            pathologies = [self.images.rows[index]["pathology"] for index in batch["index"]]
             image, *truth = self.work.batch(
-                found["image"].as_tensor(), found["mask"].as_tensor(), pathologies
+                batch["image"].as_tensor(), batch["mask"].as_tensor(), pathologies
             )
             image, *truth = (part.to(self.device) for part in (image, *truth))
             self.optimizer.zero_grad()

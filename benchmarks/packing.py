@@ -23,6 +23,9 @@ Rates = list[float]
 STEPS_FIRST = 6
 """Steps before the timed ones: a step is recorded in the third, and the last batch of an epoch is another."""
 
+READY_WITHIN_S = 60.0
+"""Longest wait for each other: where one fails, the others do not wait for it for ever."""
+
 
 @contextmanager
 def mps() -> Iterator[None]:
@@ -48,7 +51,7 @@ def mps() -> Iterator[None]:
 def in_processes(setting: Setting, number: int, *, lasting: float) -> Rates:
     """Trains in so many processes for so many seconds; each with recorded steps; all begin together."""
     context = get_context("spawn")
-    ready = context.Barrier(number)
+    ready = context.Barrier(number, timeout=READY_WITHIN_S)
     with ProcessPoolExecutor(number, mp_context=context, initializer=_open, initargs=(ready,)) as pool:
         given = [(setting, lasting)] * number
         return list(pool.map(_in_process, given, chunksize=1))
@@ -75,7 +78,7 @@ def on_streams(setting: Setting, number: int, *, lasting: float) -> Rates:
     for stream in streams:
         with _on(stream):
             ways.append(_warm(setting))
-    ready = threading.Barrier(number)
+    ready = threading.Barrier(number, timeout=READY_WITHIN_S)
 
     def run(way: EngineWay, stream: torch.cuda.Stream | None) -> float:
         with _on(stream):

@@ -65,8 +65,8 @@ def measure(setting: Setting, network: str, precision: str) -> Found:
     learner.prepare(train)
     before, times, losses = _held_mib(device), list[float](), list[dict[str, float]]()
     started = perf_counter()
-    for _, found in islice(endless(learner, train), setting.steps):
-        losses.append({name: float(value) for name, value in found.items()})
+    for _, step_losses in islice(endless(learner, train), setting.steps):
+        losses.append({name: float(value) for name, value in step_losses.items()})
         times.append(perf_counter() - started)
         started = perf_counter()
     half = setting.steps // 2

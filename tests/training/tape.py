@@ -37,10 +37,10 @@ class Tape(TorchDispatchMode):
         for each in tensors((args, kwargs)):
             if id(each) not in self._known:
                 self._before.append((each, each.clone()))
-        found = func(*args, **(kwargs or {}))
-        self._known |= {id(each) for each in tensors((args, kwargs, found))}
-        self.calls.append((func, args, kwargs or {}, found))
-        return found
+        output = func(*args, **(kwargs or {}))
+        self._known |= {id(each) for each in tensors((args, kwargs, output))}
+        self.calls.append((func, args, kwargs or {}, output))
+        return output
 
     @torch.no_grad()
     def undo(self) -> None:
@@ -52,10 +52,10 @@ class Tape(TorchDispatchMode):
     @torch.no_grad()
     def replay(self) -> None:
         """Computes it all again."""
-        for func, args, kwargs, found in self.calls:
-            for place, value in zip(tensors(found), tensors(func(*args, **kwargs)), strict=True):
-                if place.data_ptr() != value.data_ptr():
-                    place.copy_(value)
+        for func, args, kwargs, output in self.calls:
+            for recorded, value in zip(tensors(output), tensors(func(*args, **kwargs)), strict=True):
+                if recorded.data_ptr() != value.data_ptr():
+                    recorded.copy_(value)
 
 
 class Tapes:

@@ -44,8 +44,8 @@ def print_table(
     widths = list(map(max, zip(*lengths, strict=True)))
     ends_alike = [header in right for header in headers]
     lines = [title] if title else []
-    for row, own in zip(cells, lengths, strict=True):
-        spaces = [" " * (width - length) for length, width in zip(own, widths, strict=True)]
+    for row, row_lengths in zip(cells, lengths, strict=True):
+        spaces = [" " * (width - length) for length, width in zip(row_lengths, widths, strict=True)]
         aligned = zip(row, spaces, ends_alike, strict=True)
         line = "  ".join(space + cell if alike else cell + space for cell, space, alike in aligned)
         lines.append(line.rstrip())

@@ -48,10 +48,8 @@ class ArmExpansion:
         stage = self.study.stages[stage_name]
         if stage.section is None:
             return
-        template, numbers = (
-            self._template(stage_name),
-            range(1, (stage.repetitions or self.study.repetitions) + 1),
-        )
+        template = self._template(stage_name)
+        numbers = range(1, (stage.repetitions or self.study.repetitions) + 1)
         self._checks.execution(stage_name, template.spec.identity.execution)
         for repetition in numbers:
             self._add(template, repetition)
@@ -125,9 +123,9 @@ class ArmExpansion:
         for other in others:
             self._checks.cases(stage_name, other.cases.section, other.selected, repetition)
         spec = self._trial(template, repetition, selected, taken=taken, others=others)
-        units = (
-            selected.units.union(*(other.selected.units for other in others)) if others else selected.units
-        )
+        units = selected.units
+        if others:  # else a copy of each trial's units would be kept
+            units = units.union(*(other.selected.units for other in others))
         self._note(spec, units)
         self.ids[stage_name, repetition] = spec.trial_id
 

@@ -108,9 +108,8 @@ class Evaluations:
                     Finding(("stages", stage_name, "evaluate_on"), what, related=paths_of(section)),
                 )
             self.check_classes(section, selected, repetition)
-            predicted = taken.predicted(
-                section, selector.units_of(reading, selected) if taken.givings else {}
-            )
+            units = selector.units_of(reading, selected) if taken.givings else {}
+            predicted = taken.predicted(section, units)
             own: dict[str, Any] = {"trial": trial_id, "selection": selected.digest}
             own |= {"predicted": [list(astuple(each)) for each in predicted]} if predicted else {}
             seen = part != "hold_out" and self._may_have_seen(taken.inputs, repetition, selected.units)

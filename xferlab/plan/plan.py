@@ -116,6 +116,6 @@ def execution(training: Training, setting: Setting) -> Execution:
         compile=training.compile,
         threads=training.threads if on_cpu else None,
         deterministic=None if on_cpu else training.deterministic,
-        cuda_graph=(training.cuda_graph or None) if not on_cpu else None,
+        cuda_graph=True if training.cuda_graph and not on_cpu else None,
         float32=None if on_cpu else "ieee",
     )

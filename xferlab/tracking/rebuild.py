@@ -202,11 +202,11 @@ class _Rebuild:
             report.not_tried.append(run_id)
             return
         try:
-            self._writer = self._writer or MirrorProcess(self._directory)  # it imports wandb meanwhile
             run = make()
             if run is None:
                 report.unfinished.append(run_id)
                 return
+            self._writer = self._writer or MirrorProcess(self._directory)
             word = self._send(self._writer, run)
         except (OSError, StorageError) as error:
             # A record that cannot be read says nothing about W&B.

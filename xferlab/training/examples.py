@@ -211,9 +211,13 @@ class ImageExamples(CaseSet):
     def take_masks(self, rows: Rows) -> torch.Tensor:
         """Returns `masks_of` of some cases, (n, S, H, W), on the device, where those of all cases stay."""
         masks = self.once("masks on the device", lambda: torch.from_numpy(self.all_masks()).to(self.device))
-        sides = zip(masks.shape[2:], self.images.shape[2:], strict=True)
-        down, across = (uploaded(nearest(number, side), self.device) for number, side in sides)
+        down, across = self.once("lines of the masks", lambda: self._lines(masks.shape[2:]))
         return masks[uploaded(rows, self.device)][:, :, down][..., across]
+
+    def _lines(self, size: tuple[int, ...]) -> list[torch.Tensor]:
+        """The row, and the column, of masks (h, w) that each of an image lies in, on the device."""
+        sides = zip(size, self.images.shape[2:], strict=True)
+        return [nearest(number, side).to(self.device) for number, side in sides]
 
     def case(self, row: int) -> tuple[Pixels, Pixels]:
         """Returns the image (C, H, W) and targets (S, H, W) of one case, uint8, on the host."""

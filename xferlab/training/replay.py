@@ -83,7 +83,7 @@ class Recordings:
         batch: Any,
         *,
         host: Hashable,
-        generators: Sequence[torch.Generator] = (),
+        generators: Callable[[], Sequence[torch.Generator]] = list,
     ) -> torch.Tensor:
         """Takes a step; returns what it returns.
 
@@ -91,7 +91,7 @@ class Recordings:
             step: From a batch to a scalar loss, detached; the same at every call.
             batch: A tuple of tensors; any other is not recorded.
             host: All that the step reads on the host and that may change.
-            generators: What the step draws from; they have just been seeded.
+            generators: Returns what the step draws from; asked once a recording.
         """
         if not (isinstance(batch, tuple) and all(isinstance(part, torch.Tensor) for part in batch)):
             return step(batch)
@@ -103,10 +103,10 @@ class Recordings:
             self._taken[kind] += 1
             return step(batch)
         if kind not in self._recordings:
-            self._recordings[kind] = self._recorded(step, batch, generators)
+            self._recordings[kind] = self._recorded(step, batch, generators())
         recording = self._recordings[kind]
-        for part, place in zip(batch, recording.inputs, strict=True):
-            place.copy_(part)
+        for given, read in zip(batch, recording.inputs, strict=True):
+            read.copy_(given)
         recording.replay()
         return recording.output.clone()
 

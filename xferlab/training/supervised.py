@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Protocol, cast
 
 import numpy as np
@@ -18,7 +18,7 @@ from xferlab.training.batches import Rows, divide, fixed
 from xferlab.training.learner import Array, B, E_contra, Layer, Learner, Presented, State
 from xferlab.training.precision import float32
 from xferlab.training.randomness import permutation
-from xferlab.training.replay import CudaGraphs, Recorder, Recordings
+from xferlab.training.replay import CudaGraphs, Recordings
 from xferlab.training.step import Optimisation, Stepper
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
@@ -86,10 +86,7 @@ class SupervisedLearner(Learner[E_contra, B]):
 
     @cached_property
     def _recordings(self) -> Recordings | None:
-        return Recordings(self._recorder()) if self._execution.cuda_graph else None
-
-    def _recorder(self) -> Recorder:
-        return CudaGraphs()
+        return Recordings(CudaGraphs()) if self._execution.cuda_graph else None
 
     @abstractmethod
     def loss(self, forward: Forward, batch: B) -> torch.Tensor:
@@ -142,7 +139,7 @@ class SupervisedLearner(Learner[E_contra, B]):
         with float32(tf32=self._execution.precision == "tf32"):
             if self._recordings is None:
                 return {"loss": self._step(batch)}
-            host, drawn_from = self._read_by_steps(), generators(self.network)
+            host, drawn_from = self._read_by_steps(), partial(generators, self.network)
             return {"loss": self._recordings.take(self._step, batch, host=host, generators=drawn_from)}
 
     def _step(self, batch: B) -> torch.Tensor:

@@ -71,7 +71,7 @@ class SegmentationLearner(SupervisedLearner[Any, Any]):
         )
         self._adapt, self._has_jaccard = identity.adapt or Adapt(), training.score == "jaccard"
         self._reference = reference_in(network)
-        self.view = view_of(identity, self._reference, layout=layout(network, device))
+        self.view = view_of(identity, self._reference, memory_format=layout(network, device))
         self._base = self.view if isinstance(self.view, ResizedSegmentation) else self.view.base
 
     def start_from(self, weights: Mapping[str, torch.Tensor], *, origin: str) -> None:
@@ -281,11 +281,11 @@ def _preprocessing(
 
 
 def view_of(
-    identity: Identity, reference: Reference | None, *, layout: torch.memory_format
+    identity: Identity, reference: Reference | None, *, memory_format: torch.memory_format
 ) -> ResizedSegmentation | NativeSegmentation | TiledSegmentation:
     """Returns how cases become batches and are measured, for the size at which the network takes them.
 
-    `layout` is how its images lie in memory.
+    `memory_format` is how its images lie in memory.
     """
     training = identity.training
     base = ResizedSegmentation(
@@ -300,7 +300,7 @@ def view_of(
         class_weights=training.class_weights,
         size_multiple=identity.model.size_multiple,
         reference=reference,
-        layout=layout,
+        memory_format=memory_format,
     )
     if identity.model.tiles is not None:
         return TiledSegmentation(base, identity.model.tiles)

@@ -51,7 +51,7 @@ class ResizedSegmentation:
         class_weights: Of the background and each structure, in the cross entropy of exclusive ones, or None.
         size_multiple: What the sides of images are multiples of that the network takes.
         reference: What all images are brought to have in common, part of the network, or None.
-        layout: How the network's images lie in memory.
+        memory_format: How the network's images lie in memory.
     """
 
     in_channels: int
@@ -65,7 +65,7 @@ class ResizedSegmentation:
     class_weights: tuple[float, ...] | None = None
     size_multiple: int = 16
     reference: Reference | None = None
-    layout: torch.memory_format = torch.channels_last
+    memory_format: torch.memory_format = torch.channels_last
 
     def batch(self, examples: ImageExamples, rows: Rows, draw: AugmentationSeed | None) -> ImageBatch:
         """Returns normalised images with their targets, augmented if there is something to draw from.
@@ -106,7 +106,7 @@ class ResizedSegmentation:
         """Returns normalised images (N, C, H, W) and targets (N, S, H, W), all float32, as a batch."""
         if images.shape[1] != self.in_channels:
             images = images.expand(-1, self.in_channels, -1, -1)
-        inputs = images.contiguous(memory_format=self.layout)
+        inputs = images.contiguous(memory_format=self.memory_format)
         target = targets == STRUCTURE
         if self.first_counts:
             target = target & (target.cumsum(dim=1) == 1)
