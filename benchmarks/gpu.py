@@ -29,7 +29,7 @@ import torch
 from engine import EngineWay, wait
 from good import GoodWay
 from machine import BATCH_SIZE, Spread, count_flops, num_cores
-from packing import in_processes, mps, on_streams
+from packing import in_processes, mps, on_streams, study_minutes
 from turns import Setting, Way, timed
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -181,18 +181,26 @@ def memory_gib() -> float:
 
 def packing(sizes: Sizes, folder: Path) -> Iterator[Row]:
     """Several trials at once: in processes, in processes by MPS, and on streams of one process."""
-    setting = sizes.setting(folder)
+    setting, best = sizes.setting(folder), 0.0
     lasting = 0.5 if sizes.is_tiny else 4.0
     for shared, numbers in (("", sizes.packed), (" by MPS", sizes.packed[1:])):
         try:
             with mps() if shared else nullcontext():
                 for number in numbers:
                     rates = in_processes(setting, number, lasting=lasting)
+                    best = max(best, sum(rates))
                     yield packed(f"{number} processes{shared}", rates)
         except FileNotFoundError as error:
             yield f"processes{shared}", "none", str(error)
     for number in sizes.packed[1:]:
-        yield packed(f"{number} streams of one process", on_streams(setting, number, lasting=lasting))
+        rates = on_streams(setting, number, lasting=lasting)
+        best = max(best, sum(rates))
+        yield packed(f"{number} streams of one process", rates)
+    way = EngineWay(setting)
+    validation = sizes.num_images / seconds(partial(way.learner.validate, way.train), repeats=ROUNDS).median
+    yield "validation", f"{validation:.0f} images/s", "float32"
+    minutes = study_minutes(best, validation)
+    yield "study of vidal2021", f"{minutes:.1f} minutes", "from these rates, without evaluations"
 
 
 def packed(name: str, rates: Sequence[float]) -> Row:
