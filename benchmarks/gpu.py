@@ -196,11 +196,13 @@ def packing(sizes: Sizes, folder: Path) -> Iterator[Row]:
         rates = on_streams(setting, number, lasting=lasting)
         best = max(best, sum(rates))
         yield packed(f"{number} streams of one process", rates)
-    way = EngineWay(setting)
-    validation = sizes.num_images / seconds(partial(way.learner.validate, way.train), repeats=ROUNDS).median
-    yield "validation", f"{validation:.0f} images/s", "float32"
-    minutes = study_minutes(best, validation)
-    yield "study of vidal2021", f"{minutes:.1f} minutes", "from these rates, without evaluations"
+    for precision, option in (("float32", {}), ("bfloat16", {"validation": "bfloat16"})):
+        way = EngineWay(setting, **option)
+        spent = seconds(partial(way.learner.validate, way.train), repeats=ROUNDS)
+        validation = sizes.num_images / spent.median
+        minutes = study_minutes(best, validation)
+        yield f"validation, {precision}", f"{validation:.0f} images/s", ""
+        yield "study of vidal2021, so validated", f"{minutes:.1f} minutes", "from these rates, no evaluations"
 
 
 def packed(name: str, rates: Sequence[float]) -> Row:

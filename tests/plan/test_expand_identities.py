@@ -39,6 +39,7 @@ from xferlab.tasks.segmentation.config import TASK
         ("training: {device: cpu}", {}),  # what `auto` means here
         ("training: {precision: float32}", {}),
         ("training: {deterministic: false}", {}),  # on the CPU always
+        ("training: {validation_precision: same}", {}),  # float32 here
         ("training: {lr: 0.001}", {}),  # the default
         (
             "training: {weight_decay: 0, score: loss, plateau: {of: score}, milestones: null}",

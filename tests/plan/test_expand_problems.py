@@ -67,6 +67,10 @@ def test_what_is_refused_elsewhere_may_be_planned(plan_of: PlanOf) -> None:
     assert plan_of("training: {precision: tf32, device: cuda}").trials[0].identity.to_json()["execution"] == {
         "device": "cuda", "precision": "tf32", "compile": False, "deterministic": True, "float32": "ieee",
     }  # fmt: skip
+    execution = (
+        plan_of("training: {precision: bfloat16, validation_precision: same}").trials[0].identity.execution
+    )
+    assert execution.validation == "bfloat16"
     assert plan_of("split: {require_classes: [normal]}").names == plan_of().names
 
 

@@ -201,6 +201,22 @@ def test_a_sample_is_judged_by_the_untuned_loss_and_batch_size(
         assert judge.validate(repetition._validation)["loss"] == curve.scores[-1]
 
 
+def test_a_sample_is_judged_in_float32(ground: Ground, repetitions: list[Any]) -> None:
+    sample, short = ground.sample(9), {"precision": "bfloat16", "validation": "bfloat16"}
+    execution = sample.trials[0].identity.execution.model_copy(update=short)
+    trials = [
+        replace(trial, identity=trial.identity.model_copy(update={"execution": execution}))
+        for trial in sample.trials
+    ]
+    record = run_sample(replace(sample, trials=tuple(trials)), ground.context)
+    for repetition, curve in zip(repetitions, record.repetitions, strict=True):
+        learner = repetition.trainer.learner
+        load_weights(learner, repetition.trainer.best, origin="the best")
+        judge = registry.learner_of(ground.tuning.base[0].identity, ground.context.device, share=learner)
+        exact = judge.validate(repetition._validation)["loss"]
+        assert curve.scores[-1] == exact != learner.validate(repetition._validation)["loss"]
+
+
 def test_a_sample_that_diverges_is_finished(ground: Ground) -> None:
     record = ground.run(7, **{LR: 1e30})
     assert (record.outcome, record.score) == ("diverged", None)

@@ -51,10 +51,11 @@ class Small(SupervisedLearner[Cases, Any]):
         seed: int,
         batch_size: int,
         precision: Any = "float32",
+        validation: Any = None,
         compiled: bool = False,
         **how: Any,
     ) -> None:
-        execution = Execution(device="cpu", precision=precision, compile=compiled)
+        execution = Execution(device="cpu", precision=precision, compile=compiled, validation=validation)
         SupervisedLearner.__init__(
             self, network, CPU, seed=seed, batch_size=batch_size, optimisation=Optimisation(**how),
             execution=execution,

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -57,6 +58,25 @@ def test_only_steps_of_a_training_that_asks_for_it_are_shortened(precision: str)
     assert first == second
     assert {"cudnn", "cuda matmul"} <= set(first) if precision == "tf32" else first == []
     assert "bfloat16 sums" not in first
+
+
+@pytest.mark.parametrize(
+    ("validation", "expected"),
+    [(None, torch.float32), ("tf32", torch.float32), ("bfloat16", torch.bfloat16)],
+)
+def test_validation_computes_in_float32_or_as_it_is_told(
+    validation: str | None, expected: torch.dtype
+) -> None:
+    learner, seen = Small(precision="bfloat16", validation=validation), []
+    learner.network[-1].register_forward_hook(
+        lambda layer, inputs, output: seen.append((output.dtype, shortened()))
+    )
+    outputs = list[torch.Tensor]()
+    assert np.isfinite(learner.validation_loss(Cases(4), outputs.append))
+    ((dtype, switched),) = seen
+    assert dtype == expected
+    assert outputs[0].dtype == torch.float32
+    assert ("cudnn" in switched) == (validation == "tf32")
 
 
 SWITCHED = """

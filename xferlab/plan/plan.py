@@ -114,6 +114,9 @@ def execution(training: Training, setting: Setting) -> Execution:
         device=device,
         precision=precision,
         compile=training.compile,
+        validation=None
+        if training.validation_precision == "float32" or precision == "float32"
+        else precision,
         threads=training.threads if on_cpu else None,
         deterministic=None if on_cpu else training.deterministic,
         cuda_graph=True if training.cuda_graph and not on_cpu else None,

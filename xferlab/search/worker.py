@@ -148,7 +148,8 @@ class _Repetition:
         load_origins(spec, learner, context)
         self.trainer = trainer_of(identity, learner)
         training = type(identity.training).model_validate({**dict(identity.training), **judge})
-        judged, self._judge = identity.model_copy(update={"training": training}), None
+        execution = identity.execution.model_copy(update={"validation": None})  # in float32 always
+        judged, self._judge = identity.model_copy(update={"training": training, "execution": execution}), None
         if judged != identity:
             self._judge = registry.learner_of(judged, context.device, share=learner)
             self._judge.prepare(self._train)

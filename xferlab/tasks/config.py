@@ -34,6 +34,9 @@ class Engine(Section):
     precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
     """Of the forward and backward pass; loss and evaluation are IEEE float32 always. `tf32`, on CUDA only, is
     float32 whose convolutions round their factors to 10 bits; `auto` is bfloat16 where the device has it."""
+    validation_precision: Literal["float32", "same"] = "float32"
+    """Of the forward pass on validation cases, whose loss ends a training and chooses its weights: `same` is
+    that of training, which is faster. Translations validate in float32."""
     deterministic: bool = True
     """On CUDA: deterministic algorithms, somewhat slower."""
     compile: bool = False
@@ -70,6 +73,7 @@ class Execution(Section):
     device: Literal["cpu", "cuda"]
     precision: Literal["float32", "tf32", "bfloat16"]
     compile: bool
+    validation: Literal["tf32", "bfloat16"] | None = None
     threads: int | None = None
     deterministic: bool | None = None
     cuda_graph: bool | None = None

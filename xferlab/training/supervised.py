@@ -29,7 +29,11 @@ class Execution(Protocol):
 
     @property
     def precision(self) -> str:
-        """Of training steps: `float32`, `tf32` (CUDA) or `bfloat16`. All else is IEEE float32."""
+        """Of training steps: `float32`, `tf32` (CUDA) or `bfloat16`. The loss is IEEE float32."""
+
+    @property
+    def validation(self) -> str | None:
+        """Of `validate`, where that is not float32. All else is IEEE float32."""
 
     @property
     def compile(self) -> bool:
@@ -154,33 +158,45 @@ class SupervisedLearner(Learner[E_contra, B]):
         return self._host
 
     def _cast(self, inputs: torch.Tensor) -> torch.Tensor:
-        is_short = self._execution.precision == "bfloat16"
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=is_short):
+        with self._autocast(self._execution.precision):
             output: torch.Tensor = self._forward(inputs)
         return output.float()
+
+    def _autocast(self, precision: str | None) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
 
     def check_steps(self, where: str) -> None:
         """Raises NonFiniteLossError if a step met a loss that is not finite."""
         self._stepper.check(where)
 
     def validate(self, examples: E_contra) -> Mapping[str, float]:
-        """Returns the loss in float32 over fixed batches in case order, weighted by images.
+        """Returns the loss over fixed batches in case order, weighted by images.
 
         Raises:
             NonFiniteLossError: It is NaN or infinite.
         """
-        return {"loss": self.validation_loss(examples, self.network)}
+        return {"loss": self.validation_loss(examples)}
 
-    def validation_loss(self, examples: E_contra, forward: Forward) -> float:
+    def validation_loss(self, examples: E_contra, see: Callable[[torch.Tensor], None] | None = None) -> float:
         """Returns the loss that `validate` gives; errors as there.
 
         Args:
             examples: The cases.
-            forward: The network, or what sees its outputs on their way.
+            see: Called with the network's output for each batch, float32.
         """
         self.network.eval()
+        precision = self._execution.validation
+
+        def forward(inputs: torch.Tensor) -> torch.Tensor:
+            with self._autocast(precision):
+                output: torch.Tensor = self.network(inputs)
+            output = output.float()
+            if see is not None:
+                see(output)
+            return output
+
         sums = torch.zeros((), dtype=torch.float64, device=self.device)
-        with torch.inference_mode(), float32():
+        with torch.inference_mode(), float32(tf32=precision == "tf32"):
             for rows in fixed(len(examples), self.batch_size):
                 sums += self.loss(forward, self.judged(examples, rows)).double() * len(rows)
         total = float(sums)

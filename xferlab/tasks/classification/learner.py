@@ -141,7 +141,7 @@ class ClassificationLearner(SupervisedLearner[ImageExamples, Batch]):
         return F.binary_cross_entropy_with_logits(logits, truth, pos_weight=self._class_weights)
 
     def validate(self, examples: ImageExamples) -> Mapping[str, float]:
-        """Returns loss, accuracy and mean F1 over the classes, in float32 over fixed batches in case order.
+        """Returns loss, accuracy and mean F1 over the classes, over fixed batches in case order.
 
         They are of the inputs: of patches, each is told by itself.
 
@@ -149,12 +149,7 @@ class ClassificationLearner(SupervisedLearner[ImageExamples, Batch]):
             NonFiniteLossError: The loss is NaN or infinite.
         """
         seen: list[torch.Tensor] = []
-
-        def forward(images: torch.Tensor) -> torch.Tensor:
-            seen.append(self.network(images))
-            return seen[-1]
-
-        loss = self.validation_loss(examples, forward)
+        loss = self.validation_loss(examples, seen.append)
         truth = self._truth(examples, np.arange(len(examples))).numpy().repeat(self._view.per_case, axis=0)
         counts = self._measures.counts(self._probable(torch.cat(seen)), truth)
         return {"loss": loss, **self._measures.of_all(counts, len(truth))}
