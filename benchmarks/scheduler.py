@@ -4,8 +4,8 @@
     python benchmarks/scheduler.py --trials 100
 
 A trivial trial trains a tiny network for one epoch, is measured, and is stored. Its own time is what its
-record says, so the cost is the time from the first end to the last one, less the trials' own in between, for
-each trial. Plain Tune and joblib run a function that returns at once, and store nothing of it.
+record says, so the cost is the time from the first end of a worker to its last one, less its trials' own in
+between, for each trial. Plain Tune and joblib run a function that returns at once, and store nothing of it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import json
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -67,15 +68,19 @@ def cost_ms(executor: str, *, trials: int, workers: int) -> float:
         with cluster:
             run = partial(execute, cache_dir=Path(folder) / "cache", stop=stop)
             run_study(plan, session.store, run, listener=ends, trials=plan.trials)
-        facts = {
+        records = {
             trial: json.loads((Path(folder) / "results" / "trials" / trial / "run.json").read_text())
             for trial in ends.at
         }
-    times = sorted(ends.at.values())
-    # The first of each worker import PyTorch and decode the images: they begin before the clock does.
-    later = sorted(ends.at, key=ends.at.__getitem__)[workers:]
-    own_s = sum(facts[trial]["total_s"] for trial in later) / workers
-    return 1e3 * (times[-1] - times[workers - 1] - own_s) / len(later)
+    # A worker's first trial imports PyTorch and decodes the images: at its end the worker's clock begins.
+    of_worker = defaultdict[int, list[str]](list)
+    for trial in sorted(ends.at, key=ends.at.__getitem__):
+        of_worker[records[trial]["attempts"][-1]["pid"]].append(trial)
+    idle_s = [
+        ends.at[own[-1]] - ends.at[own[0]] - sum(records[trial]["total_s"] for trial in own[1:])
+        for own in of_worker.values()
+    ]
+    return 1e3 * sum(idle_s) / workers / (trials - len(of_worker))
 
 
 def _executor(name: str, workers: int) -> tuple[Callable[..., Ending], AbstractContextManager[Any]]:
