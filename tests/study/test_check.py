@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.study.conftest import BASE, Write, problems
@@ -52,6 +54,17 @@ def test_an_arm_that_makes_a_batch_of_one_is_refused_at_its_line(
 )
 def test_what_trains_and_what_ray_can_reserve_is_accepted(write: Write, more: str) -> None:
     load(write(more, edits={"training: {lr: 1e-3}\n": ""}))
+
+
+@pytest.mark.parametrize("setting", ["compile: true", "intensity: matched"])
+def test_what_needs_images_of_one_size_is_refused_where_they_have_many(write: Write, setting: str) -> None:
+    def study(model: str) -> Path:
+        return write(f"training: {{{setting}}}\nmodel: {model}\n", edits={"training: {lr: 1e-3}\n": ""})
+
+    load(study("{image_size: 64}"))
+    told = problems(study("{image_size: native}"))
+    needs = f"has {setting}, which needs images of one size, and its model.image_size is native; set"
+    assert [needs in problem for problem in told] == [True, True]
 
 
 @pytest.mark.parametrize(

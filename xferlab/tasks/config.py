@@ -40,7 +40,7 @@ class Engine(Section):
     deterministic: bool = True
     """On CUDA: deterministic algorithms, somewhat slower."""
     compile: bool = False
-    """Use torch.compile."""
+    """Use torch.compile for training steps of images of one size; translations are left as they are."""
     cuda_graph: bool = False
     """On CUDA: record the training step once and replay it as one graph. It saves the host work, so it pays
     for small networks and where trials share a GPU. Steps of tiles, of images at their own size and of

@@ -86,7 +86,10 @@ class SupervisedLearner(Learner[E_contra, B]):
 
     @cached_property
     def _forward(self) -> nn.Module:
-        return cast("nn.Module", torch.compile(self.network)) if self._execution.compile else self.network
+        if not self._execution.compile:
+            return self.network
+        # Kernels for any shape would differ from those for one shape, and which are made hangs on the order.
+        return cast("nn.Module", torch.compile(self.network, dynamic=False))
 
     @cached_property
     def _recordings(self) -> Recordings | None:

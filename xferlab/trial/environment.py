@@ -31,6 +31,8 @@ def prepare(execution: Execution) -> torch.device:
     Raises:
         TrainingError: The device is not there.
     """
+    if execution.compile:  # kernels that were made for another trial's shapes may give other bits
+        torch.compiler.reset()
     if execution.device == "cpu":
         keep_freed_memory()
         torch.set_num_threads(execution.threads or 1)

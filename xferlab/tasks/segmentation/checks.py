@@ -21,7 +21,7 @@ def check(stage: StageView) -> Iterator[Finding]:
     yield from _channels(stage)
     yield from _structures(stage)
     yield from _class_weights(stage)
-    yield from _reference(stage)
+    yield from _one_size(stage)
     if stage.training.batch_size == 1:
         path = stage.written("batch_size")
         yield from check_single(stage, path, "batch_size is 1", "set training.batch_size to 2 or more")
@@ -90,14 +90,19 @@ def _class_weights(stage: StageView) -> Iterator[Finding]:
     yield Finding(stage.written("class_weights"), what, related=(*related, *fields[:2]))
 
 
-def _reference(stage: StageView) -> Iterator[Finding]:
-    """An intensity that brings all images to a reference, where they have many sizes."""
-    intensity = stage.training.intensity
-    if intensity in REFERENCED and stage.model.image_size == "native":
+def _one_size(stage: StageView) -> Iterator[Finding]:
+    """What needs images of one size, where they have many: intensities with a reference, and kernels."""
+    training, model = stage.training, stage.model
+    if model.image_size != "native":
+        return
+    fields = {"intensity": training.intensity} if training.intensity in REFERENCED else {}
+    if training.compile and model.tiles is None:
+        fields["compile"] = "true"
+    for field, value in fields.items():
         yield Finding(
-            stage.written("intensity"),
-            f"stage {stage.name!r} has intensity: {intensity}, which needs images of one size, and its "
-            "model.image_size is native; set model.image_size to a number, or choose another intensity",
+            stage.written(field),
+            f"stage {stage.name!r} has {field}: {value}, which needs images of one size, and its "
+            f"model.image_size is native; set model.image_size to a number, or change training.{field}",
             related=(("stages", stage.name, "model", "image_size"), ("model", "image_size")),
         )
 
