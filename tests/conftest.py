@@ -82,9 +82,13 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def command(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Command:
-    """Runs the command line in this process, in the test's folder; it must end with `code`, if given."""
+    """Runs the command line in this process, in the test's folder; it must end with `code`, if given.
+
+    On a slow machine it says no more than on a fast one.
+    """
     from xferlab.cli import main
 
+    monkeypatch.setattr("xferlab.cli.view.TELL_AFTER_S", 600.0)
     monkeypatch.chdir(tmp_path)
 
     def command(*words: str | Path, code: int | None = None) -> Said:

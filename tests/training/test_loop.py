@@ -281,7 +281,7 @@ def test_validating_changes_no_weight_and_is_blind_to_dropout_precision_and_seed
 def test_a_compiled_network_runs_steps_and_nothing_else(monkeypatch):
     calls: list[bool] = []
 
-    def compiled(network: torch.nn.Module) -> Any:
+    def compiled(network: torch.nn.Module, *, dynamic: bool) -> Any:
         def view(inputs: torch.Tensor) -> torch.Tensor:
             calls.append(network.training)
             return network(inputs)
