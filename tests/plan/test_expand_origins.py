@@ -87,6 +87,16 @@ def test_nothing_starts_from_the_best_of_what_has_no_score(plan_of: PlanOf) -> N
     plan_of(base=TRANSLATED.replace("repetitions: 2}", "repetitions: 1}"))
 
 
+def test_what_has_no_effect_on_a_translation_renews_none(plan_of: PlanOf) -> None:
+    base = TRANSLATED.replace("best", "paired")
+    for device in ("cpu", "cuda"):
+        plain, asked = (
+            plan_of(f"training: {{device: {device}, precision: bfloat16{more}}}", base=base)
+            for more in ("", ", compile: true, cuda_graph: true, validation_precision: same")
+        )
+        assert asked.names == plain.names
+
+
 SAME = STUDY.replace(
     "portable: {source: phantom_cxr, count: 40, seed: 2,",
     "portable: {source: phantom_cxr, count: 60, seed: 1,",

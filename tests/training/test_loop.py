@@ -282,6 +282,8 @@ def test_a_compiled_network_runs_steps_and_nothing_else(monkeypatch):
     calls: list[bool] = []
 
     def compiled(network: torch.nn.Module, *, dynamic: bool) -> Any:
+        assert not dynamic
+
         def view(inputs: torch.Tensor) -> torch.Tensor:
             calls.append(network.training)
             return network(inputs)

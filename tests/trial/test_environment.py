@@ -31,6 +31,17 @@ def test_threads_and_flags_are_those_of_the_identity() -> None:
     assert not torch.are_deterministic_algorithms_enabled()
 
 
+def test_a_network_may_have_more_kernels_than_pytorch_makes_by_itself() -> None:
+    from torch._dynamo.testing import CompileCounter
+
+    environment.prepare(CPU.model_copy(update={"compile": True}))
+    counter = CompileCounter()
+    compiled = torch.compile(torch.nn.Linear(2, 1), backend=counter, dynamic=False)
+    for number in range(1, 20):
+        compiled(torch.zeros(number, 2))
+    assert counter.frame_count == 19
+
+
 PEAK = """
 import torch
 from xferlab.tasks.config import Execution

@@ -114,9 +114,7 @@ def execution(training: Training, setting: Setting) -> Execution:
         device=device,
         precision=precision,
         compile=training.compile,
-        validation=None
-        if training.validation_precision == "float32" or precision == "float32"
-        else precision,
+        validation=precision if training.validation_precision == "same" and precision != "float32" else None,
         threads=training.threads if on_cpu else None,
         deterministic=None if on_cpu else training.deterministic,
         cuda_graph=True if training.cuda_graph and not on_cpu else None,

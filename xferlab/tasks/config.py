@@ -36,11 +36,11 @@ class Engine(Section):
     float32 whose convolutions round their factors to 10 bits; `auto` is bfloat16 where the device has it."""
     validation_precision: Literal["float32", "same"] = "float32"
     """Of the forward pass on validation cases, whose loss ends a training and chooses its weights: `same` is
-    that of training, which is faster. Translations validate in float32."""
+    that of training, which is faster. It has no effect on translations."""
     deterministic: bool = True
     """On CUDA: deterministic algorithms, somewhat slower."""
     compile: bool = False
-    """Use torch.compile for training steps of images of one size; translations are left as they are."""
+    """Use torch.compile for training steps of images of one size. It has no effect on translations."""
     cuda_graph: bool = False
     """On CUDA: record the training step once and replay it as one graph. It saves the host work, so it pays
     for small networks and where trials share a GPU. Steps of tiles, of images at their own size and of
@@ -119,6 +119,8 @@ class TrialIdentity(Section):
     bounds: ClassVar[tuple[str, ...]] = ("max_epochs", "patience")
     """Fields of the training that only end it: trials that differ in nothing else go through the same epochs.
     A task whose learner computes anything from one of them, such as a learning rate, leaves that one out."""
+    unused: ClassVar[Mapping[str, Any]] = {}
+    """Fields of the execution that change nothing in its learner, with the value that they then have."""
     layers: ClassVar[tuple[str, ...]] = ()
     """Names of the layers that deep features compare, in the order of the forward pass; of several networks,
     those of all."""

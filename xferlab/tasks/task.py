@@ -298,7 +298,7 @@ class Task:
             "model": model.model_dump(),
             "training": training.model_dump(exclude=set(Engine.model_fields)),
             "adapt": (adapt and adapt.model_dump(exclude_none=True)) or None,
-            "execution": execution,
+            "execution": execution.model_copy(update=dict(self.identity.unused)),
             "num_classes": num_classes,
         }
         try:

@@ -88,7 +88,7 @@ class SupervisedLearner(Learner[E_contra, B]):
     def _forward(self) -> nn.Module:
         if not self._execution.compile:
             return self.network
-        # Kernels for any shape would differ from those for one shape, and which are made hangs on the order.
+        # Kernels for any shape differ from those for one, and which are made depends on the order of shapes.
         return cast("nn.Module", torch.compile(self.network, dynamic=False))
 
     @cached_property

@@ -19,6 +19,8 @@ from xferlab.errors import TrainingError
 from xferlab.tasks.config import Execution
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+MAX_KERNELS = 256
+"""Of one network: one for each size of a batch and each set of parts that rest. More are an error."""
 _DESCRIBED = ("torch", "numpy", "pyarrow", "ray", "scipy", "xferlab")
 
 
@@ -31,8 +33,8 @@ def prepare(execution: Execution) -> torch.device:
     Raises:
         TrainingError: The device is not there.
     """
-    if execution.compile:  # kernels that were made for another trial's shapes may give other bits
-        torch.compiler.reset()
+    if execution.compile:
+        _forget_kernels()
     if execution.device == "cpu":
         keep_freed_memory()
         torch.set_num_threads(execution.threads or 1)
@@ -56,6 +58,19 @@ def prepare(execution: Execution) -> torch.device:
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     return torch.device("cuda")
+
+
+def _forget_kernels() -> None:
+    """Drops what was compiled for other trials, which may give other bits than a trial's own kernels would.
+
+    PyTorch stops compiling after eight kernels of a network: which steps then have one would depend on where
+    the process began.
+    """
+    import torch._dynamo  # takes seconds
+
+    torch.compiler.reset()
+    torch._dynamo.config.recompile_limit = MAX_KERNELS
+    torch._dynamo.config.fail_on_recompile_limit_hit = True
 
 
 def limit_gpu_memory(share: float) -> None:

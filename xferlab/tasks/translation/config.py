@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from xferlab.metrics.measuring import METRICS_VERSION
 from xferlab.metrics.measuring import metrics_of as metrics_of_structures
@@ -24,6 +24,7 @@ class Identity(TrialIdentity):
     """The identity of a trial of translation."""
 
     judged_by = ("weights", "score", "batch_size")
+    unused: ClassVar[Mapping[str, Any]] = {"compile": False, "cuda_graph": None, "validation": None}
     model: Network
     training: Learning
 
