@@ -59,6 +59,7 @@ TABLE: dict[str, tuple[str, ...]] = {
     ),
     REGISTRY: ("xferlab.data.sources", "xferlab.errors"),
     **dict.fromkeys(SOURCE_CONFIGS, ("xferlab.data.sources.config", "xferlab.section", "xferlab.errors")),
+    "xferlab.importing": ("xferlab.data", "xferlab.parallel", "xferlab.errors"),
     "xferlab.leakage": (
         "xferlab.data",
         "xferlab.cohort",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import gc
 import importlib
+import keyword
 import os
 import signal
 import sys
@@ -19,7 +20,7 @@ from xferlab.errors import ClusterLostError, ProblemsError, StorageLostError, Xf
 COMPLETE, INCOMPLETE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 REQUEUE = os.EX_TEMPFAIL
 """Ended early from outside (SIGTERM, a lost cluster or storage): the same command continues (75)."""
-WORKING = ("run", "tune", "report", "mirror", "dashboard", "predict")
+WORKING = ("run", "tune", "report", "mirror", "dashboard", "predict", "import")
 """Verbs that do more than print: they do not wait for a reader that has stopped."""
 TRAINING = ("run", "tune", "predict")
 """Verbs that may hold large tensors, so that they look for garbage as often as Python does."""
@@ -99,7 +100,8 @@ def _exit_code(verb: str, options: Options, *, begin: Callable[[], None]) -> int
             # Each look for garbage among all that is imported takes a twentieth of a second.
             gc.set_threshold(20_000, 50, 100)
         begin()
-        return int(importlib.import_module(f"xferlab.cli.{verb}").run(options))
+        module = f"{verb}_" if keyword.iskeyword(verb) else verb
+        return int(importlib.import_module(f"xferlab.cli.{module}").run(options))
     except ProblemsError as error:
         print(error, file=sys.stderr)
         errors = sum(problem.severity == "error" for problem in error.problems)

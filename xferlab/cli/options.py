@@ -63,6 +63,24 @@ class JsonOptions(StudyOptions):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class ImportOptions(Options):
+    """Of `import`."""
+
+    images: str = _positional(metavar="IMAGES", help="the folder of the images")
+    masks: Sequence[str] = _positional(
+        metavar="MASKS",
+        nargs="*",
+        help="the folder of their masks, or STRUCTURE=FOLDER for each of several structures",
+    )
+    patient: str | None = _option(
+        metavar="REGEX|TABLE|dicom",
+        help="who is on an image: a regular expression for its name, a table with the columns image and "
+        "patient_id, or the header of DICOM files; default: every image shows somebody else",
+    )
+    keep_ids: bool = _flag("keep the ids of DICOM headers as they are; without it they are hashed")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class PlanOptions(JsonOptions):
     """Of `plan`."""
 
@@ -201,6 +219,7 @@ class PruneOptions(Options):
 
 
 VERBS: dict[str, tuple[type[Options], str]] = {
+    "import": (ImportOptions, "make a table of your images and masks"),
     "check": (StudyOptions, "validate a study file and read all of its data"),
     "plan": (PlanOptions, "show the trials of a study: names, ids, parents, which are complete or shared"),
     "run": (RunOptions, "run all trials that are not complete; running again resumes"),

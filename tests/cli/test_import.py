@@ -1,0 +1,129 @@
+"""`xferlab import` makes a table that `check` accepts, and brings it up to date."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from tests.data.test_dicom import write as write_dicom
+from xferlab.cli.main import BAD_INPUT, COMPLETE, main
+
+STAGES = {"lungs": {"data": "mine", "structures": ["lungs"]}}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Twelve images of six patients, with masks of two lungs each."""
+    draw = np.random.default_rng(0)
+    for name in ("images", "left", "right"):
+        (tmp_path / "mine" / name).mkdir(parents=True)
+    for number in range(12):
+        pixels = draw.integers(0, 255, (40, 40), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "mine" / "images" / f"P{number // 2}_{number}.png")
+        for side, columns in (("left", slice(22, 36)), ("right", slice(4, 18))):
+            mask = np.zeros((40, 40), np.uint8)
+            mask[8 + number : 38, columns] = 255
+            Image.fromarray(mask).save(tmp_path / "mine" / side / f"P{number // 2}_{number}_mask.png")
+    return tmp_path / "mine"
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "metadata.csv", newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def study(text: str, folder: Path) -> Path:
+    """A study around the section that was printed."""
+    sections = yaml.safe_load(text[text.index("\ndata:") :])
+    path = folder.parent / "study.yaml"
+    path.write_text(yaml.safe_dump({"study": "mine", "repetitions": 1, **sections, "stages": STAGES}))
+    return path
+
+
+def test_the_printed_section_passes_the_check(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [str(folder / "images"), f"lungs={folder / 'left'}", f"lungs={folder / 'right'}"]
+    assert main(["import", *words, "--patient", "P[0-9]+"]) == COMPLETE
+    said = capsys.readouterr().out
+    assert "12 images, 12 of them new" in said
+    assert "6 patients, with up to 2 images each" in said
+    assert table(folder)[0] == {
+        "image": "images/P0_0.png", "mask_lungs_1": "left/P0_0_mask.png",
+        "mask_lungs_2": "right/P0_0_mask.png", "patient_id": "P0",
+    }  # fmt: skip
+    path = study(said, folder)
+    assert yaml.safe_load(path.read_text())["data"]["mine"]["structures"]["lungs"] == [
+        "lungs_1",
+        "lungs_2",
+    ]
+    assert main(["check", str(path)]) == COMPLETE, capsys.readouterr().out
+
+
+def test_a_second_import_keeps_what_was_added(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["import", str(folder / "images"), str(folder / "left"), "--patient", "P[0-9]+"]
+    assert main(words) == COMPLETE
+    rows = table(folder)
+    rows[0] |= {"patient_id": "P9", "pathology": "normal"}
+    with open(folder / "metadata.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [*rows[0]], restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+    Image.new("L", (40, 40)).save(folder / "images" / "P7_1.png")
+    capsys.readouterr()
+    assert main(words) == COMPLETE
+    assert "13 images, 1 of them new" in capsys.readouterr().out
+    first, *_, last = table(folder)
+    assert (first["patient_id"], first["pathology"]) == ("P9", "normal")
+    assert (last["image"], last["mask"], last["patient_id"]) == ("images/P7_1.png", "", "P7")
+
+
+def test_without_patients_it_warns(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["import", str(folder / "images"), str(folder / "left")]) == COMPLETE
+    assert "warning: every image counts as a patient of its own" in capsys.readouterr().out
+    assert len({row["patient_id"] for row in table(folder)}) == 12
+
+
+def test_a_table_says_who_is_on_an_image(folder: Path, tmp_path: Path) -> None:
+    facts = tmp_path / "facts.csv"
+    lines = [f"P{number // 2}_{number}.png;A{number // 3};portable" for number in range(12)]
+    facts.write_text("\n".join(["image;patient_id;device", *lines]))
+    assert main(["import", str(folder / "images"), "--patient", str(facts)]) == COMPLETE
+    assert [(row["patient_id"], row["device"]) for row in table(folder / "images")][2:4] == [
+        ("A0", "portable"), ("A1", "portable"),
+    ]  # fmt: skip
+
+
+def test_ids_of_headers_are_hashed_unless_they_are_to_be_kept(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    for number in range(3):
+        pixels = np.full((32, 32), 100 * number, np.uint16)
+        write_dicom(tmp_path / "files" / f"{number}.dcm", pixels, PatientID=f"Doe^{number // 2}")
+    words = ["import", str(tmp_path / "files"), "--patient", "dicom"]
+    assert main(words) == COMPLETE
+    first, second, third = (row["patient_id"] for row in table(tmp_path / "files"))
+    assert first == second != third
+    assert "Doe" not in first + third
+    (tmp_path / "files" / "metadata.csv").unlink()
+    assert main([*words, "--keep-ids"]) == COMPLETE
+    assert [row["patient_id"] for row in table(tmp_path / "files")] == ["Doe^0", "Doe^0", "Doe^1"]
+
+
+@pytest.mark.parametrize(
+    ("patient", "message"),
+    [
+        ("(", "is no regular expression"),
+        ("Q[0-9]+", "finds no patient in its name"),
+        ("dicom", "is no DICOM file"),
+        ("absent.csv", "absent.csv"),
+    ],
+)
+def test_patients_that_cannot_be_found_are_an_error(
+    folder: Path, capsys: pytest.CaptureFixture[str], patient: str, message: str
+) -> None:
+    assert main(["import", str(folder / "images"), "--patient", patient]) == BAD_INPUT
+    assert message in capsys.readouterr().err
+    assert not (folder / "images" / "metadata.csv").exists()

@@ -1,0 +1,96 @@
+"""Images are joined with the masks of their names, however these are written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from tests.refusals import problems_of
+from xferlab.errors import DataError
+from xferlab.importing.folders import joined_by_name
+from xferlab.importing.found import Listing
+
+
+def touch(folder: Path, names: Iterable[str]) -> Path:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return folder
+
+
+def pairs(listing: Listing, column: str = "mask") -> dict[str, str]:
+    """Names of images and of their masks; empty where there is none."""
+    return {
+        found.image.name: found.masks[column].name if column in found.masks else ""
+        for found in listing.images
+    }
+
+
+@pytest.mark.parametrize(
+    ("images", "masks"),
+    [
+        (["1.png", "11.jpg", "2.png"], ["1.png", "11.png", "2.png"]),
+        (["1.png", "11.png", "2.png"], ["1_mask.png", "11_mask.png", "2_mask.png"]),
+        (["1.png", "11.png", "2.png"], ["mask1.tif", "mask11.tif", "mask2.tif"]),
+        (["a1.png", "a2.png", "b.png"], ["seg_a1_v2.png", "seg_a2_v2.png", "seg_b_v2.png"]),
+        (["m/1.png", "n/1.png", "n/2.png"], ["m/1-m.png", "n/1-m.png", "n/2-m.png"]),
+    ],
+)
+def test_masks_are_found_by_what_their_names_have_in_common(
+    tmp_path: Path, images: list[str], masks: list[str]
+) -> None:
+    folder, of_masks = touch(tmp_path / "images", images), touch(tmp_path / "masks", masks)
+    listing = joined_by_name(folder, {"mask": of_masks})
+    found = {
+        each.image.relative_to(folder).as_posix(): each.masks["mask"].relative_to(of_masks).as_posix()
+        for each in listing.images
+    }
+    assert (found, listing.left_out) == (dict(zip(images, masks, strict=True)), ())
+
+
+def test_images_and_masks_may_lie_in_one_folder(tmp_path: Path) -> None:
+    folder = touch(tmp_path, ["1.png", "1_mask.png", "2.png", "2_mask.png", "3.png", "notes.txt"])
+    assert pairs(joined_by_name(folder, {"mask": folder})) == {
+        "1.png": "1_mask.png", "2.png": "2_mask.png", "3.png": "",
+    }  # fmt: skip
+
+
+def test_what_has_no_counterpart_is_said(tmp_path: Path) -> None:
+    images = touch(tmp_path / "images", ["1.png", "2.png", "3.png"])
+    masks = touch(tmp_path / "masks", ["1.png", "2.png", "4.png"])
+    listing = joined_by_name(images, {"mask": masks})
+    assert pairs(listing) == {"1.png": "1.png", "2.png": "2.png", "3.png": ""}
+    assert [str(problem) for problem in listing.left_out] == [
+        f"{masks / '4.png'}: warning: is the mask of no image."
+    ]
+
+
+def test_structures_have_folders_of_their_own(tmp_path: Path) -> None:
+    images = touch(tmp_path / "images", ["1.png", "2.png"])
+    left, right = (touch(tmp_path / side, ["1.png", "2.png"]) for side in ("left", "right"))
+    listing = joined_by_name(images, {"mask_left": left, "mask_right": right})
+    assert listing.columns == ("mask_left", "mask_right")
+    assert pairs(listing, "mask_right") == {"1.png": "1.png", "2.png": "2.png"}
+
+
+@pytest.mark.parametrize(
+    ("images", "masks", "message"),
+    [
+        ([], ["1.png"], r"images: there is no such folder\.$"),
+        (["notes.txt"], ["1.png"], r"images: holds no images \(\.png, "),
+        (["1.png", "1.jpg"], ["1.png"], r"1\.png: has the name of .*1\.jpg; remove or rename one"),
+        (
+            ["x.png"],
+            ["a.png", "b.png", "c.png"],
+            r"no mask has the name of an image: masks are called 'a', 'b'",
+        ),
+    ],
+)
+def test_what_cannot_be_joined_is_refused(
+    tmp_path: Path, images: list[str], masks: list[str], message: str
+) -> None:
+    folder, of_masks = touch(tmp_path / "images", images), touch(tmp_path / "masks", masks)
+    problems_of(DataError, joined_by_name, folder, {"mask": of_masks}, match=message)

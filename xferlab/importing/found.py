@@ -1,0 +1,42 @@
+"""What an import finds: images with their masks, and files that belong to none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from xferlab.errors import Problem
+
+
+@dataclass(frozen=True)
+class Found:
+    """An image with its masks.
+
+    Attributes:
+        image: The file.
+        masks: Its masks by their columns of the table; a structure that it lacks is left out.
+        cells: What else is known of it, by column.
+    """
+
+    image: Path
+    masks: Mapping[str, Path] = field(default_factory=dict)
+    cells: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All that a layout holds.
+
+    Attributes:
+        images: In the order of their names.
+        left_out: Files that are not used, each with the reason.
+    """
+
+    images: tuple[Found, ...]
+    left_out: tuple[Problem, ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of masks, in the order in which they occur."""
+        return tuple(dict.fromkeys(column for found in self.images for column in found.masks))
