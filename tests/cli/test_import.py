@@ -16,22 +16,6 @@ from xferlab.cli.main import BAD_INPUT, COMPLETE, main
 STAGES = {"lungs": {"data": "mine", "structures": ["lungs"]}}
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Twelve images of six patients, with masks of two lungs each."""
-    draw = np.random.default_rng(0)
-    for name in ("images", "left", "right"):
-        (tmp_path / "mine" / name).mkdir(parents=True)
-    for number in range(12):
-        pixels = draw.integers(0, 255, (40, 40), np.uint8)
-        Image.fromarray(pixels).save(tmp_path / "mine" / "images" / f"P{number // 2}_{number}.png")
-        for side, columns in (("left", slice(22, 36)), ("right", slice(4, 18))):
-            mask = np.zeros((40, 40), np.uint8)
-            mask[8 + number : 38, columns] = 255
-            Image.fromarray(mask).save(tmp_path / "mine" / side / f"P{number // 2}_{number}_mask.png")
-    return tmp_path / "mine"
-
-
 def table(folder: Path) -> list[dict[str, str]]:
     with open(folder / "metadata.csv", newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))

@@ -33,9 +33,11 @@ class Options:
         for option in fields(cls):
             settings = dict(option.metadata)
             is_positional = settings.pop("positional", False)
-            parser.add_argument(
-                option.name if is_positional else f"--{option.name.replace('_', '-')}", **settings
-            )
+            flag = settings.pop("flag", f"--{option.name.replace('_', '-')}")
+            if is_positional:
+                parser.add_argument(option.name, **settings)
+            else:
+                parser.add_argument(flag, dest=option.name, **settings)
 
     @classmethod
     def of(cls, parsed: argparse.Namespace) -> Self:
@@ -62,6 +64,28 @@ class JsonOptions(StudyOptions):
     json: bool = _flag("print JSON")
 
 
+_PATIENT = {
+    "metavar": "REGEX|TABLE|dicom",
+    "help": "who is on an image: a regular expression for its name, a table with the columns image and "
+    "patient_id, or the header of DICOM files; default: every image shows somebody else",
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class InitOptions(Options):
+    """Of `init`."""
+
+    out: str = _option(metavar="FILE", default="study.yaml", help="the study to write; default: study.yaml")
+    folders: Sequence[str] = _option(
+        flag="--from",
+        metavar=("IMAGES", "MASKS"),
+        nargs="+",
+        required=True,
+        help="the folders of images and of their masks, as for `import`",
+    )
+    patient: str | None = _option(**_PATIENT)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ImportOptions(Options):
     """Of `import`."""
@@ -72,11 +96,7 @@ class ImportOptions(Options):
         nargs="*",
         help="the folder of their masks, or STRUCTURE=FOLDER for each of several structures",
     )
-    patient: str | None = _option(
-        metavar="REGEX|TABLE|dicom",
-        help="who is on an image: a regular expression for its name, a table with the columns image and "
-        "patient_id, or the header of DICOM files; default: every image shows somebody else",
-    )
+    patient: str | None = _option(**_PATIENT)
     keep_ids: bool = _flag("keep the ids of DICOM headers as they are; without it they are hashed")
 
 
@@ -219,6 +239,7 @@ class PruneOptions(Options):
 
 
 VERBS: dict[str, tuple[type[Options], str]] = {
+    "init": (InitOptions, "write a study of your images and masks"),
     "import": (ImportOptions, "make a table of your images and masks"),
     "check": (StudyOptions, "validate a study file and read all of its data"),
     "plan": (PlanOptions, "show the trials of a study: names, ids, parents, which are complete or shared"),
