@@ -61,8 +61,63 @@ def test_a_second_import_keeps_what_was_added(folder: Path, capsys: pytest.Captu
     assert main(words) == COMPLETE
     assert "13 images, 1 of them new" in capsys.readouterr().out
     first, *_, last = table(folder)
-    assert (first["patient_id"], first["pathology"]) == ("P9", "normal")
+    assert (first["patient_id"], first["pathology"]) == ("P0", "normal")
     assert (last["image"], last["mask"], last["patient_id"]) == ("images/P7_1.png", "", "P7")
+
+
+def test_a_second_import_corrects_patients_only_if_it_is_told_who_they_are(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["import", str(folder / "images"), str(folder / "left")]
+    by_name = ("--patient", "P[0-9]+")
+    for more, number, changed in (((), 12, ""), (by_name, 6, "12 changed"), ((), 6, ""), (by_name, 6, "")):
+        assert main([*words, *more]) == COMPLETE
+        assert f"{number} patient" in (said := capsys.readouterr().out)
+        assert changed in said
+        assert len({row["patient_id"] for row in table(folder)}) == number
+
+
+def test_a_table_names_images_by_more_or_less_of_their_paths(tmp_path: Path) -> None:
+    for patient in ("P1", "P2", "P3"):
+        (tmp_path / "images" / patient).mkdir(parents=True)
+        Image.new("L", (40, 40)).save(tmp_path / "images" / patient / "0.png")
+    facts = tmp_path / "facts.csv"
+    facts.write_text("image,patient_id\nimages/P1/0.png,A\nP2/0.png,B\nP2/1.png,C\n")
+    assert main(["import", str(tmp_path / "images"), "--patient", str(facts)]) == COMPLETE
+    found = {row["image"]: row["patient_id"] for row in table(tmp_path / "images")}
+    assert found == {"P1/0.png": "A", "P2/0.png": "B"}  # nobody knows who P3/0.png is
+
+
+def test_a_table_of_somebody_else_loses_no_row(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "image,mask,patient_id\nimages\\P0_0.png,,A\nimages/P0_0.png,,B\n"
+    (folder / "metadata.csv").write_text(text)
+    assert main(["import", str(folder / "images"), str(folder / "left")]) == BAD_INPUT
+    assert "images/P0_0.png has two rows" in capsys.readouterr().err
+    assert (folder / "metadata.csv").read_text() == text
+    (folder / "metadata.csv").rename(folder / "metadata.parquet")
+    assert main(["import", str(folder / "images"), str(folder / "left")]) == BAD_INPUT
+    assert "has a table already, metadata.parquet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("masks", "message"),
+    [
+        (["left", "right"], "say what each marks: NAME=FOLDER"),
+        (["a=left", "b=left"], "one folder holds the masks of several names"),
+        (["left lung=left"], "'left lung' is no name of a structure"),
+        (["a_1=left", "a=right", "a=images"], "'a_1' is named twice"),
+    ],
+)
+def test_names_and_folders_that_do_not_fit_are_refused(
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    masks: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(folder)
+    assert main(["import", "images", *masks]) == BAD_INPUT
+    assert message in capsys.readouterr().err
 
 
 def test_without_patients_it_warns(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -101,8 +156,9 @@ def test_ids_of_headers_are_hashed_unless_they_are_to_be_kept(tmp_path: Path) ->
     [
         ("(", "is no regular expression"),
         ("Q[0-9]+", "finds no patient in its name"),
+        ("(Q)?", "its patient is empty"),
         ("dicom", "is no DICOM file"),
-        ("absent.csv", "absent.csv"),
+        ("absent.csv", "absent.csv: cannot be read as a table"),
     ],
 )
 def test_patients_that_cannot_be_found_are_an_error(

@@ -58,6 +58,26 @@ def test_images_and_masks_may_lie_in_one_folder(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_of_numbers_in_one_folder_none_is_the_mask_of_another(tmp_path: Path) -> None:
+    numbers = [f"{number}.png" for number in range(1, 61)]
+    folder = touch(tmp_path, [*numbers, "1_mask.png", "2_mask.png"])
+    found = pairs(joined_by_name(folder, {"mask": folder}))
+    assert {name: mask for name, mask in found.items() if mask} == {
+        "1.png": "1_mask.png",
+        "2.png": "2_mask.png",
+    }
+    assert found.keys() == set(numbers)
+
+
+def test_hidden_files_and_folders_of_masks_are_no_images_and_links_are_followed(tmp_path: Path) -> None:
+    elsewhere = touch(tmp_path / "elsewhere", ["2.PNG"])
+    images = touch(tmp_path / "images", ["1.png", "._1.png", ".cache/1.png", "masks/1.png", "masks/a/2.png"])
+    (images / "a").symlink_to(elsewhere)
+    (images / "a" / "circle").symlink_to(images)
+    listing = joined_by_name(images, {"mask": images / "masks"})
+    assert pairs(listing) == {"1.png": "1.png", "2.PNG": "2.png"}
+
+
 def test_what_has_no_counterpart_is_said(tmp_path: Path) -> None:
     images = touch(tmp_path / "images", ["1.png", "2.png", "3.png"])
     masks = touch(tmp_path / "masks", ["1.png", "2.png", "4.png"])
@@ -94,3 +114,9 @@ def test_what_cannot_be_joined_is_refused(
 ) -> None:
     folder, of_masks = touch(tmp_path / "images", images), touch(tmp_path / "masks", masks)
     problems_of(DataError, joined_by_name, folder, {"mask": of_masks}, match=message)
+
+
+def test_masks_of_two_kinds_in_one_folder_are_refused(tmp_path: Path) -> None:
+    folder = touch(tmp_path, ["1.png", "1_left.png", "1_right.png", "2.png", "2_left.png", "2_right.png"])
+    what = "its files are named 'NAME_left' and 'NAME_right'; give masks of each kind a folder of their own"
+    problems_of(DataError, joined_by_name, folder, {"mask": folder}, match=what)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from xferlab.cli.options import ImportOptions
 from xferlab.cli.view import count_of
 from xferlab.errors import UsageError
 from xferlab.importing.folders import joined_by_name
-from xferlab.importing.found import Listing
-from xferlab.importing.patients import PATIENT, with_patients
+from xferlab.importing.patients import with_patients
 from xferlab.importing.section import MASK, as_lines, section_of
-from xferlab.importing.table import NAME, common_folder, write_table
+from xferlab.importing.table import NAME, PATIENT, common_folder, write_table
+from xferlab.section import NAME_PATTERN
 
 
 def run(options: ImportOptions) -> int:
@@ -41,16 +42,19 @@ def imported(
     Returns:
         A name for the section of a study that reads it, and the section.
     """
-    images = Path(folders[0])
-    listing = joined_by_name(images, _masks(folders[1:]))
+    images, (masks, parts) = _folder(folders[0]), _masks(folders[1:])
+    listing = joined_by_name(images, masks)
     listing = with_patients(listing, patient, images=images, keep_ids=keep_ids)
     root = common_folder(listing)
-    rows, new = write_table(listing, root)
+    written = write_table(listing, root, replaces_patients=patient is not None)
     for problem in grouped(listing.left_out):
         print(problem)
-    print(f"{root / NAME}: {count_of(rows, 'image')}, {new} of them new")
-    _tell(listing, is_guess=patient is None)
-    return as_name(root.name) or "images", section_of(listing, root)
+    changed = f", {written.changed} changed" if written.changed else ""
+    print(f"{root / NAME}: {count_of(len(written.rows), 'image')}, {written.new} of them new{changed}")
+    if root != images and (images / NAME).exists():
+        print(f"warning: {images / NAME} is another table; nothing is taken from it")
+    _tell(written.rows, listing.columns, is_guess=patient is None)
+    return as_name(root.name) or "images", section_of(listing, root, parts)
 
 
 def as_name(text: str) -> str:
@@ -58,34 +62,50 @@ def as_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "_", text).strip("_-")
 
 
-def _masks(words: Sequence[str]) -> dict[str, Path]:
-    """Returns folders by columns: `mask`, `mask_x` of `x=FOLDER`, or `mask_x_1` of the first x of two.
+def _folder(word: str) -> Path:
+    return Path(os.path.normpath(os.path.abspath(word)))  # links stay: files are named as the user sees them
+
+
+def _masks(words: Sequence[str]) -> tuple[dict[str, Path], dict[str, list[str]]]:
+    """Returns folders by their columns, and structures that are made of several of these.
+
+    The column is `mask`, or `mask_x` of `x=FOLDER`, or `mask_x_1` of the first x of several.
 
     Raises:
-        UsageError: There are several folders, and not all have a name.
+        UsageError: There are several folders and not all have a name, or names or folders that do not fit.
     """
-    named = [(name, Path(folder)) for name, _, folder in (word.rpartition("=") for word in words)]
+    named = [(name, _folder(folder)) for name, _, folder in (word.rpartition("=") for word in words)]
     if len(named) > 1 and not all(name for name, _ in named):
         raise UsageError("masks lie in several folders; say what each marks: NAME=FOLDER")
+    if len({folder for _, folder in named}) < len(named):
+        raise UsageError("one folder holds the masks of several names; give each name a folder of its own")
     counts, numbers = Counter(name for name, _ in named), Counter[str]()
     masks: dict[str, Path] = {}
+    parts: dict[str, list[str]] = {}
     for name, folder in named:
+        if name and not re.match(NAME_PATTERN, name):
+            raise UsageError(f"{name!r} is no name of a structure: it has letters, digits, `-` and `_`")
         numbers[name] += 1
-        parts = [MASK, *filter(None, [name]), *([str(numbers[name])] if counts[name] > 1 else [])]
-        masks["_".join(parts)] = folder
-    return masks
+        own = f"{name}_{numbers[name]}" if counts[name] > 1 else name
+        if own != name:
+            parts.setdefault(name, []).append(own)
+        column = "_".join(filter(None, [MASK, own]))
+        if column in masks:
+            raise UsageError(f"{own!r} is named twice; name the parts of {name!r} otherwise")
+        masks[column] = folder
+    return masks, parts
 
 
-def _tell(listing: Listing, *, is_guess: bool) -> None:
-    for column in listing.columns:
-        there = sum(column in found.masks for found in listing.images)
-        print(f"{column}: {there} of {count_of(len(listing.images), 'image')} have one")
-    patients = Counter(found.cells[PATIENT] for found in listing.images)
+def _tell(rows: Sequence[Mapping[str, str]], columns: Sequence[str], *, is_guess: bool) -> None:
+    for column in columns:
+        there = sum(bool(row.get(column)) for row in rows)
+        print(f"{column}: {there} of {count_of(len(rows), 'image')} have one")
+    patients = Counter(row[PATIENT] for row in rows)
     print(
         f"{count_of(len(patients), 'patient')}, with up to {count_of(max(patients.values()), 'image')} each"
     )
-    if is_guess:
+    if is_guess and len(patients) == len(rows):
         print(
-            "warning: every image counts as a patient of its own. Where people have several images, say by "
-            "--patient who is on which: else a network is tested on people that it has seen."
+            "warning: every image counts as a patient of its own. If people have several, use --patient to "
+            "say who is on which: otherwise a network is tested on people that it has seen"
         )

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from xferlab.errors import DataError, Problem
 from xferlab.importing.found import Found, Listing
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom")
+LOOKED_AT = 500
+"""Masks whose names are compared with those of images, to see what they have in common."""
+Affixes = tuple[str, str]
+"""What the name of a mask has before and after that of its image."""
 
 
 def joined_by_name(images: Path, masks: Mapping[str, Path]) -> Listing:
@@ -19,29 +24,26 @@ def joined_by_name(images: Path, masks: Mapping[str, Path]) -> Listing:
     with something more, such as `001_mask.png` for `001.png`: what most of them have is found out.
 
     Args:
-        images: Folder of images; may hold the masks, too.
+        images: Folder of images; may hold the masks, too. Hidden files and folders are passed over.
         masks: Folders of masks, by their columns in the table.
 
     Raises:
-        DataError: A folder is not there, holds no images, or none of its masks belongs to an image.
+        DataError: A folder is not there, holds no images, or none of its masks belongs to an image; or the
+            masks of one folder have names of several kinds.
     """
-    files = files_of(images)
+    files = files_of(images, without=[folder for folder in masks.values() if folder != images])
     of_column: dict[str, dict[str, Path]] = {}
     left_out: list[Problem] = []
     not_images: set[str] = set()
     for column, folder in masks.items():
-        is_same = folder.resolve() == images.resolve()
+        is_same = folder == images
         there = files if is_same else files_of(folder)
-        before, after = _affixes(there, files, is_same=is_same)
+        before, after = _affixes(folder, there, files, is_same=is_same)
         named = {name: f"{_beside(name, before)}{after}" for name in files}
-        of_column[column] = {
-            name: there[mask]
-            for name, mask in named.items()
-            if mask in there and (mask != name or not is_same)
-        }
-        if not of_column[column]:
-            raise DataError.at(folder, _nothing_joins(there, files))
+        of_column[column] = {name: there[mask] for name, mask in named.items() if mask in there}
         used = {named[name] for name in of_column[column]}
+        if not used or (is_same and not before + after):
+            raise DataError.at(folder, _nothing_joins(there, files))
         if is_same:
             not_images |= used
         else:
@@ -54,22 +56,27 @@ def joined_by_name(images: Path, masks: Mapping[str, Path]) -> Listing:
     return Listing(found, tuple(left_out))
 
 
-def files_of(folder: Path) -> dict[str, Path]:
+def files_of(folder: Path, *, without: Collection[Path] = ()) -> dict[str, Path]:
     """Returns the images below a folder by their names: paths without endings, in order.
 
+    Links are followed. Folders in `without` are passed over.
+
     Raises:
-        DataError: It is no folder, holds no images, or two that differ in their endings only.
+        DataError: It is no folder, holds no images, names that are no text, or two that differ in their
+            endings only.
     """
     if not folder.is_dir():
         raise DataError.at(folder, "there is no such folder.")
     named: dict[str, Path] = {}
     problems: list[Problem] = []
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in SUFFIXES or not path.is_file():
-            continue
+    for path in sorted(_below(folder, without)):
         name = path.relative_to(folder).with_suffix("").as_posix()
         if name in named:
             problems.append(Problem(str(path), f"has the name of {named[name]}; remove or rename one."))
+        elif not name.isprintable():
+            problems.append(
+                Problem(ascii(str(path)), "has letters in its name that cannot be written; rename it.")
+            )
         named.setdefault(name, path)
     if problems:
         raise DataError(problems)
@@ -78,22 +85,56 @@ def files_of(folder: Path) -> dict[str, Path]:
     return named
 
 
-def _affixes(masks: Collection[str], images: Collection[str], *, is_same: bool) -> tuple[str, str]:
-    """Returns what most masks have before and after the name of an image in their folder; may be empty."""
-    counts = Counter(affixes for mask in masks for affixes in _readings(mask, images, is_same=is_same))
+def _below(folder: Path, without: Collection[Path]) -> Iterator[Path]:
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:  # links may lead in a circle
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = [
+            each for each in folders if not each.startswith(".") and Path(place, each) not in without
+        ]
+        for name in names:
+            if not name.startswith(".") and name.lower().endswith(SUFFIXES):
+                yield Path(place, name)
+
+
+def _affixes(
+    folder: Path, masks: Sequence[str] | Mapping[str, Path], images: Collection[str], *, is_same: bool
+) -> Affixes:
+    """Returns what most masks have before and after the name of an image in their folder; may be empty.
+
+    In one folder with the images it has a letter: `11` is no mask of `1`.
+    """
+    some = list(masks)[:: -(-len(masks) // LOOKED_AT)]
+    counts = Counter(affixes for mask in some for affixes in _readings(mask, images))
+    if is_same:
+        counts = Counter(
+            {each: number for each, number in counts.items() if any(map(str.isalpha, "".join(each)))}
+        )
+    if not counts:
+        return "", ""
     # Of those that occur alike often, the shortest: `1_mask` is that of `1` rather than of nothing.
-    return min(counts, key=lambda affixes: (-counts[affixes], len("".join(affixes))), default=("", ""))
+    ranked = sorted(counts, key=lambda affixes: (-counts[affixes], len("".join(affixes))))
+    rivals = [each for each in ranked[1:] if is_same and 2 * counts[each] >= counts[ranked[0]]]
+    if rivals:
+        kinds = " and ".join(repr(f"{before}NAME{after}") for before, after in (ranked[0], *rivals[:2]))
+        raise DataError.at(
+            folder, f"its files are named {kinds}; give masks of each kind a folder of their own."
+        )
+    return ranked[0]
 
 
-def _readings(mask: str, images: Collection[str], *, is_same: bool) -> Iterator[tuple[str, str]]:
+def _readings(mask: str, images: Collection[str]) -> Iterator[Affixes]:
     """Yields what stands around every image's name that the name of a mask contains."""
     folder, _, name = mask.rpartition("/")
     start = f"{folder}/" if folder else ""
     for first in range(len(name)):
         for last in range(first + 1, len(name) + 1):
-            affixes = name[:first], name[last:]
-            if f"{start}{name[first:last]}" in images and (any(affixes) or not is_same):
-                yield affixes
+            if f"{start}{name[first:last]}" in images:
+                yield name[:first], name[last:]
 
 
 def _beside(name: str, before: str) -> str:

@@ -4,30 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from xferlab.data.sources.manifest.table import read_table
-from xferlab.errors import DataError, UsageError
+from xferlab.errors import DataError, Problem, UsageError
+from xferlab.importing.folders import SUFFIXES
 from xferlab.importing.found import Found, Listing
 
 PATIENT = "patient_id"
 HEADER = "dicom"
+KIND = "images without a patient, which are left out"
 _HASH_LENGTH = 12
 
-Cells = Callable[[Found], dict[str, str]]
+Cells = Callable[[Found], Mapping[str, str]]
 """What is known of an image, with its patient; raises DataError where that is not known."""
 
 
 def with_patients(listing: Listing, source: str | None, *, images: Path, keep_ids: bool) -> Listing:
-    """Returns a listing whose images have patients.
+    """Returns a listing whose images have patients; those whose patient is not known are left out.
 
     Args:
         listing: The images.
-        source: A regular expression for names below `images`, whose first group, else the whole match, is the
-            patient; a table with the columns `image` and `patient_id`, whose other columns are taken, too;
-            `dicom`; or None: every image shows another patient.
+        source: A table with the columns `image` and `patient_id`, whose other columns are taken, too; a
+            regular expression for paths below `images`, whose first group, else the whole match, is the
+            patient; `dicom`; or None: every image shows another patient.
         images: The folder of the images.
         keep_ids: Whether ids of DICOM headers are kept as they are; else they are hashed.
 
@@ -37,29 +40,33 @@ def with_patients(listing: Listing, source: str | None, *, images: Path, keep_id
     """
     cells = _reader(source, images, keep_ids=keep_ids)
     found: list[Found] = []
-    left_out = list(listing.left_out)
+    left_out: list[Problem] = []
     for each in listing.images:
         try:
-            found.append(replace(each, cells={**each.cells, **cells(each)}))
+            found.append(replace(each, cells=_with_patient(each, cells(each))))
         except DataError as error:
-            left_out += error.problems
+            left_out += [Problem(each.where, each.what, "warning", KIND) for each in error.problems]
     if not found:
-        raise DataError(left_out)
-    return replace(listing, images=tuple(found), left_out=tuple(left_out))
+        raise DataError.at(images, f"no image has a patient. {left_out[0].where}: {left_out[0].what}")
+    return replace(listing, images=tuple(found), left_out=(*listing.left_out, *left_out))
+
+
+def _with_patient(found: Found, cells: Mapping[str, str]) -> dict[str, str]:
+    if not cells[PATIENT]:
+        raise DataError.at(found.image, "its patient is empty.")
+    return {**found.cells, **cells}
 
 
 def _reader(source: str | None, images: Path, *, keep_ids: bool) -> Cells:
+    if keep_ids and source != HEADER:
+        raise UsageError(f"--keep-ids is for --patient {HEADER}; other ids are never hashed")
     if source is None:
-        return lambda found: {PATIENT: _name(found, images)}
+        return lambda found: {PATIENT: found.image.relative_to(images).with_suffix("").as_posix()}
     if source == HEADER:
         return lambda found: {PATIENT: _of_header(found.image, keep_ids=keep_ids)}
-    if source.lower().endswith((".csv", ".parquet")):
+    if source.lower().endswith((".csv", ".parquet")) or Path(source).is_file():
         return _of_table(Path(source), images)
     return _of_name(source, images)
-
-
-def _name(found: Found, images: Path) -> str:
-    return found.image.relative_to(images).with_suffix("").as_posix()
 
 
 def _of_name(expression: str, images: Path) -> Cells:
@@ -71,31 +78,43 @@ def _of_name(expression: str, images: Path) -> Cells:
     def cells(found: Found) -> dict[str, str]:
         match = pattern.search(found.image.relative_to(images).as_posix())
         if match is None:
-            what = f"--patient {expression!r} finds no patient in its name."
-            raise DataError.at(found.image, what, kind="images without a patient")
-        return {PATIENT: match[1] if pattern.groups else match[0]}
+            raise DataError.at(found.image, f"--patient {expression!r} finds no patient in its name.")
+        return {PATIENT: (match[1] if pattern.groups else match[0]) or ""}
 
     return cells
 
 
 def _of_table(path: Path, images: Path) -> Cells:
-    rows = {}
+    """Reads rows by paths of images, which may begin elsewhere or end otherwise than those below a folder."""
+    named = defaultdict[str, list[tuple[tuple[str, ...], dict[str, str]]]](list)
     for row in read_table(path).rows:
-        name = row.cells["image"].replace("\\", "/")
-        rows[name] = rows[name.rpartition("/")[2]] = {
-            column: cell
-            for column, cell in row.cells.items()
-            if column != "image" and not column.startswith("mask")
+        parts = _parts(row.cells["image"].replace("\\", "/"))
+        own = {
+            name: cell for name, cell in row.cells.items() if name != "image" and not name.startswith("mask")
         }
+        named[parts[-1]].append((parts, own))
 
     def cells(found: Found) -> dict[str, str]:
-        relative = found.image.relative_to(images)
-        for name in (relative.as_posix(), relative.with_suffix("").as_posix(), relative.name, relative.stem):
-            if name in rows:
-                return rows[name]
-        raise DataError.at(found.image, f"is in no row of {path}.", kind="images without a patient")
+        parts = _parts(found.image.relative_to(images).as_posix())
+        fitting = [own for other, own in named[parts[-1]] if _ends_alike(parts, other)]
+        if len(fitting) != 1:
+            rows = f"is in {len(fitting)} rows" if fitting else "is in no row"
+            raise DataError.at(found.image, f"{rows} of {path}.")
+        return fitting[0]
 
     return cells
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    """Returns the folders and the name, without its ending, of a path."""
+    path = PurePosixPath(name)
+    return (*path.parts[:-1], path.stem if path.suffix.lower() in SUFFIXES else path.name)
+
+
+def _ends_alike(first: tuple[str, ...], second: tuple[str, ...]) -> bool:
+    """Whether the shorter of two paths is the end of the longer one."""
+    length = min(len(first), len(second))
+    return first[-length:] == second[-length:]
 
 
 def _of_header(path: Path, *, keep_ids: bool) -> str:
@@ -104,7 +123,9 @@ def _of_header(path: Path, *, keep_ids: bool) -> str:
     try:
         patient = str(pydicom.dcmread(path, stop_before_pixels=True).get("PatientID", "")).strip()
     except (OSError, pydicom.errors.InvalidDicomError) as error:
-        raise DataError.at(path, f"is no DICOM file: {error}") from error
+        raise DataError.at(
+            path, "is no DICOM file with a preamble, from which a patient could be read."
+        ) from error
     if not patient:
-        raise DataError.at(path, "its header has no PatientID.", kind="images without a patient")
+        raise DataError.at(path, "its header has no PatientID.")
     return patient if keep_ids else hashlib.sha256(patient.encode()).hexdigest()[:_HASH_LENGTH]

@@ -7,24 +7,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from xferlab.data.decode import read_labels
 from xferlab.errors import DataError
 from xferlab.importing.found import Listing
 from xferlab.parallel import for_each
 
-MASK = "mask"
+MASK, STRUCTURE = "mask", "structure"
 LOOKED_AT = 200
 """Masks whose values are read, of each column."""
 FEW_VALUES = 8
-STRUCTURE = "structure"
 
 
-def section_of(listing: Listing, root: Path) -> dict[str, Any]:
+def section_of(listing: Listing, root: Path, parts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """Returns the configuration of a `manifest` section that reads the table of an import.
 
-    Values of masks are those of up to 200 masks of each column, evenly spread. What they mark is named
-    `structure`, or `structure_85` and so on where there are several, unless their column is named for it.
+    Values of masks are those of up to 200 masks of each column, evenly spread. In a column of one structure,
+    such as `mask_heart`, all mark it; in `mask` each marks one of its own: `structure_85` and so on.
+
+    Args:
+        listing: The images with their masks.
+        root: The folder of the table.
+        parts: Structures that are made of others, which have the columns.
     """
     section: dict[str, Any] = {"source": "manifest", "root": str(root)}
     if not listing.columns:
@@ -32,24 +37,17 @@ def section_of(listing: Listing, root: Path) -> dict[str, Any]:
     labels: dict[str, Any] = {}
     structures: dict[str, Any] = {}
     for column in listing.columns:
-        masks = [found.masks[column] for found in listing.images if column in found.masks]
-        name = column.removeprefix(f"{MASK}_")
-        found = _labels(STRUCTURE if column == MASK else name, _values(masks))
-        labels |= found
-        structures |= {} if column == MASK else dict.fromkeys(found, column)
-    for name, parts in _numbered(structures).items():
-        structures[name] = parts
+        values = _values([found.masks[column] for found in listing.images if column in found.masks])
+        if column == MASK:
+            labels |= _separate(values)
+        else:
+            name = column.removeprefix(f"{MASK}_")
+            labels[name] = _marks(values)
+            structures[name] = column
+    structures |= {
+        name: [*names] for name, names in parts.items() if all(each in structures for each in names)
+    }
     return {**section, "labels": labels, **({"structures": structures} if structures else {})}
-
-
-def _numbered(names: Iterable[str]) -> dict[str, list[str]]:
-    """Returns the names that differ in a number at their end only, such as `x_1` and `x_2`."""
-    parts: dict[str, list[str]] = {}
-    for name in names:
-        whole, _, number = name.rpartition("_")
-        if number.isdigit():
-            parts.setdefault(whole, []).append(name)
-    return {whole: named for whole, named in parts.items() if len(named) > 1}
 
 
 def _values(masks: Sequence[Path]) -> list[int]:
@@ -65,17 +63,24 @@ def _values_of(mask: Path) -> set[int]:
         return set()
 
 
-def _labels(name: str, values: Sequence[int]) -> Mapping[str, Any]:
-    if len(values) > FEW_VALUES:  # of smooth edges, or of a JPEG
-        return {name: {"above": max(values) // 2}}
-    if len(values) < 2:
-        return {name: [*values] or [255]}
-    return {f"{name}_{value}": [value] for value in values}
+def _separate(values: Sequence[int]) -> dict[str, Any]:
+    if len(values) < 2 or _is_smooth(values):
+        return {STRUCTURE: _marks(values)}
+    return {f"{STRUCTURE}_{value}": [value] for value in values}
+
+
+def _marks(values: Sequence[int]) -> Any:
+    return {"above": max(values) // 2} if _is_smooth(values) else [*values] or [255]
+
+
+def _is_smooth(values: Sequence[int]) -> bool:
+    """Whether values are those of smooth edges between 0 and 255, as resizing or JPEG makes them."""
+    return len(values) > FEW_VALUES and max(values) >= 2**8 - 2**4
 
 
 def as_lines(name: str, section: Mapping[str, Any]) -> Iterable[str]:
-    """Yields the lines of the section under `data:` in a study file."""
-    import yaml
-
-    text = yaml.safe_dump({name: dict(section)}, sort_keys=False, default_flow_style=None, width=100)
+    """Returns the lines of the section under `data:` in a study file."""
+    text = yaml.safe_dump(
+        {name: dict(section)}, sort_keys=False, default_flow_style=None, allow_unicode=True, width=10**6
+    )
     return [f"  {line}" for line in text.splitlines()]

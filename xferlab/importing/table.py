@@ -1,41 +1,67 @@
-"""The table of an import, beside what it names, and the section of a study that reads it."""
+"""The table of an import, in the folder that holds all that it names."""
 
 from __future__ import annotations
 
 import csv
 import os
+import posixpath
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from xferlab.data.sources.manifest.table import read_table
-from xferlab.errors import UsageError
+from xferlab.errors import DataError, Problem, UsageError
 from xferlab.importing.found import Found, Listing
 
 NAME = "metadata.csv"
-FIRST = ("image", "patient_id")
+IMAGE, PATIENT = "image", "patient_id"
 
 
-def write_table(listing: Listing, root: Path) -> tuple[int, int]:
+@dataclass(frozen=True)
+class Written:
+    """What became of a table.
+
+    Attributes:
+        rows: All rows, by column.
+        new: How many of them it had not before.
+        changed: How many others it had with another mask or another patient.
+    """
+
+    rows: Sequence[Mapping[str, str]]
+    new: int
+    changed: int
+
+
+def write_table(listing: Listing, root: Path, *, replaces_patients: bool) -> Written:
     """Writes the table of an import, or brings an earlier one up to date.
 
-    Cells and columns that were added or changed since stay, as do rows of images that are no longer found.
+    What the import finds replaces what stood there before. All other cells and columns stay, as do rows of
+    images that are no longer found.
 
     Args:
         listing: Images with their patients; all files lie below the folder.
         root: The folder.
+        replaces_patients: Whether patients of rows that are there already are replaced, too.
 
-    Returns:
-        The number of rows of the table, and how many of them are new.
+    Raises:
+        UsageError: The folder has its table in Parquet.
+        DataError: The table cannot be read, or has an image twice.
     """
-    before = _rows(root / NAME, listing.columns)
-    rows = {_below(found.image, root): _cells(found, root) for found in listing.images}
-    merged = {
-        image: {**rows.get(image, {}), **_filled(before.get(image, {}))} for image in {**before, **rows}
-    }
-    columns = dict.fromkeys([*FIRST[:1], *listing.columns, FIRST[1]])
+    if not (root / NAME).exists() and (root / "metadata.parquet").exists():
+        raise UsageError(f"{root} has a table already, metadata.parquet; move it away, or save it as {NAME}")
+    before = _rows(root / NAME)
+    found = {_below(each.image, root): _cells(each, root) for each in listing.images}
+    merged = dict(before)
+    for image, cells in found.items():
+        old = before.get(image, {})
+        kept = {PATIENT} if old.get(PATIENT) and not replaces_patients else set()
+        merged[image] = {**old, **{name: cell for name, cell in cells.items() if name not in kept}}
+    columns = dict.fromkeys([IMAGE, *listing.columns, PATIENT])
     columns |= dict.fromkeys(column for cells in merged.values() for column in cells)
-    _write(root / NAME, [*columns], merged.values())
-    return len(merged), len(rows.keys() - before.keys())
+    rows = [merged[image] for image in sorted(merged)]
+    _write(root / NAME, [*columns], rows)
+    changed = sum(_differ(before[image], merged[image]) for image in before)
+    return Written(rows, len(found.keys() - before.keys()), changed)
 
 
 def common_folder(listing: Listing) -> Path:
@@ -45,7 +71,7 @@ def common_folder(listing: Listing) -> Path:
         UsageError: They have none but the root of the file system.
     """
     files = [path for found in listing.images for path in (found.image, *found.masks.values())]
-    folder = Path(os.path.commonpath([path.absolute().parent for path in files]))
+    folder = Path(os.path.commonpath([path.parent for path in files]))
     if folder == Path(folder.anchor):
         raise UsageError(
             f"the images and masks lie in no common folder ({folder}); move or link them into one"
@@ -53,29 +79,43 @@ def common_folder(listing: Listing) -> Path:
     return folder
 
 
-def _rows(path: Path, masks: Sequence[str]) -> dict[str, Mapping[str, str]]:
+def _rows(path: Path) -> dict[str, Mapping[str, str]]:
     if not path.exists():
         return {}
-    return {row.cells["image"]: row.cells for row in read_table(path).rows}
+    rows: dict[str, Mapping[str, str]] = {}
+    problems: list[Problem] = []
+    for row in read_table(path).rows:
+        image = posixpath.normpath(row.cells[IMAGE].replace("\\", "/"))
+        if image in rows:
+            problems.append(
+                Problem(row.where, f"{image} has two rows; import into another folder, or leave one.")
+            )
+        rows[image] = {**row.cells, IMAGE: image}
+    if problems:
+        raise DataError(problems)
+    return rows
 
 
-def _filled(cells: Mapping[str, str]) -> dict[str, str]:
-    return {column: cell for column, cell in cells.items() if cell}
+def _differ(old: Mapping[str, str], new: Mapping[str, str]) -> bool:
+    return any(old.get(column) and old[column] != cell for column, cell in new.items())
 
 
 def _cells(found: Found, root: Path) -> dict[str, str]:
     masks = {column: _below(path, root) for column, path in found.masks.items()}
-    return {"image": _below(found.image, root), **masks, **found.cells}
+    return {IMAGE: _below(found.image, root), **masks, **found.cells}
 
 
 def _below(path: Path, root: Path) -> str:
-    return path.absolute().relative_to(root).as_posix()
+    return path.relative_to(root).as_posix()
 
 
 def _write(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> None:
-    fresh = path.with_suffix(".new")
-    with open(fresh, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(sorted(rows, key=lambda cells: cells["image"]))
-    fresh.replace(path)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(fresh, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
