@@ -54,11 +54,11 @@ class Labelling:
 
     def classes_of(self, cell: str) -> tuple[str, ...]:
         """Returns the names of the classes that a cell is in; one at most, in a plan without separators."""
-        found = self.values_of(cell)
+        named = self.values_of(cell)
         return tuple(
             name
             for name, values in self.classes
-            if any(matches(one, value) for one in found for value in values)
+            if any(matches(name_in_cell, value) for name_in_cell in named for value in values)
         )
 
     def names_of(self, label: int) -> tuple[str, ...]:

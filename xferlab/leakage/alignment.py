@@ -154,8 +154,8 @@ def _moved(laid: _Laid, stacks: Sequence[Floats], motion: Floats) -> tuple[list[
     weights, scale = _weights(side), np.float32(side / SIDE_PX)
     x = column.astype(np.float32) + scale * (motion[:, :3] @ weights)
     y = row.astype(np.float32) + scale * (motion[:, 3:] @ weights)
-    left, top = (np.clip(np.floor(place), 0, side - 2).astype(np.int32) for place in (x, y))
-    right, low = (np.clip(place - corner.astype(np.float32), 0, 1) for place, corner in ((x, left), (y, top)))
+    left, top = (np.clip(np.floor(moved), 0, side - 2).astype(np.int32) for moved in (x, y))
+    right, low = (np.clip(moved - corner.astype(np.float32), 0, 1) for moved, corner in ((x, left), (y, top)))
     at = (np.arange(number, dtype=np.int32) * side * side)[:, None] + top * side + left
     values = []
     for stack in (canvas.ravel() for canvas in stacks):

@@ -230,12 +230,12 @@ class Index:
         pairs = cells // np.prod(_WAYS)
         order = np.lexsort((-cells, numbers, pairs))
         best = order[np.append(pairs[order][1:] != pairs[order][:-1], True)] if len(order) else order
-        for place in best:
-            pair, size, turn, sign = np.unravel_index(cells[place], (1 << 40, *_WAYS))[:4]
+        for cell in best:
+            pair, size, turn, sign = np.unravel_index(cells[cell], (1 << 40, *_WAYS))[:4]
             moving, still = divmod(int(pair), len(self._images))
-            x, y = (float(total / numbers[place]) for total in sums[:, place])
+            x, y = (float(total / numbers[cell]) for total in sums[:, cell])
             way = int(size), int(turn), 2 * int(sign) - 1
-            yield Candidate(moving, still, *way, x=x, y=y, votes=int(numbers[place]), square=self._square)
+            yield Candidate(moving, still, *way, x=x, y=y, votes=int(numbers[cell]), square=self._square)
 
     def _ways(self, table: _Described, votes: _Votes, shifts: Floats) -> Whole:
         """The cells that votes are for, one in each of four overlapping grids, `(4, N)`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
-from itertools import product
+from itertools import chain, product
 from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -112,9 +112,9 @@ def _similar(
         ]
     candidates = best_ways(candidates)
     blocks = [candidates[start : start + _BLOCK] for start in range(0, len(candidates), _BLOCK)]
-    found = [one for block in for_each(blocks, partial(agreements, images)) for one in block]
+    agreed = chain.from_iterable(for_each(blocks, partial(agreements, images)))
     return [
         Pair(min(candidate[:2]), max(candidate[:2]), *agreement)
-        for candidate, agreement in zip(candidates, found, strict=True)
+        for candidate, agreement in zip(candidates, agreed, strict=True)
         if agreement.quarter >= NEAR
     ]

@@ -167,7 +167,9 @@ class _Labelled:
     def findings(self) -> Iterator[Finding]:
         """Yields what is wrong; of the classes only where each section has the column."""
         columns = list(self._columns())
-        yield from columns or (replace(found, related=paths_of(self.section)) for found in self._classes())
+        yield from columns or (
+            replace(finding, related=paths_of(self.section)) for finding in self._classes()
+        )
 
     def _path(self, field: str) -> KeyPath:
         is_written = self.study.stages[self.name].classes is not None
@@ -231,7 +233,7 @@ class _Labelled:
         for name in single_sections(self.section):
             for digest, label in labelling.labels(self.read[name]).items():
                 labels[digest].setdefault(label, name)
-        several = [found for found in labels.values() if len(found) > 1]
+        several = [sections for sections in labels.values() if len(sections) > 1]
         if several:
             listed = ", ".join(
                 f"{' and '.join(labelling.names_of(label))!r} in data.{name}"
