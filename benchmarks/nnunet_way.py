@@ -58,7 +58,7 @@ class Batches(DataLoader):  # type: ignore[misc]  # of a library without types
 class NnunetWay:
     """The training step of nnU-Net: float16 with a scaled loss, Nesterov's momentum, clipped gradients.
 
-    Network and loss are those of the other ways. As there, the network is compiled on a GPU only.
+    Network and loss are those of the other ways. As nnU-Net does it, the network is compiled on a GPU only.
     """
 
     def __init__(self, setting: Setting):

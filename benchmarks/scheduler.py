@@ -77,8 +77,9 @@ def cost_ms(executor: str, *, trials: int, workers: int) -> float:
     for trial in sorted(ends.at, key=ends.at.__getitem__):
         of_worker[records[trial]["attempts"][-1]["pid"]].append(trial)
     idle_s = [
-        ends.at[own[-1]] - ends.at[own[0]] - sum(records[trial]["total_s"] for trial in own[1:])
-        for own in of_worker.values()
+        ends.at[later[-1]] - ends.at[first] - sum(records[trial]["total_s"] for trial in later)
+        for first, *later in of_worker.values()
+        if later
     ]
     return 1e3 * sum(idle_s) / workers / (trials - len(of_worker))
 

@@ -59,7 +59,7 @@ TABLE: dict[str, tuple[str, ...]] = {
     ),
     REGISTRY: ("xferlab.data.sources", "xferlab.errors"),
     **dict.fromkeys(SOURCE_CONFIGS, ("xferlab.data.sources.config", "xferlab.section", "xferlab.errors")),
-    "xferlab.importing": ("xferlab.data", "xferlab.parallel", "xferlab.errors"),
+    "xferlab.importing": ("xferlab.data", "xferlab.records.store", "xferlab.parallel", "xferlab.errors"),
     "xferlab.leakage": (
         "xferlab.data",
         "xferlab.cohort",
@@ -194,11 +194,7 @@ TABLE: dict[str, tuple[str, ...]] = {
         "xferlab.errors",
     ),
     "xferlab.analysis.published": ("xferlab.errors",),  # names of papers, without the kit
-    "xferlab.analysis.report": (
-        "xferlab.analysis",
-        "xferlab.tasks.registry",
-        "xferlab.errors",
-    ),
+    "xferlab.analysis.report": ("xferlab.analysis", "xferlab.tasks.registry", "xferlab.errors"),
     "xferlab.cli": ("xferlab",),
     "xferlab.__main__": ("xferlab.cli",),
     "xferlab.__init__": (),

@@ -24,8 +24,8 @@ def touch(folder: Path, names: Iterable[str]) -> Path:
 def pairs(listing: Listing, column: str = "mask") -> dict[str, str]:
     """Names of images and of their masks; empty where there is none."""
     return {
-        found.image.name: found.masks[column].name if column in found.masks else ""
-        for found in listing.images
+        entry.image.name: entry.masks[column].name if column in entry.masks else ""
+        for entry in listing.images
     }
 
 
@@ -101,6 +101,7 @@ def test_structures_have_folders_of_their_own(tmp_path: Path) -> None:
     [
         ([], ["1.png"], r"images: there is no such folder\.$"),
         (["notes.txt"], ["1.png"], r"images: holds no images \(\.png, "),
+        (["a\n.png"], ["1.png"], r"has letters in its name that cannot be written; rename it"),
         (["1.png", "1.jpg"], ["1.png"], r"1\.png: has the name of .*1\.jpg; remove or rename one"),
         (
             ["x.png"],

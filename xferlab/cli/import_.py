@@ -13,11 +13,13 @@ from xferlab.cli.findings import grouped
 from xferlab.cli.main import COMPLETE
 from xferlab.cli.options import ImportOptions
 from xferlab.cli.view import count_of
+from xferlab.data.sources.manifest.config import MASK
 from xferlab.errors import UsageError
 from xferlab.importing.folders import joined_by_name
+from xferlab.importing.found import PATIENT
 from xferlab.importing.patients import with_patients
-from xferlab.importing.section import MASK, as_lines, section_of
-from xferlab.importing.table import NAME, PATIENT, common_folder, write_table
+from xferlab.importing.section import as_lines, section_of
+from xferlab.importing.table import NAME, common_folder, write_table
 from xferlab.section import NAME_PATTERN
 
 
@@ -83,7 +85,7 @@ def _masks(words: Sequence[str]) -> tuple[dict[str, Path], dict[str, list[str]]]
     masks: dict[str, Path] = {}
     parts: dict[str, list[str]] = {}
     for name, folder in named:
-        if name and not re.match(NAME_PATTERN, name):
+        if name and not re.fullmatch(NAME_PATTERN, name):
             raise UsageError(f"{name!r} is no name of a structure: it has letters, digits, `-` and `_`")
         numbers[name] += 1
         own = f"{name}_{numbers[name]}" if counts[name] > 1 else name

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from xferlab.errors import DataError, Problem
-from xferlab.importing.found import Found, Listing
+from xferlab.importing.found import Entry, Listing
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom")
 LOOKED_AT = 500
@@ -48,12 +48,12 @@ def joined_by_name(images: Path, masks: Mapping[str, Path]) -> Listing:
             not_images |= used
         else:
             left_out += [_spare(there[name]) for name in there if name not in used]
-    found = tuple(
-        Found(path, {column: of[name] for column, of in of_column.items() if name in of})
+    entries = tuple(
+        Entry(path, {column: of[name] for column, of in of_column.items() if name in of})
         for name, path in files.items()
         if name not in not_images
     )
-    return Listing(found, tuple(left_out))
+    return Listing(entries, tuple(left_out))
 
 
 def files_of(folder: Path, *, without: Collection[Path] = ()) -> dict[str, Path]:

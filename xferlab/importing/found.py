@@ -6,11 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from xferlab.data.sources.manifest.table import REQUIRED
 from xferlab.errors import Problem
+
+IMAGE, PATIENT = REQUIRED
+"""Columns of the table."""
 
 
 @dataclass(frozen=True)
-class Found:
+class Entry:
     """An image with its masks.
 
     Attributes:
@@ -33,10 +37,10 @@ class Listing:
         left_out: Files that are not used, each with the reason.
     """
 
-    images: tuple[Found, ...]
+    images: tuple[Entry, ...]
     left_out: tuple[Problem, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns of masks, in the order in which they occur."""
-        return tuple(dict.fromkeys(column for found in self.images for column in found.masks))
+        return tuple(dict.fromkeys(column for entry in self.images for column in entry.masks))

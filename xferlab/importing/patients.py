@@ -9,17 +9,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from xferlab.data.sources.manifest.config import MASK
 from xferlab.data.sources.manifest.table import read_table
 from xferlab.errors import DataError, Problem, UsageError
 from xferlab.importing.folders import SUFFIXES
-from xferlab.importing.found import Found, Listing
+from xferlab.importing.found import IMAGE, PATIENT, Entry, Listing
 
-PATIENT = "patient_id"
 HEADER = "dicom"
 KIND = "images without a patient, which are left out"
 _HASH_LENGTH = 12
 
-Cells = Callable[[Found], Mapping[str, str]]
+Cells = Callable[[Entry], Mapping[str, str]]
 """What is known of an image, with its patient; raises DataError where that is not known."""
 
 
@@ -39,31 +39,31 @@ def with_patients(listing: Listing, source: str | None, *, images: Path, keep_id
         DataError: The table cannot be read, or no image has a patient.
     """
     cells = _reader(source, images, keep_ids=keep_ids)
-    found: list[Found] = []
+    entries: list[Entry] = []
     left_out: list[Problem] = []
-    for each in listing.images:
+    for entry in listing.images:
         try:
-            found.append(replace(each, cells=_with_patient(each, cells(each))))
+            entries.append(replace(entry, cells=_with_patient(entry, cells(entry))))
         except DataError as error:
             left_out += [Problem(each.where, each.what, "warning", KIND) for each in error.problems]
-    if not found:
+    if not entries:
         raise DataError.at(images, f"no image has a patient. {left_out[0].where}: {left_out[0].what}")
-    return replace(listing, images=tuple(found), left_out=(*listing.left_out, *left_out))
+    return replace(listing, images=tuple(entries), left_out=(*listing.left_out, *left_out))
 
 
-def _with_patient(found: Found, cells: Mapping[str, str]) -> dict[str, str]:
+def _with_patient(entry: Entry, cells: Mapping[str, str]) -> dict[str, str]:
     if not cells[PATIENT]:
-        raise DataError.at(found.image, "its patient is empty.")
-    return {**found.cells, **cells}
+        raise DataError.at(entry.image, "its patient is empty.")
+    return {**entry.cells, **cells}
 
 
 def _reader(source: str | None, images: Path, *, keep_ids: bool) -> Cells:
     if keep_ids and source != HEADER:
         raise UsageError(f"--keep-ids is for --patient {HEADER}; other ids are never hashed")
     if source is None:
-        return lambda found: {PATIENT: found.image.relative_to(images).with_suffix("").as_posix()}
+        return lambda entry: {PATIENT: entry.image.relative_to(images).with_suffix("").as_posix()}
     if source == HEADER:
-        return lambda found: {PATIENT: _of_header(found.image, keep_ids=keep_ids)}
+        return lambda entry: {PATIENT: _of_header(entry.image, keep_ids=keep_ids)}
     if source.lower().endswith((".csv", ".parquet")) or Path(source).is_file():
         return _of_table(Path(source), images)
     return _of_name(source, images)
@@ -75,10 +75,10 @@ def _of_name(expression: str, images: Path) -> Cells:
     except re.error as error:
         raise UsageError(f"--patient {expression!r} is no regular expression: {error}") from error
 
-    def cells(found: Found) -> dict[str, str]:
-        match = pattern.search(found.image.relative_to(images).as_posix())
+    def cells(entry: Entry) -> dict[str, str]:
+        match = pattern.search(entry.image.relative_to(images).as_posix())
         if match is None:
-            raise DataError.at(found.image, f"--patient {expression!r} finds no patient in its name.")
+            raise DataError.at(entry.image, f"--patient {expression!r} finds no patient in its name.")
         return {PATIENT: (match[1] if pattern.groups else match[0]) or ""}
 
     return cells
@@ -88,18 +88,18 @@ def _of_table(path: Path, images: Path) -> Cells:
     """Reads rows by paths of images, which may begin elsewhere or end otherwise than those below a folder."""
     named = defaultdict[str, list[tuple[tuple[str, ...], dict[str, str]]]](list)
     for row in read_table(path).rows:
-        parts = _parts(row.cells["image"].replace("\\", "/"))
-        own = {
-            name: cell for name, cell in row.cells.items() if name != "image" and not name.startswith("mask")
+        parts = _parts(row.cells[IMAGE].replace("\\", "/"))
+        others = {
+            name: cell for name, cell in row.cells.items() if name != IMAGE and not name.startswith(MASK)
         }
-        named[parts[-1]].append((parts, own))
+        named[parts[-1]].append((parts, others))
 
-    def cells(found: Found) -> dict[str, str]:
-        parts = _parts(found.image.relative_to(images).as_posix())
-        fitting = [own for other, own in named[parts[-1]] if _ends_alike(parts, other)]
+    def cells(entry: Entry) -> dict[str, str]:
+        parts = _parts(entry.image.relative_to(images).as_posix())
+        fitting = [known for other, known in named[parts[-1]] if _ends_alike(parts, other)]
         if len(fitting) != 1:
             rows = f"is in {len(fitting)} rows" if fitting else "is in no row"
-            raise DataError.at(found.image, f"{rows} of {path}.")
+            raise DataError.at(entry.image, f"{rows} of {path}.")
         return fitting[0]
 
     return cells

@@ -10,11 +10,12 @@ import numpy as np
 import yaml
 
 from xferlab.data.decode import read_labels
+from xferlab.data.sources.manifest.config import MASK
 from xferlab.errors import DataError
 from xferlab.importing.found import Listing
 from xferlab.parallel import for_each
 
-MASK, STRUCTURE = "mask", "structure"
+STRUCTURE = "structure"
 LOOKED_AT = 200
 """Masks whose values are read, of each column."""
 FEW_VALUES = 8
@@ -37,7 +38,7 @@ def section_of(listing: Listing, root: Path, parts: Mapping[str, Sequence[str]])
     labels: dict[str, Any] = {}
     structures: dict[str, Any] = {}
     for column in listing.columns:
-        values = _values([found.masks[column] for found in listing.images if column in found.masks])
+        values = _values([entry.masks[column] for entry in listing.images if column in entry.masks])
         if column == MASK:
             labels |= _separate(values)
         else:

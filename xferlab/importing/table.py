@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import posixpath
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,10 +12,10 @@ from pathlib import Path
 
 from xferlab.data.sources.manifest.table import read_table
 from xferlab.errors import DataError, Problem, UsageError
-from xferlab.importing.found import Found, Listing
+from xferlab.importing.found import IMAGE, PATIENT, Entry, Listing
+from xferlab.records.store import Store
 
 NAME = "metadata.csv"
-IMAGE, PATIENT = "image", "patient_id"
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,12 @@ def write_table(listing: Listing, root: Path, *, replaces_patients: bool) -> Wri
     Raises:
         UsageError: The folder has its table in Parquet.
         DataError: The table cannot be read, or has an image twice.
+        StorageError: It cannot be written.
     """
     if not (root / NAME).exists() and (root / "metadata.parquet").exists():
         raise UsageError(f"{root} has a table already, metadata.parquet; move it away, or save it as {NAME}")
     before = _rows(root / NAME)
-    found = {_below(each.image, root): _cells(each, root) for each in listing.images}
+    found = {_below(entry.image, root): _cells(entry, root) for entry in listing.images}
     merged = dict(before)
     for image, cells in found.items():
         old = before.get(image, {})
@@ -59,7 +61,7 @@ def write_table(listing: Listing, root: Path, *, replaces_patients: bool) -> Wri
     columns = dict.fromkeys([IMAGE, *listing.columns, PATIENT])
     columns |= dict.fromkeys(column for cells in merged.values() for column in cells)
     rows = [merged[image] for image in sorted(merged)]
-    _write(root / NAME, [*columns], rows)
+    Store.open(str(root)).write(NAME, _text([*columns], rows).encode())
     changed = sum(_differ(before[image], merged[image]) for image in before)
     return Written(rows, len(found.keys() - before.keys()), changed)
 
@@ -70,7 +72,7 @@ def common_folder(listing: Listing) -> Path:
     Raises:
         UsageError: They have none but the root of the file system.
     """
-    files = [path for found in listing.images for path in (found.image, *found.masks.values())]
+    files = [path for entry in listing.images for path in (entry.image, *entry.masks.values())]
     folder = Path(os.path.commonpath([path.parent for path in files]))
     if folder == Path(folder.anchor):
         raise UsageError(
@@ -100,22 +102,18 @@ def _differ(old: Mapping[str, str], new: Mapping[str, str]) -> bool:
     return any(old.get(column) and old[column] != cell for column, cell in new.items())
 
 
-def _cells(found: Found, root: Path) -> dict[str, str]:
-    masks = {column: _below(path, root) for column, path in found.masks.items()}
-    return {IMAGE: _below(found.image, root), **masks, **found.cells}
+def _cells(entry: Entry, root: Path) -> dict[str, str]:
+    masks = {column: _below(path, root) for column, path in entry.masks.items()}
+    return {IMAGE: _below(entry.image, root), **masks, **entry.cells}
 
 
 def _below(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix()
 
 
-def _write(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> None:
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(fresh, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
+def _text(columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

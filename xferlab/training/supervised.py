@@ -161,12 +161,13 @@ class SupervisedLearner(Learner[E_contra, B]):
         return self._host
 
     def _cast(self, inputs: torch.Tensor) -> torch.Tensor:
-        with self._autocast(self._execution.precision):
-            output: torch.Tensor = self._forward(inputs)
-        return output.float()
+        return self._output(self._forward, inputs, precision=self._execution.precision)
 
-    def _autocast(self, precision: str | None) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+    def _output(self, network: nn.Module, inputs: torch.Tensor, *, precision: str | None) -> torch.Tensor:
+        """Returns the output of a network that computes in a precision, as float32."""
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
+            output: torch.Tensor = network(inputs)
+        return output.float()
 
     def check_steps(self, where: str) -> None:
         """Raises NonFiniteLossError if a step met a loss that is not finite."""
@@ -191,9 +192,7 @@ class SupervisedLearner(Learner[E_contra, B]):
         precision = self._execution.validation
 
         def forward(inputs: torch.Tensor) -> torch.Tensor:
-            with self._autocast(precision):
-                output: torch.Tensor = self.network(inputs)
-            output = output.float()
+            output = self._output(self.network, inputs, precision=precision)
             if see is not None:
                 see(output)
             return output
