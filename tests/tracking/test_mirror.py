@@ -15,9 +15,9 @@ from pydantic import ValidationError
 
 from tests.tracking.mirror_cases import NAME, PATIENT, PATTERN, arrays, epochs, mirrored, spec, wandb_settings
 from tests.tracking.wandb_files import all_bytes, offline_runs
-from tests.tracking.wandb_processes import until
+from tests.tracking.wandb_processes import mirror_processes, until
 from xferlab.study.schema import Wandb
-from xferlab.tracking import TrialMirror, pipe
+from xferlab.tracking import TrialMirror, live, pipe
 from xferlab.tracking.content import pixel_row
 
 PATIENCE_S = 30.0
@@ -148,7 +148,7 @@ def test_a_mirror_that_hangs_delays_no_longer_than_said(tmp_path, warnings):
     assert time.monotonic() - started < 5
     # It goes on without the trial, and nothing is lost.
     os.kill(process.pid, signal.SIGCONT)
-    assert process.wait(PATIENCE_S) == 0
+    until(lambda: not live._behind)
     assert offline_runs(tmp_path)[0].epochs == list(range(1, 2001))
     assert warnings() == []
 
@@ -174,18 +174,88 @@ def test_without_a_key_online_is_one_warning(tmp_path, monkeypatch, warnings):
     assert "No API key configured" in warning
 
 
+def begin(directory, seed):
+    """Begins the mirror of a trial; returns it with the process that writes it."""
+    mirror = TrialMirror.start(spec(seed=seed), directory=directory)
+    return mirror, mirror._writer._process
+
+
+def finish(mirror, *, timeout_s=PATIENCE_S):
+    for result in epochs(1, 3):
+        mirror.epoch(result)
+    mirror.finish(summary={}, outcome="complete", timeout_s=timeout_s)
+
+
+@pytest.mark.component
+def test_trials_one_after_the_other_share_a_process_as_long_as_it_lives(tmp_path, warnings):
+    processes = []
+    for seed in (1, 2, 3):
+        mirror, process = begin(tmp_path, seed)
+        finish(mirror)
+        processes.append(process)
+        if seed == 2:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+    first, second, third = processes
+    assert first is second
+    assert third is not second
+    assert [run.epochs for run in offline_runs(tmp_path)] == [[1, 2, 3]] * 3
+    assert warnings() == []
+
+
+@pytest.mark.component
+def test_a_process_that_was_behind_is_taken_when_it_is_free(tmp_path, warnings):
+    late, stopped = begin(tmp_path, 1)
+    os.kill(stopped.pid, signal.SIGSTOP)
+    finish(late, timeout_s=0.0)
+    quick, beside = begin(tmp_path, 2)
+    os.kill(stopped.pid, signal.SIGCONT)
+    until(lambda: not live._behind)
+    third, process = begin(tmp_path, 3)
+    assert process is stopped
+    finish(third)
+    finish(quick)
+    assert beside.poll() is None  # it is kept, in place of the other, which ends
+    assert stopped.wait(PATIENCE_S) == 0
+    assert [run.epochs for run in offline_runs(tmp_path)] == [[1, 2, 3]] * 3
+    assert warnings() == []
+
+
+@pytest.mark.component
+def test_a_free_process_ends_with_its_trials(tmp_path):
+    code = (
+        "import os, pathlib, sys\n"
+        "from tests.tracking.mirror_cases import epochs, mirrored, spec\n"
+        "mirrored(spec(), pathlib.Path(sys.argv[1]), epochs(1, 2))\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code, tmp_path], check=False).returncode == -signal.SIGKILL
+    assert offline_runs(tmp_path)[0].epochs == [1, 2]
+    until(lambda: not mirror_processes(tmp_path))
+
+
+@pytest.mark.component
+def test_another_key_takes_another_process(tmp_path, monkeypatch):
+    mirror, process = begin(tmp_path, 1)
+    finish(mirror)
+    monkeypatch.setenv("WANDB_API_KEY", "5ecre7" * 6 + "abcd")
+    mirror, other = begin(tmp_path, 2)
+    assert other is not process
+    assert process.wait(PATIENCE_S) == 0
+    finish(mirror)
+
+
 @pytest.mark.slow
 def test_a_mirror_that_stays_stopped_is_killed(tmp_path, monkeypatch, warnings):
     monkeypatch.setattr(pipe, "LINGER_S", 0.5)
-    monkeypatch.setattr(pipe, "_GRACE_S", 0.5)
     mirror = TrialMirror.start(spec(), directory=tmp_path)
     process = mirror._writer._process
     os.kill(process.pid, signal.SIGSTOP)
     mirror.finish(summary={}, outcome="complete", timeout_s=0.0)
     assert warnings() == []
     (warning,) = until(lambda: warnings())
-    assert "its process had not ended 1 s later and was killed" in warning
-    assert process.returncode == -signal.SIGKILL
+    assert "W&B had not taken the whole run 0.5 s later" in warning
+    assert process.wait(PATIENCE_S) == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("mode", [None, "disabled"])

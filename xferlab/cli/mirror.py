@@ -6,6 +6,7 @@ Trials of studies are mirrored; searches (`xferlab tune`) are not, their records
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 from xferlab.cli.last_plan import compare
 from xferlab.cli.main import COMPLETE, INCOMPLETE
@@ -68,7 +69,7 @@ def complete(session: Session, alert: tuple[str, str] | None = None) -> str:
             session.store,
             study,
             directory=session.cache_dir / "wandb",
-            results=study_results(session, alert),
+            results=partial(study_results, session, alert),
             within_s=COMPLETE_WITHIN_S[tracking.mode],
         )
         lacking = {**dict.fromkeys(report.not_tried, "not tried for lack of time"), **report.failed}

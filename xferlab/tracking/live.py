@@ -31,7 +31,7 @@ FINISH_SHARE = 0.01
 """Longest wait at a trial's end, as a share of its time; a healthy mirror of a short one gets a second."""
 FINISH_AT_LEAST_S, FINISH_AT_MOST_S = 1.0, 3.0
 MAX_BEHIND = 4
-"""Processes of earlier trials, still at work, beside which no further one is started."""
+"""Runs of earlier trials, still being written, beside which no further one is begun."""
 _LOG = logging.getLogger("xferlab.mirror")
 _WARNING = "W&B mirror of %s (%s) stopped: %s; the trial goes on, `xferlab mirror STUDY` completes it later"
 FAILURES = (
@@ -77,7 +77,7 @@ class TrialMirror:
         with mirror._guarded():
             if len(_behind) >= MAX_BEHIND:
                 raise StorageError(f"W&B is behind by {len(_behind)} earlier trials")
-            mirror._writer = MirrorProcess(directory)
+            mirror._writer = MirrorProcess.take(directory)
             order = RunOrder.of_trial(spec, run_config(spec, parent_weights=parent_weights))
             mirror._writer.send("begin", **order.message(tracking, directory))
         return mirror
@@ -127,9 +127,10 @@ class TrialMirror:
                 return
             content = self._content(summary) if outcome == "complete" else ""
             self._writer.send("end", summary=dict(summary), outcome=outcome, content=content)
-            writer, self._writer = self._writer, None
             _behind.add(self._spec.trial_id)
-            if writer.close(self._patience_s() if timeout_s is None else timeout_s):
+            is_written = self._writer.is_written(self._patience_s() if timeout_s is None else timeout_s)
+            writer, self._writer = self._writer, None
+            if is_written:
                 self._ended(None)
             else:
                 self._note(notes.BEHIND)  # before the thread can take it back
@@ -161,7 +162,7 @@ class TrialMirror:
         except FAILURES as error:
             writer, self._writer = self._writer, None
             if writer is not None:
-                writer.abandon()
+                writer.leave()
             _behind.discard(self._spec.trial_id)
             self._warn(" ".join(str(error).split()))
 

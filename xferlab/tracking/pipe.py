@@ -9,7 +9,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -26,9 +27,17 @@ GAVE_UP = 75
 """Its exit code then."""
 _GRACE_S = 10.0
 _LAST_WORD_S = 0.5
+BEGUN = "begun"
+"""The answer to the begin of a run that is not there yet."""
+_LATE = "W&B had not taken the whole run {:g} s later"
+_idle: list[MirrorProcess] = []
 
 Ended = Callable[[str | None], None]
-"""Takes why a process failed, or None where it did not."""
+"""Takes why a run may lack something, or None where it is whole."""
+
+
+class NoAnswerError(StorageError):
+    """The process has said nothing for as long as its feeder waits."""
 
 
 class MirrorProcess:
@@ -42,9 +51,10 @@ class MirrorProcess:
         """
         directory = directory.absolute()
         directory.mkdir(parents=True, exist_ok=True)
+        self._environment = environment(directory)
         with ExitStack() as undo:
             self._errors = undo.enter_context(tempfile.TemporaryFile())
-            self._process = _spawn(directory, self._errors)
+            self._process = _spawn(self._environment, self._errors)
             undo.pop_all()
         self._lines: SimpleQueue[bytes] = SimpleQueue()
         self._answers: SimpleQueue[str] = SimpleQueue()
@@ -52,6 +62,29 @@ class MirrorProcess:
         self._feeder = threading.Thread(target=self._feed, daemon=True)
         self._feeder.start()
         threading.Thread(target=self._listen, daemon=True).start()
+
+    @staticmethod
+    def take(directory: Path) -> MirrorProcess:
+        """Returns the process that an earlier run has left free, or starts one, which takes seconds.
+
+        Raises:
+            OSError: It cannot be started.
+        """
+        with suppress(IndexError):
+            free = _idle.pop()
+            if free._environment == environment(directory.absolute()) and free._process.poll() is None:
+                return free
+            free.leave()
+        return MirrorProcess(directory)
+
+    @staticmethod
+    def prepare(directory: Path) -> None:
+        """Has a process ready for `take`, so that it starts while its feeder does something else.
+
+        Raises:
+            OSError: It cannot be started.
+        """
+        MirrorProcess.take(directory)._rest()
 
     def send(self, kind: str, **message: Any) -> None:
         """Sends a message; it waits in memory while the pipe is full.
@@ -89,54 +122,78 @@ class MirrorProcess:
         """Returns the next word that the process says.
 
         Raises:
-            StorageError: It says none in time, or ended.
+            NoAnswerError: It says none in time.
+            StorageError: It ended.
         """
         try:
             word = self._answers.get(timeout=timeout_s)
         except Empty:
-            raise StorageError(f"no answer in {timeout_s:g} s") from None
+            raise NoAnswerError(f"no answer in {timeout_s:g} s") from None
         if not word:
             raise StorageError(self._reason())
         return word
 
-    def close(self, timeout_s: float) -> bool:
-        """Ends the messages and waits for the process; False if it is not ready in time: `abandon` it then.
+    def is_written(self, timeout_s: float) -> bool:
+        """Waits until the run whose end was sent is closed; False if it is not in time: `abandon` it then.
+
+        The process is free then, and kept for the next run that `take` begins.
 
         Raises:
             StorageError: It failed.
         """
-        self._lines.put(b"")
-        try:
-            code = self._process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            return False
-        reason = self._reason() if code else ""
-        self.abandon()
-        if reason:
-            raise StorageError(reason)
-        return True
+        deadline = time.monotonic() + timeout_s
+        with suppress(NoAnswerError):
+            while self.answer(max(0.0, deadline - time.monotonic())) == BEGUN:
+                pass
+            self._rest()
+            return True
+        return False
 
-    def abandon(self, ended: Ended = lambda reason: None) -> None:
-        """Lets the process go: a thread waits for it, and reports how it ended."""
+    def _rest(self) -> None:
+        _idle.append(self)
+        for surplus in _idle[:-1]:
+            with suppress(ValueError):  # a trial in another thread has just taken it
+                _idle.remove(surplus)
+                surplus.leave()
+
+    def abandon(self, ended: Ended) -> None:
+        """Lets a thread wait for the end of the run, and report it; one that does not end is given up."""
+        threading.Thread(target=self._await, args=(ended,), daemon=True).start()
+
+    def _await(self, ended: Ended) -> None:
+        try:
+            reason = None if self.is_written(LINGER_S) else _LATE.format(LINGER_S)
+        except StorageError as error:
+            reason = str(error)
+        if reason:
+            self.kill()
+        ended(reason)
+
+    def close(self, timeout_s: float) -> None:
+        """Ends the messages and waits for the process; one that does not end in time is killed."""
         self._lines.put(b"")
-        threading.Thread(target=self._see_off, args=(ended,), daemon=True).start()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout_s)
+        self.kill()
 
     def kill(self) -> None:
         """Ends the process at once; the service that it started sees that and ends, too."""
         self._process.kill()
-        self.abandon()
+        self.leave()
 
-    def _see_off(self, ended: Ended) -> None:
+    def leave(self) -> None:
+        """Ends the messages and returns; the process closes its run and ends itself."""
+        self._lines.put(b"")
+        threading.Thread(target=self._see_off, daemon=True).start()
+
+    def _see_off(self) -> None:
         self._feeder.join(LINGER_S)
         try:
-            code = self._process.wait(LINGER_S + _GRACE_S)
-            reason = self._reason() if code else None
+            self._process.wait(LINGER_S + _GRACE_S)
         except subprocess.TimeoutExpired:  # it is stopped, and cannot end itself
             self._process.kill()
             self._process.wait()
-            reason = f"its process had not ended {LINGER_S + _GRACE_S:g} s later and was killed"
         self._errors.close()
-        ended(reason)
 
     def _reason(self) -> str:
         # The last line of a traceback says it; a process that was killed says nothing of that.
@@ -145,13 +202,13 @@ class MirrorProcess:
         except subprocess.TimeoutExpired:
             code = None
         if code == GAVE_UP:
-            return f"W&B had not taken the whole run {LINGER_S:g} s later"
+            return _LATE.format(LINGER_S)
         if code is not None and code < 0:
             return f"its process was ended by {signal.Signals(-code).name}"
         return last_words(self._errors) or f"its process ended with code {code}"
 
 
-def _spawn(directory: Path, errors: IO[bytes]) -> subprocess.Popen[bytes]:
+def _spawn(its_environment: Mapping[str, str], errors: IO[bytes]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         # -P: a folder `wandb` where the command runs must not hide the library.
         [sys.executable, "-P", "-m", "xferlab.tracking.writer", str(LINGER_S)],
@@ -159,7 +216,7 @@ def _spawn(directory: Path, errors: IO[bytes]) -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         stderr=errors,
         bufsize=0,
-        env=environment(directory),
+        env=its_environment,
         start_new_session=True,  # Ctrl-C is for the trial
     )
 

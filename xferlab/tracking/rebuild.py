@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -90,7 +89,7 @@ def complete_study(
     study: str,
     *,
     directory: Path,
-    results: StudyContent,
+    results: Callable[[], StudyContent],
     within_s: float,
 ) -> MirrorReport:
     """Writes the runs of trials whose own mirror may have ended badly, and the summary run.
@@ -102,17 +101,20 @@ def complete_study(
         store: The storage of the study.
         study: Its name.
         directory: Local folder of the W&B files.
-        results: What the study's run is to hold.
-        within_s: Longest time for all of it, but for the end of the process that writes.
+        results: Returns what the study's run is to hold.
+        within_s: Longest time for all else, but for the end of the process that writes.
 
     Raises:
+        OSError: The process that writes cannot be started.
         RecordError: There is no plan of the study.
         UsageError: The plan names no W&B project.
     """
+    MirrorProcess.prepare(directory)
+    content = results()
     plan = read_plan(store, study)
     rebuild = _Rebuild(store, plan, tracking_of(plan, None), directory, within_s=within_s)
     lacking = notes.unmirrored(store, study)
-    return rebuild.run([trial for trial in plan["trials"] if trial["trial_id"] in lacking], results)
+    return rebuild.run([trial for trial in plan["trials"] if trial["trial_id"] in lacking], content)
 
 
 def alert_study(store: Store, notice: Notice, *, directory: Path) -> str:
@@ -128,7 +130,7 @@ def alert_study(store: Store, notice: Notice, *, directory: Path) -> str:
     """
     try:
         plan = read_plan(store, notice.study)
-        writer = MirrorProcess(directory)
+        writer = MirrorProcess.take(directory)
     except (OSError, StorageError) as error:
         return str(error)
     try:
@@ -138,11 +140,10 @@ def alert_study(store: Store, notice: Notice, *, directory: Path) -> str:
         writer.send("alert", title=notice.title, text=notice.text)
         writer.send("end", summary={}, outcome="running", content="")
         writer.answer(ALERT_TIMEOUT_S)
-        writer.close(_CLOSE_TIMEOUT_S)
     except StorageError as error:
-        return str(error)
-    finally:
         writer.kill()
+        return str(error)
+    writer.close(_CLOSE_TIMEOUT_S)
     return ""
 
 
@@ -190,9 +191,7 @@ class _Rebuild:
         finally:
             writer, self._writer = self._writer, None
             if writer is not None:
-                with suppress(StorageError):  # it answered for every run: how it ends does not matter
-                    if not writer.close(_CLOSE_TIMEOUT_S):
-                        writer.kill()
+                writer.close(_CLOSE_TIMEOUT_S)
         return self._report
 
     def _write(self, run_id: str, make: Callable[[], RecordedRun | None]) -> None:
@@ -206,7 +205,7 @@ class _Rebuild:
             if run is None:
                 report.unfinished.append(run_id)
                 return
-            self._writer = self._writer or MirrorProcess(self._directory)
+            self._writer = self._writer or MirrorProcess.take(self._directory)
             word = self._send(self._writer, run)
         except (OSError, StorageError) as error:
             # A record that cannot be read says nothing about W&B.

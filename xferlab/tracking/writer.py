@@ -30,7 +30,7 @@ from filelock import FileLock
 
 from xferlab.errors import StorageError
 from xferlab.tracking.mirrored_run import CONTENT, MirroredRun, continues
-from xferlab.tracking.pipe import GAVE_UP
+from xferlab.tracking.pipe import BEGUN, GAVE_UP
 from xferlab.tracking.wandb_objects import image_of, private_settings, weights_artifact
 
 LOCK_S = 60.0
@@ -80,7 +80,7 @@ def serve(lines: Iterable[bytes], answer: Callable[[str], None]) -> None:
         if kind == "begin":
             run = RunWriter(message)
             begun = run.begin()
-            answer("begun" if begun else "present")
+            answer(BEGUN if begun else "present")
             run = run if begun else None
         elif run is not None:
             getattr(run, kind)(**message)
