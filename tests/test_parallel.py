@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import warnings
+from collections.abc import Iterator
 
 import pytest
 
 from xferlab import parallel
-from xferlab.parallel import for_each, num_workers
+from xferlab.parallel import for_each, in_background, num_workers
 
 
 def test_results_are_in_the_order_of_the_items() -> None:
@@ -63,3 +64,31 @@ def test_remarks_of_decoders_are_silenced_and_those_of_others_are_not() -> None:
     for_each([0], decoder)
     with pytest.raises(UserWarning, match="look"):
         for_each([0], other)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_items_are_made_while_others_are_worked_on_but_only_so_many_ahead(threads: int) -> None:
+    made: list[int] = []
+    begun: list[int] = []
+    fourth = threading.Event()
+
+    def items() -> Iterator[int]:
+        for number in range(100):
+            made.append(number)
+            if number == 3:
+                fourth.set()
+            yield number
+
+    def work(number: int) -> int:
+        begun.append(number)
+        assert fourth.wait(60), "no fourth item is made before the first one is done"
+        return number * number
+
+    results = in_background(items(), work, threads=threads, ahead=3)
+    for number in range(5):
+        assert next(results) == number * number
+        assert made == list(range(number + 4))
+    results.close()
+    assert len(made) == 8
+    assert len(begun) <= 8
+    assert list(in_background(range(5), work, threads=threads, ahead=0)) == [0, 1, 4, 9, 16]

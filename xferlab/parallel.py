@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -40,6 +41,35 @@ def for_each(
         finally:
             pool.shutdown(cancel_futures=True)
     return [future.result() for future in futures]
+
+
+def in_background(
+    items: Iterable[Item], work: Callable[[Item], Result], *, threads: int, ahead: int
+) -> Generator[Result, None, None]:
+    """Yields the results of `work` in the order of the items, which the calling thread makes meanwhile.
+
+    An exception of `work` is raised in place of its result. Then, and when the iterator is closed, what has
+    not begun is dropped, and what runs finishes.
+
+    Args:
+        items: What to work on; an item is made when it is needed.
+        work: Called in threads, from several at once.
+        threads: How many; 0 works in the calling thread, on each item before the next one is made.
+        ahead: How many results may be outstanding while the next item is made.
+    """
+    if not threads:
+        yield from map(work, items)
+        return
+    pool, outstanding = ThreadPoolExecutor(threads), deque[Future[Result]]()
+    try:
+        for item in items:
+            outstanding.append(pool.submit(work, item))
+            if len(outstanding) > ahead:
+                yield outstanding.popleft().result()
+        while outstanding:
+            yield outstanding.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def num_workers() -> int:

@@ -160,7 +160,10 @@ class Learner(Protocol[E_contra, B]):
 
     @abstractmethod
     def measure(self, examples: E_contra, row: int, prediction: Array) -> Mapping[str, float]:
-        """Returns the values of one case that `Task.metrics` need, by name; NaN where undefined."""
+        """Returns the values of one case that `Task.metrics` need, by name; NaN where undefined.
+
+        Called from several threads at once, as `outputs` is, while `predict` goes on: it changes nothing.
+        """
 
     def outputs(self, examples: E_contra, row: int, prediction: Array) -> Mapping[str, Array]:
         """Returns the arrays that are stored of one case to look at, of any shape, by name.

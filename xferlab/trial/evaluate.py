@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from contextlib import closing
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,18 +15,38 @@ import torch
 from xferlab.cohort import Case
 from xferlab.cohort.dividing import rank
 from xferlab.errors import check_names
+from xferlab.parallel import in_background
 from xferlab.plan.spec import EvaluationSpec, TrialSpec
 from xferlab.records import reader, writer
 from xferlab.records.schema import CASES_SCHEMA, CaseOutputs, EvaluationRecord
 from xferlab.tasks import registry
 from xferlab.training.batches import fixed
 from xferlab.training.examples import AnyExamples
+from xferlab.training.learner import Array
 from xferlab.trial.examples import TrialContext, evaluated_examples
+from xferlab.trial.given import Given
 from xferlab.trial.pictures import pictures_table, rows_to_picture
 from xferlab.trial.predictions import predictions_for
 from xferlab.trial.training import AnyLearner
 
 TIMED_IMAGES = 20
+
+
+class _Predicted(NamedTuple):
+    """A case and the network's output for it."""
+
+    case: Case
+    examples: AnyExamples
+    row: int
+    output: Array
+
+
+class _Measured(NamedTuple):
+    """What is stored of a case: its values, and its arrays if it is one of the fixed few."""
+
+    examples: AnyExamples
+    values: dict[str, float]
+    outputs: tuple[CaseOutputs, ...]
 
 
 def evaluate(
@@ -38,7 +60,8 @@ def evaluate(
 ) -> EvaluationRecord:
     """Measures every case, and writes its tables and then the record that completes it.
 
-    The tables are `cases`, `outputs` (of a fixed few) and `pictures` (of the worst, median and best).
+    The tables are `cases`, `outputs` (of a fixed few) and `pictures` (of the worst, median and best). The
+    network predicts the next batch while the cases of the last one are measured.
 
     `weights` is the SHA-256 of the learner's. `after_case` is called after each case, and may raise to end it
     with nothing written.
@@ -46,31 +69,26 @@ def evaluate(
     selection = reader.read_selection(context.store, evaluation.selection)
     cases, section = selection.cases(), evaluation.source or evaluation.section
     given = predictions_for(spec, evaluation.predicted, section, context, variant=evaluation.variant)
-    shown = set(to_show(cases, evaluation.overlay_cases))
-    task = registry.task(spec.identity.task)
-    names = task.measured(spec.targets)
+    task, batch_size = registry.task(spec.identity.task), spec.identity.training.batch_size
+    shown = {cases[row].digest for row in to_show(cases, evaluation.overlay_cases)}
+    measure = partial(_measured, learner, given, names=task.measured(spec.targets), shown=shown)
+    parts = evaluated_examples(spec, evaluation, selection, context, given)
+    predicted = _predicted(learner, parts, cases, batch_size)
+    threads = _num_threads(spec, context.device)
     values: list[dict[str, float]] = []
     outputs: list[CaseOutputs] = []
-    for part in evaluated_examples(spec, evaluation, selection, context, given):
-        for rows in fixed(len(part), spec.identity.training.batch_size):
-            predictions = learner.predict(learner.load(part, rows, None))
-            for row, prediction in zip(rows.tolist(), predictions, strict=True):
-                number = len(values)
-                if number in shown:
-                    arrays = learner.outputs(part, row, prediction)
-                    outputs.append(CaseOutputs(**_labels(cases[number]), arrays=arrays))
-                measured = learner.measure(part, row, prediction)
-                check_names(
-                    "Learner.measure", measured, required=names, accepted=names, declared_in="Task.metrics"
-                )
-                values.append({**measured, **given.passed(cases[number].digest)})
-                after_case()
+    with closing(in_background(predicted, measure, threads=threads, ahead=batch_size)) as results:
+        for measured in results:
+            values.append(measured.values)
+            outputs += measured.outputs
+            after_case()
     tables = {
         "cases": writer.table(CASES_SCHEMA, _case_columns(cases, values)),
         "outputs": writer.outputs_table(outputs),
     }
     if to_picture := rows_to_picture(task, evaluation, cases, values):
-        tables |= pictures_table(task, learner, part, {row: cases[row].digest for row in to_picture})
+        digests = {row: cases[row].digest for row in to_picture}
+        tables |= pictures_table(task, learner, measured.examples, digests, threads=threads)
     record = EvaluationRecord(
         evaluation_id=evaluation.evaluation_id,
         trial_id=spec.trial_id,
@@ -81,6 +99,42 @@ def evaluate(
         predictions=given.used or None,
     )
     return writer.write_measurement(context.store, record, tables)
+
+
+def _num_threads(spec: TrialSpec, device: torch.device) -> int:
+    """Returns how many threads measure cases beside the network: one for each core that the trial reserves.
+
+    On a CPU the network needs `threads` of these cores. Where none is left, its own thread measures.
+    """
+    cores = int(spec.settings.resources.cpu)
+    return max(1, cores) if device.type == "cuda" else max(0, cores - (spec.identity.execution.threads or 1))
+
+
+def _predicted(
+    learner: AnyLearner, parts: Iterable[AnyExamples], cases: Iterable[Case], batch_size: int
+) -> Iterator[_Predicted]:
+    remaining = iter(cases)
+    for part in parts:
+        for rows in fixed(len(part), batch_size):
+            outputs = learner.predict(learner.load(part, rows, None))
+            for row, output in zip(rows.tolist(), outputs, strict=True):
+                yield _Predicted(next(remaining), part, row, output)
+
+
+def _measured(
+    learner: AnyLearner, given: Given, predicted: _Predicted, *, names: Sequence[str], shown: Set[str]
+) -> _Measured:
+    """Raises what the learner raises; a note then says which case it was."""
+    case, examples, row, output = predicted
+    try:
+        values = learner.measure(examples, row, output)
+        arrays = learner.outputs(examples, row, output) if case.digest in shown else None
+    except Exception as error:
+        error.add_note(f"while case {case.digest} was measured")
+        raise
+    check_names("Learner.measure", values, required=names, accepted=names, declared_in="Task.metrics")
+    stored = () if arrays is None else (CaseOutputs(**_labels(case), arrays=arrays),)
+    return _Measured(examples, {**values, **given.passed(case.digest)}, stored)
 
 
 def to_show(cases: Sequence[Case], per_pathology: int) -> list[int]:
@@ -96,19 +150,19 @@ def prediction_time(learner: AnyLearner, examples: AnyExamples) -> dict[str, flo
     times: list[float] = []
     for row in range(min(len(examples), TIMED_IMAGES) + 2):
         batch = learner.load(examples, np.array([row % len(examples)]), None)
-        _wait_for_device()  # for the copies that made the batch
+        _wait_for(examples.device)  # for the copies that made the batch
         started = time.perf_counter()
         learner.predict(batch)
-        _wait_for_device()
+        _wait_for(examples.device)
         times.append((time.perf_counter() - started) * 1e3)
     kept = np.array(times[2:])
     deviation = float(kept.std(ddof=1)) if len(kept) > 1 else 0.0
     return {"mean": float(kept.mean()), "sd": deviation, "n": len(kept)}
 
 
-def _wait_for_device() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def _case_columns(cases: Sequence[Case], measured: Sequence[dict[str, float]]) -> dict[str, list[Any]]:

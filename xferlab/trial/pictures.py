@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 
 import numpy as np
 
 from xferlab.cohort import Case
 from xferlab.metrics.extremes import badness, ranked
 from xferlab.metrics.metric import PASSED
+from xferlab.parallel import in_background
 from xferlab.plan.spec import EvaluationSpec
 from xferlab.records import writer
 from xferlab.records.schema import PICTURES_SCHEMA
@@ -32,15 +34,20 @@ def rows_to_picture(
 
 
 def pictures_table(
-    task: Task, learner: AnyLearner, examples: AnyExamples, rows: Mapping[int, str]
+    task: Task, learner: AnyLearner, examples: AnyExamples, rows: Mapping[int, str], *, threads: int
 ) -> dict[str, bytes]:
     """Returns the table `pictures` of some rows, given with the digests of their cases; empty without any.
 
-    Each case is predicted once more, by itself, since ranks are known only when all are measured.
+    Each case is predicted once more, by itself, since ranks are known only when all are measured. Meanwhile
+    those before it are drawn in threads.
     """
-    outputs = outputs_of(learner, examples, list(rows))
-    drawn = [registry.picture_of(task.name, arrays) for arrays in outputs]
-    pairs = [pair for pair in zip(rows.values(), drawn, strict=True) if pair[1]]
+
+    def drawn(predicted: tuple[int, Array]) -> bytes:
+        return registry.picture_of(task.name, learner.outputs(examples, *predicted))
+
+    alone = _predicted(learner, examples, rows)
+    with closing(in_background(alone, drawn, threads=threads, ahead=threads)) as pictures:
+        pairs = [pair for pair in zip(rows.values(), pictures, strict=True) if pair[1]]
     if not pairs:
         return {}
     columns = dict(zip(PICTURES_SCHEMA.names, map(list, zip(*pairs, strict=True)), strict=True))
@@ -49,8 +56,13 @@ def pictures_table(
 
 def outputs_of(learner: AnyLearner, examples: AnyExamples, rows: Sequence[int]) -> list[Mapping[str, Array]]:
     """Returns the arrays of some cases that are stored to look at."""
-    shown = []
+    return [learner.outputs(examples, *predicted) for predicted in _predicted(learner, examples, rows)]
+
+
+def _predicted(
+    learner: AnyLearner, examples: AnyExamples, rows: Iterable[int]
+) -> Iterator[tuple[int, Array]]:
+    """Yields rows with the outputs for them, each predicted by itself."""
     for row in rows:
         (prediction,) = learner.predict(learner.load(examples, np.array([row]), None))
-        shown.append(learner.outputs(examples, row, prediction))
-    return shown
+        yield row, prediction
