@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xferlab.data.decode import is_dicom
+from xferlab.data.formats import SUFFIXES, without_suffix
 from xferlab.errors import DataError, Problem, UsageError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom")
 _DICOM_INDEX = "DICOMDIR"
 
 
@@ -73,7 +73,7 @@ def _files(folder: str, out: str, problems: list[Problem]) -> Iterator[Path]:
 def _is_image(path: Path) -> bool:
     if path.name.startswith(".") or path.name.upper() == _DICOM_INDEX:
         return False
-    if path.suffix.lower() in SUFFIXES:
+    if path.name.lower().endswith(SUFFIXES):
         return True
     try:
         return is_dicom(path)
@@ -101,13 +101,7 @@ def _names(file: str, roots: Sequence[str], base: str) -> tuple[str, str, str]:
     holding = [root for root in roots if os.path.commonpath([root, file]) == root]
     root = min(holding, key=len, default=os.path.dirname(file))  # the outermost folder that was named
     short, long = os.path.relpath(file, root), os.path.relpath(file, base)
-    return _without_suffix(short), _without_suffix(long), long
-
-
-def _without_suffix(name: str) -> str:
-    stem, suffix = os.path.splitext(name)
-    # Other endings are part of the name: DICOM files are often called by a number with dots.
-    return stem if suffix.lower() in SUFFIXES else name
+    return without_suffix(short), without_suffix(long), long
 
 
 def _check_out(out: str, searched: Sequence[str]) -> None:

@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from xferlab.data.formats import SUFFIXES, without_suffix
 from xferlab.errors import DataError, Problem
 from xferlab.importing.found import Entry, Listing
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom")
 LOOKED_AT = 500
 """Masks whose names are compared with those of images, to see what they have in common."""
 Affixes = tuple[str, str]
@@ -70,7 +70,7 @@ def files_of(folder: Path, *, without: Collection[Path] = ()) -> dict[str, Path]
     named: dict[str, Path] = {}
     problems: list[Problem] = []
     for path in sorted(_below(folder, without)):
-        name = path.relative_to(folder).with_suffix("").as_posix()
+        name = without_suffix(path.relative_to(folder).as_posix())
         if name in named:
             problems.append(Problem(str(path), f"has the name of {named[name]}; remove or rename one."))
         elif not name.isprintable():

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from xferlab.data.formats import without_suffix
 from xferlab.data.sources.manifest.config import MASK
 from xferlab.data.sources.manifest.table import read_table
 from xferlab.errors import DataError, Problem, UsageError
-from xferlab.importing.folders import SUFFIXES
 from xferlab.importing.found import IMAGE, PATIENT, Entry, Listing
 
 HEADER = "dicom"
@@ -30,7 +30,7 @@ def with_patients(listing: Listing, source: str | None, *, images: Path, keep_id
         listing: The images.
         source: A table with the columns `image` and `patient_id`, whose other columns are taken, too; a
             regular expression for paths below `images`, whose first group, else the whole match, is the
-            patient; `dicom`; or None: every image shows another patient.
+            patient; `dicom`; or None: the patient that the layout names, else every image shows another.
         images: The folder of the images.
         keep_ids: Whether ids of DICOM headers are kept as they are; else they are hashed.
 
@@ -61,12 +61,16 @@ def _reader(source: str | None, images: Path, *, keep_ids: bool) -> Cells:
     if keep_ids and source != HEADER:
         raise UsageError(f"--keep-ids is for --patient {HEADER}; other ids are never hashed")
     if source is None:
-        return lambda entry: {PATIENT: entry.image.relative_to(images).with_suffix("").as_posix()}
+        return lambda entry: {PATIENT: entry.cells.get(PATIENT) or _name(entry, images)}
     if source == HEADER:
         return lambda entry: {PATIENT: _of_header(entry.image, keep_ids=keep_ids)}
     if source.lower().endswith((".csv", ".parquet")) or Path(source).is_file():
         return _of_table(Path(source), images)
     return _of_name(source, images)
+
+
+def _name(entry: Entry, images: Path) -> str:
+    return without_suffix(entry.image.relative_to(images).as_posix())
 
 
 def _of_name(expression: str, images: Path) -> Cells:
@@ -107,8 +111,7 @@ def _of_table(path: Path, images: Path) -> Cells:
 
 def _parts(name: str) -> tuple[str, ...]:
     """Returns the folders and the name, without its ending, of a path."""
-    path = PurePosixPath(name)
-    return (*path.parts[:-1], path.stem if path.suffix.lower() in SUFFIXES else path.name)
+    return PurePosixPath(without_suffix(name)).parts
 
 
 def _ends_alike(first: tuple[str, ...], second: tuple[str, ...]) -> bool:

@@ -1,0 +1,50 @@
+"""The published layouts that an import knows, and which of them a folder or file has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from xferlab.errors import UsageError, suggest
+from xferlab.importing.found import Listing
+from xferlab.importing.nnunet import is_nnunet, read_nnunet
+
+NONE = "none"
+"""In place of a layout: images and masks are joined by their names."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A way in which others lay out images and masks.
+
+    Attributes:
+        name: As the command line has it.
+        title: What a message calls it.
+        fits: Whether a folder or file has it.
+        read: Reads it; raises DataError.
+    """
+
+    name: str
+    title: str
+    fits: Callable[[Path], bool]
+    read: Callable[[Path], Listing]
+
+
+LAYOUTS = (Layout("nnunet", "a data set of nnU-Net", is_nnunet, read_nnunet),)
+"""In the order in which they are tried."""
+
+
+def layout_of(path: Path, name: str | None) -> Layout | None:
+    """Returns the layout of a folder or file: the named one, else the first that fits; None for `none`.
+
+    Raises:
+        UsageError: There is no such layout.
+    """
+    if name is None:
+        return next((layout for layout in LAYOUTS if layout.fits(path)), None)
+    named = {layout.name: layout for layout in LAYOUTS}
+    if name not in (*named, NONE):
+        accepted = (*named, NONE)
+        raise UsageError(f"--layout {name}: accepted are {', '.join(accepted)}.{suggest(name, accepted)}")
+    return named.get(name)
