@@ -45,7 +45,7 @@ _CONVERT = "Convert it to 8 bits with a window of your choice."
 # Pillow's own limit would warn at 89 million pixels already, which stitched radiographs reach.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
-_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF")
 """Pillow would open forty more formats, such as PostScript, which it hands to another program."""
 _ORIENTATION_TAG, _PHOTOMETRIC_TAG, _SAMPLE_FORMAT_TAG, _WHITE_IS_ZERO, _SIGNED = 274, 262, 339, 0, 2
 _GREY_8 = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
@@ -72,7 +72,7 @@ class Labels:
 
 
 def read_image(path: Path, data: bytes | None = None, *, own_depth: bool = False) -> Picture:
-    """Returns the grey pixels of a PNG, JPEG, TIFF, BMP or DICOM file (told by content, not by name).
+    """Returns the grey pixels of a file of any format that is read (told by content, not by name).
 
     Args:
         path: The file.
@@ -116,7 +116,8 @@ def read_labels(path: Path, data: bytes | None = None) -> Labels:
     """Returns the label values of a mask file. Takes what `read_image` takes.
 
     The values of a palette image are its indices, not its colours, so that they mean the same in all masks of
-    a section. A colour image is accepted if its three channels are equal; its values are those of a channel.
+    a section; those of a GIF, whose palette each encoder orders as it likes, are its colours. A colour image
+    is accepted if its three channels are equal; its values are those of a channel.
 
     Raises:
         DataError: If the file cannot be read or is not a label image.
@@ -133,7 +134,7 @@ def read_labels(path: Path, data: bytes | None = None) -> Labels:
         return Labels(values, turned)
     if image.mode in ("1", "L", "LA", "La"):
         return Labels(np.asarray(image.convert("L")), turned, lossy)
-    if image.mode in ("P", "PA"):
+    if image.mode in ("P", "PA") and image.format != "GIF":
         return Labels(np.asarray(image.getchannel("P")), turned, indexed=True)
     colours = np.asarray(image.convert("RGB"))
     if (np.ptp(colours, axis=-1) == 0).all():
@@ -216,7 +217,7 @@ def _unidentified(data: bytes) -> str:
     if not data:
         return "is empty (0 bytes). Fetch it again."
     hint = pointer_hint(data) or _text_hint(data)
-    return f"is no PNG, JPEG, TIFF, BMP or DICOM file of a kind that can be read.{hint}"
+    return f"is no PNG, JPEG, TIFF, BMP, GIF, DICOM or NIfTI file of a kind that can be read.{hint}"
 
 
 def is_dicom(path: Path, data: bytes | None = None) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-SUFFIXES = (
-    ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom",
-)  # fmt: skip
+PILLOW = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
+NIFTI = (".nii", ".nii.gz")
+DICOM = (".dcm", ".dicom")
+SUFFIXES = (*PILLOW, *DICOM)
 
 
 def without_suffix(name: str) -> str:

@@ -69,7 +69,7 @@ def files_of(folder: Path, *, without: Collection[Path] = ()) -> dict[str, Path]
         raise DataError.at(folder, "there is no such folder.")
     named: dict[str, Path] = {}
     problems: list[Problem] = []
-    for path in sorted(_below(folder, without)):
+    for path in sorted(path for path in walk(folder, without=without) if _is_image(path)):
         name = without_suffix(path.relative_to(folder).as_posix())
         if name in named:
             problems.append(Problem(str(path), f"has the name of {named[name]}; remove or rename one."))
@@ -85,7 +85,12 @@ def files_of(folder: Path, *, without: Collection[Path] = ()) -> dict[str, Path]
     return named
 
 
-def _below(folder: Path, without: Collection[Path]) -> Iterator[Path]:
+def _is_image(path: Path) -> bool:
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def walk(folder: Path, *, without: Collection[Path] = ()) -> Iterator[Path]:
+    """Yields all files below a folder but for hidden ones and those below `without`; links are followed."""
     seen: set[str] = set()
     for place, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
@@ -96,9 +101,7 @@ def _below(folder: Path, without: Collection[Path]) -> Iterator[Path]:
         folders[:] = [
             each for each in folders if not each.startswith(".") and Path(place, each) not in without
         ]
-        for name in names:
-            if not name.startswith(".") and name.lower().endswith(SUFFIXES):
-                yield Path(place, name)
+        yield from (Path(place, name) for name in names if not name.startswith("."))
 
 
 def _affixes(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from xferlab.errors import UsageError, suggest
 from xferlab.importing.found import Listing
 from xferlab.importing.nnunet import is_nnunet, read_nnunet
+from xferlab.importing.public_sets import has_marks, read_public
+from xferlab.importing.published import SETS
 
 NONE = "none"
 """In place of a layout: images and masks are joined by their names."""
@@ -31,7 +34,15 @@ class Layout:
     read: Callable[[Path], Listing]
 
 
-LAYOUTS = (Layout("nnunet", "a data set of nnU-Net", is_nnunet, read_nnunet),)
+LAYOUTS = (
+    Layout("nnunet", "a data set of nnU-Net", is_nnunet, read_nnunet),
+    *(
+        Layout(
+            public.name, public.title, partial(has_marks, public=public), partial(read_public, public=public)
+        )
+        for public in SETS
+    ),
+)
 """In the order in which they are tried."""
 
 

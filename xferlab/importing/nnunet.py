@@ -93,7 +93,7 @@ def _cases(folder: Path, ending: str, left_out: list[Problem]) -> dict[str, Path
         raise DataError.at(
             folder,
             f"has channels in files of their own ({', '.join(sorted(numbers))}); an image of xferlab is one "
-            f"file of grey levels. Copy the files of one channel, number them {FIRST_CHANNEL}, and import these.",
+            f"file of grey levels. Copy one channel into a data set of its own, as {FIRST_CHANNEL}.",
         )
     if folder.name == _FOLDERS[TRAINING][0] and not found:
         raise DataError.at(folder, f"holds no image named CASE_{FIRST_CHANNEL}{ending}.")
