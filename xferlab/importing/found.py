@@ -12,8 +12,8 @@ from xferlab.errors import Problem
 
 IMAGE, PATIENT = REQUIRED
 """Columns of the table."""
-PART, TEST = "part", "test"
-"""The column that says which published part an image is of, and the part that no network may learn from."""
+PART, TRAINING, TEST = "part", "training", "test"
+"""The column that says which published part an image is of; from the last one no network may learn."""
 
 
 def as_name(text: str) -> str:

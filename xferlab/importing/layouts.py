@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from xferlab.errors import UsageError, suggest
+from xferlab.importing.datalist import is_datalist, read_datalist
 from xferlab.importing.found import Listing
 from xferlab.importing.nnunet import is_nnunet, read_nnunet
 from xferlab.importing.public_sets import has_marks, read_public
@@ -35,6 +36,7 @@ class Layout:
 
 
 LAYOUTS = (
+    Layout("datalist", "a list of images and labels, as MONAI has", is_datalist, read_datalist),
     Layout("nnunet", "a data set of nnU-Net", is_nnunet, read_nnunet),
     *(
         Layout(

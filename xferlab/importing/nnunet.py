@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from xferlab.data.sources.manifest.config import IGNORE, MASK
+from xferlab.data.sources.manifest.config import MASK
 from xferlab.errors import DataError, Problem
-from xferlab.importing.found import PART, PATIENT, TEST, Entry, Listing, as_name
+from xferlab.importing.found import PART, PATIENT, TEST, TRAINING, Entry, Listing
 from xferlab.importing.json_file import has_fields, read_json
+from xferlab.importing.labels import labels_and_regions
 
 DESCRIPTION, SPLITS = "dataset.json", "splits_final.json"
-FOLD, TRAINING, FIRST_CHANNEL = "fold", "training", "0000"
+FOLD, FIRST_CHANNEL = "fold", "0000"
 _FOLDERS = {TRAINING: ("imagesTr", "labelsTr"), TEST: ("imagesTs", "labelsTs")}
 _PREPROCESSED = "nnUNet_preprocessed"
 
@@ -57,7 +58,7 @@ def read_nnunet(folder: Path) -> Listing:
             Entry(image, _mask(masks.get(case)), {PATIENT: case, **known, **folds.get(case, {})})
             for case, image in cases.items()
         ]
-    labels, parts = _labels(folder, content["labels"])
+    labels, parts = labels_and_regions(content["labels"], where=folder / DESCRIPTION)
     return Listing(tuple(entries), tuple(left_out), {MASK: labels}, parts, remarks)
 
 
@@ -109,45 +110,6 @@ def _check_channels(folder: Path, channels: Any) -> None:
             f"names {len(names)} channels ({', '.join(names)}); one grey channel is accepted, or the three "
             "of a colour picture in one file.",
         )
-
-
-def _labels(folder: Path, labels: Any) -> tuple[dict[str, list[int]], dict[str, list[str]]]:
-    """Returns the values of structures, and regions, which share values, as structures made of others.
-
-    Raises:
-        DataError: Labels are no numbers, or names of structures agree but for blanks and other signs.
-    """
-    values = dict(_named(folder, labels))
-    counts = Counter(value for group in values.values() for value in group)
-    if max(counts.values(), default=0) < 2:
-        return values, {}
-    single = {group[0]: name for name, group in values.items() if len(group) == 1}
-    named = {value: single.get(value, f"label_{value}") for value in sorted(counts)}
-    regions = {name: [named[value] for value in group] for name, group in values.items() if len(group) > 1}
-    return {name: [value] for value, name in named.items()}, regions
-
-
-def _named(folder: Path, labels: Any) -> Iterator[tuple[str, list[int]]]:
-    names = set[str]()
-    for label, given in labels.items() if isinstance(labels, dict) else ():
-        group = given if isinstance(given, list) else [given]
-        name = IGNORE if label == IGNORE else as_name(str(label))
-        if not all(isinstance(value, int) for value in group):
-            raise DataError.at(
-                folder / DESCRIPTION, f"gives the label {label!r} as {given!r}; numbers are accepted."
-            )
-        if group in ([0], []):
-            continue
-        if not name or name in names:
-            raise DataError.at(
-                folder / DESCRIPTION,
-                f"has a label {label!r}; names of structures have letters, digits, `-` and `_`, and must "
-                "differ in these. Rename it.",
-            )
-        names.add(name)
-        yield name, group
-    if not names - {IGNORE}:
-        raise DataError.at(folder / DESCRIPTION, "names no label but the background.")
 
 
 def _folds(folder: Path, cases: Mapping[str, Path]) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
