@@ -75,8 +75,8 @@ def test_what_cannot_be_read_is_left_out_with_the_reason(tmp_path: Path) -> None
     file = write_json(tmp_path / "a.json", {"validation": items})
     assert [str(problem) for problem in read_datalist(file).left_out] == [
         f"{file}: validation[1]: warning: {tmp_path / '1.png'}: there is no such file.",
-        f"{file}: validation[2]: warning: names 2 files (0.png, 1.png) for one image or label; one file of grey "
-        "levels is accepted.",
+        f"{file}: validation[2]: warning: names 2 files (0.png, 1.png) for one image or label; "
+        "one of grey levels is accepted.",
         f"{file}: validation[3]: warning: has no field 'image'.",
     ]
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.data.test_nifti import write as write_nifti
 from tests.importing.layouts import SIZE, image, imported, is_accepted, mask, table, write_json
 from tests.refusals import problems_of
 from xferlab.errors import DataError
@@ -123,3 +124,23 @@ def test_version_1_is_refused(tmp_path: Path) -> None:
     folder = data_set(tmp_path / "set")
     write_json(folder / "dataset.json", {"modality": {"0": "CT"}, "labels": {"0": "background"}})
     problems_of(DataError, read_nnunet, folder, match="lacks `labels`, `channel_names` or `file_ending`")
+
+
+def test_slices_of_nifti_are_read_and_volumes_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "set"
+    for name in ("imagesTr", "labelsTr"):
+        (folder / name).mkdir(parents=True)
+    info = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "a": 1}, "file_ending": ".nii.gz"}
+    write_json(folder / "dataset.json", info)
+    draw = np.random.default_rng(0)
+    for number in range(8):
+        values = draw.integers(-1000, 1000, (SIZE, SIZE, 1 + number // 7)).astype(np.int16)
+        marked = (np.arange(SIZE)[:, None, None] > 8 + number) & (values == values)
+        write_nifti(folder / "imagesTr" / f"P{number}_0000.nii.gz", values)
+        write_nifti(folder / "labelsTr" / f"P{number}.nii.gz", marked.astype(np.uint8))
+    said, section = imported(capsys, folder)
+    assert "P7_0000.nii.gz: warning: is a volume of 24x24x2" in said
+    assert [row["patient_id"] for row in table(folder)] == [f"P{number}" for number in range(7)]
+    assert is_accepted(section, tmp_path)

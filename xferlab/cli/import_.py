@@ -21,6 +21,7 @@ from xferlab.importing.found import PART, PATIENT, TEST, Listing, as_name
 from xferlab.importing.layouts import layout_of
 from xferlab.importing.patients import with_patients
 from xferlab.importing.section import as_lines, section_of
+from xferlab.importing.slices import without_volumes
 from xferlab.importing.table import NAME, common_folder, write_table
 from xferlab.section import NAME_PATTERN
 
@@ -81,9 +82,9 @@ def _listing(folders: Sequence[str], name: str | None) -> tuple[Path, Listing]:
     layout = None if folders[1:] else layout_of(images, name)
     if layout is None:
         masks, parts = _masks(folders[1:])
-        return images, replace(joined_by_name(images, masks), parts=parts)
+        return images, replace(without_volumes(joined_by_name(images, masks)), parts=parts)
     print(f"{images}: read as {layout.title}")
-    listing = layout.read(images)
+    listing = without_volumes(layout.read(images))
     return common_folder(listing), listing
 
 

@@ -2,7 +2,7 @@
 
 Grey levels. 8-bit images are kept as they are (colour by ITU-R 601 luma, palettes resolved, alpha ignored);
 1, 2 and 4 bits of grey are spread over 0 to 255. Images of 16 or more integer bits are stretched so that
-their 0.5th and 99.5th percentiles become 0 and 255. DICOM is in `dicom.py`.
+their 0.5th and 99.5th percentiles become 0 and 255. DICOM is in `dicom.py`, NIfTI in `nifti.py`.
 
 Orientation. An EXIF or TIFF orientation is applied, to images and masks alike, so that both lie as a viewer
 shows them. `turned` says whether a file has such an orientation.
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from xferlab.data.memo import read_file
+from xferlab.data.nifti import Slice, is_nifti, read_nifti, read_slice
 from xferlab.data.pixels import (
     MAX_PIXELS,
     STRETCH,
@@ -63,12 +64,14 @@ class Labels:
         turned: Whether an orientation of the file was applied.
         lossy: Whether the file is a JPEG, which alters values.
         indexed: Whether the values are indices of a palette.
+        axes: As of a `Picture`.
     """
 
     values: NDArray[np.integer[Any]]
     turned: bool = False
     lossy: bool = False
     indexed: bool = False
+    axes: str = ""
 
 
 def read_image(path: Path, data: bytes | None = None, *, own_depth: bool = False) -> Picture:
@@ -87,6 +90,8 @@ def read_image(path: Path, data: bytes | None = None, *, own_depth: bool = False
         from xferlab.data.dicom import read_dicom  # pydicom takes a while to import
 
         return read_dicom(path, data, own_depth=own_depth)
+    if is_nifti(path, data):
+        return read_nifti(path, data, own_depth=own_depth)
     image, turned = _load(path, data)
     if image.mode in _INTEGER:
         stored = np.asarray(image)
@@ -125,6 +130,8 @@ def read_labels(path: Path, data: bytes | None = None) -> Labels:
     data = _content(path) if data is None else data
     if is_dicom(path, data):
         raise DataError.at(path, "is a DICOM file; masks are accepted as PNG or TIFF. Export it as such.")
+    if is_nifti(path, data):
+        return _labels_of(path, read_slice(path, data))
     image, turned = _load(path, data)
     lossy = image.format in ("JPEG", "MPO")
     if image.mode in _INTEGER:
@@ -142,6 +149,16 @@ def read_labels(path: Path, data: bytes | None = None) -> Labels:
     raise DataError.at(
         path, "is a colour image; a mask has one channel of label values. Save it as grey or palette."
     )
+
+
+def _labels_of(path: Path, plane: Slice) -> Labels:
+    """Returns the values of a slice as labels; many programs store these as floating-point numbers."""
+    values = plane.values
+    if values.dtype.kind == "f":
+        if (np.abs(values) > MAX_PIXELS).any() or (values != np.rint(values)).any():
+            raise DataError.at(path, "has values that are no whole numbers; a mask has label values.")
+        values = values.astype(np.int32)
+    return Labels(values, axes=plane.axes)
 
 
 def _white_is_zero(image: Image.Image) -> bool:

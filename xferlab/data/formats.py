@@ -5,7 +5,7 @@ from __future__ import annotations
 PILLOW = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
 NIFTI = (".nii", ".nii.gz")
 DICOM = (".dcm", ".dicom")
-SUFFIXES = (*PILLOW, *DICOM)
+SUFFIXES = (*PILLOW, *DICOM, *NIFTI)
 
 
 def without_suffix(name: str) -> str:

@@ -57,7 +57,8 @@ def read_datalist(path: Path) -> Listing:
     if not entries:
         raise DataError.at(file, "names no image that is there." + _first(left_out))
     labels, parts = _labels(file, content)
-    return Listing(tuple(entries.values()), tuple(left_out), labels, parts)
+    knows_patients = all(entry.cells[PATIENT] for entry in entries.values())
+    return Listing(tuple(entries.values()), tuple(left_out), labels, parts, knows_patients=knows_patients)
 
 
 def _file(path: Path) -> Path:
@@ -101,9 +102,7 @@ def _path(file: Path, where: str, value: Any) -> Path:
     names = value if isinstance(value, list) else [value]
     if len(names) != 1 or not isinstance(names[0], str):
         shown = ", ".join(map(str, names))
-        what = (
-            f"names {len(names)} files ({shown}) for one image or label; one file of grey levels is accepted."
-        )
+        what = f"names {len(names)} files ({shown}) for one image or label; one of grey levels is accepted."
         raise DataError.at(where, what)
     path = Path(os.path.normpath(file.parent / names[0]))
     if not path.is_file():

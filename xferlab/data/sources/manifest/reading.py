@@ -333,6 +333,11 @@ def _remarks(
             f"the {turned} carries an EXIF orientation, which was applied, the {other} none: see that it"
             " lies on it."
         )
+    for axes in sorted({mask.axes for mask in masks} - {picture.axes}):
+        yield (
+            f"the axes of the image lead to {picture.axes or 'no known side'}, those of a mask to "
+            f"{axes or 'no known side'}: see that the mask lies on it."
+        )
     for name, target in targets.items():
         of = f" of {name}" if len(targets) > 1 else ""
         if (target == IGNORED).all():
