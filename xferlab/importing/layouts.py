@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from xferlab.errors import UsageError, suggest
+from xferlab.importing.coco import is_coco, read_coco
 from xferlab.importing.datalist import is_datalist, read_datalist
 from xferlab.importing.found import Listing
 from xferlab.importing.nnunet import is_nnunet, read_nnunet
@@ -37,6 +38,7 @@ class Layout:
 
 LAYOUTS = (
     Layout("datalist", "a list of images and labels, as MONAI has", is_datalist, read_datalist),
+    Layout("coco", "a file of COCO", is_coco, read_coco),
     Layout("nnunet", "a data set of nnU-Net", is_nnunet, read_nnunet),
     *(
         Layout(

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from xferlab.errors import DataError
+from xferlab.importing.pictures import write_png
 from xferlab.importing.published import RawImages
 from xferlab.parallel import for_each
-from xferlab.records.store import Store
 
 
 def converted(images: Sequence[Path], folder: Path, raw: RawImages) -> Mapping[Path, Path]:
@@ -28,13 +26,10 @@ def converted(images: Sequence[Path], folder: Path, raw: RawImages) -> Mapping[P
         DataError: A file cannot be read, or is no such image.
         StorageError: A file cannot be written.
     """
-    store = Store.open(str(folder))
     targets = {path: folder / f"{path.stem}.png" for path in images}
 
     def convert(path: Path) -> None:
-        file = io.BytesIO()
-        Image.fromarray(pixels_of(path, raw)).save(file, format="PNG")
-        store.write(targets[path].name, file.getvalue())
+        write_png(targets[path], pixels_of(path, raw))
 
     for_each([path for path in images if not targets[path].exists()], convert)
     return targets
