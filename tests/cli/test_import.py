@@ -151,6 +151,19 @@ def test_ids_of_headers_are_hashed_unless_they_are_to_be_kept(tmp_path: Path) ->
     assert [row["patient_id"] for row in table(tmp_path / "files")] == ["Doe^0", "Doe^0", "Doe^1"]
 
 
+def test_dicom_files_need_neither_an_ending_nor_a_preamble(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    for number, name in enumerate(("IM0001", "1.2.840.99.7", "c.dcm")):
+        path = write_dicom(tmp_path / "files" / name, PatientID=f"P{number}")
+        path.write_bytes(path.read_bytes()[132 if number else 0 :])
+    (tmp_path / "files" / "DICOMDIR").write_bytes(bytes(128) + b"DICM")
+    (tmp_path / "files" / "notes.txt").write_text("no image")
+    words = ["import", str(tmp_path / "files"), "--patient", "dicom", "--keep-ids"]
+    assert main(words) == COMPLETE
+    found = {(row["image"], row["patient_id"]) for row in table(tmp_path / "files")}
+    assert found == {("IM0001", "P0"), ("1.2.840.99.7", "P1"), ("c.dcm", "P2")}
+
+
 @pytest.mark.parametrize(
     ("patient", "message"),
     [

@@ -8,11 +8,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from xferlab.data.decode import is_dicom
-from xferlab.data.formats import SUFFIXES, without_suffix
-from xferlab.errors import DataError, Problem, UsageError
-
-_DICOM_INDEX = "DICOMDIR"
+from xferlab.data.decode import is_image_file
+from xferlab.data.formats import without_suffix
+from xferlab.errors import Problem, UsageError
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ def find(paths: Sequence[str], *, out: str) -> ImageFiles:
     folders = [path for path in paths if os.path.isdir(path)]
     for named in paths:
         for path in _files(named, out, problems) if named in folders else [Path(named)]:
-            if named in folders and not _is_image(path):
+            if named in folders and not is_image_file(path):
                 num_skipped += 1
             else:
                 files.setdefault(os.path.abspath(path), path)
@@ -68,17 +66,6 @@ def _files(folder: str, out: str, problems: list[Problem]) -> Iterator[Path]:
         yield from (Path(parent, name) for name in names)
         visible = [name for name in inner if not name.startswith(".")]
         inner[:] = [name for name in visible if os.path.realpath(os.path.join(parent, name)) != outputs]
-
-
-def _is_image(path: Path) -> bool:
-    if path.name.startswith(".") or path.name.upper() == _DICOM_INDEX:
-        return False
-    if path.name.lower().endswith(SUFFIXES):
-        return True
-    try:
-        return is_dicom(path)
-    except DataError:  # unreadable, and nothing says that it is an image
-        return False
 
 
 def _named(files: Mapping[str, Path], roots: Sequence[str], base: str) -> dict[str, Path]:

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from xferlab.data.formats import SUFFIXES
 from xferlab.data.memo import read_file
 from xferlab.data.nifti import Slice, is_nifti, read_nifti, read_slice
 from xferlab.data.pixels import (
@@ -41,6 +42,7 @@ from xferlab.errors import DataError, pointer_hint
 DECODE_VERSION = 1
 """Raised when the pixels of any case change; part of every case digest."""
 
+_DICOM_INDEX = "DICOMDIR"
 _CONVERT = "Convert it to 8 bits with a window of your choice."
 
 # Pillow's own limit would warn at 89 million pixels already, which stitched radiographs reach.
@@ -245,6 +247,18 @@ def is_dicom(path: Path, data: bytes | None = None) -> bool:
     """
     head = _content(path, 132) if data is None else data[:132]
     return head[128:] == b"DICM" or lacks_preamble(head) or path.suffix.lower() in (".dcm", ".dicom")
+
+
+def is_image_file(path: Path) -> bool:
+    """Returns whether a file is called an image, or begins as DICOM files do; reads 132 bytes at most."""
+    if path.name.startswith(".") or path.name.upper() == _DICOM_INDEX:
+        return False
+    if path.name.lower().endswith(SUFFIXES):
+        return True
+    try:
+        return is_dicom(path)
+    except DataError:  # unreadable, and nothing says that it is an image
+        return False
 
 
 def _content(path: Path, size: int = -1) -> bytes:

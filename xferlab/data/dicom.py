@@ -13,8 +13,9 @@ import pydicom
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.filereader import read_dataset, read_preamble
+from pydicom.filereader import read_dataset, read_partial, read_preamble
 from pydicom.pixels import apply_modality_lut, apply_voi_lut, apply_windowing, get_decoder
+from pydicom.tag import Tag
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -49,7 +50,7 @@ _SYNTAXES = {
 }
 _PLUGINS = ("pillow", "pydicom", "gdcm", "pylibjpeg", "pyjpegls")
 """In this order: an additional package must not change pixels that can be read without it."""
-_READ_ERRORS = (
+READ_ERRORS = (
     OSError,
     EOFError,
     AttributeError,
@@ -105,10 +106,51 @@ def read_dicom(path: Path, data: bytes, *, own_depth: bool = False) -> Picture:
         raise DataError.at(
             path, f"is no DICOM file although its name says so.{pointer_hint(data)}"
         ) from error
-    except _READ_ERRORS as error:
+    except READ_ERRORS as error:
         raise DataError.at(path, f"cannot be read as DICOM: {_why(error)}. Export it again.") from error
     pixels = 255 - shown if is_inverted else shown
     return Picture(pixels, spacing, remarks=remarks, modality=modality, levels=levels)
+
+
+def read_header(path: Path, *names: str) -> Any:
+    """Returns some elements of a DICOM file, with or without a preamble; reads no further than these.
+
+    Raises:
+        DataError: The file cannot be read, or is no DICOM file.
+    """
+    last = max(map(Tag, names))
+    try:
+        with open(path, "rb") as file:
+            is_bare = lacks_preamble(file.read(132))
+            file.seek(0)
+            return read_partial(file, stop_when=lambda tag, *_: tag > last, force=is_bare)
+    except InvalidDicomError as error:
+        raise DataError.at(path, "is no DICOM file.") from error
+    except READ_ERRORS as error:
+        raise DataError.at(path, f"cannot be read as DICOM: {_why(error)}.") from error
+
+
+def read_frames(path: Path) -> tuple[Any, NDArray[Any]]:
+    """Returns a DICOM file of several frames, and these as `(N, H, W)`.
+
+    Raises:
+        DataError: The file cannot be read, is compressed in a way that no installed package decodes, or has
+            too many pixels.
+    """
+    try:
+        data = path.read_bytes()
+        dataset = _dataset(path, data)
+        check_size(path, width=int(dataset.Columns), height=int(dataset.Rows))
+        frames = int(dataset.get("NumberOfFrames") or 1)
+        check_size(path, width=int(dataset.Columns) * int(dataset.Rows), height=frames)
+        _complete_syntax(path, dataset)
+        compressed = dataset.file_meta.TransferSyntaxUID.is_encapsulated
+        values = _decompressed(path, dataset) if compressed else np.asarray(dataset.pixel_array)
+        return dataset, values.reshape(frames, int(dataset.Rows), int(dataset.Columns))
+    except InvalidDicomError as error:
+        raise DataError.at(path, "is no DICOM file.") from error
+    except READ_ERRORS as error:
+        raise DataError.at(path, f"cannot be read as DICOM: {_why(error)}. Export it again.") from error
 
 
 def has_padding_range(path: Path, data: bytes) -> bool | None:
@@ -128,7 +170,7 @@ def has_padding_range(path: Path, data: bytes) -> bool | None:
         kind = np.dtype(f"{'iu'[not dataset.PixelRepresentation]}{dataset.BitsAllocated // 8}")
         low, high = _padding_range(dataset, kind)
         return not low == high == dataset.PixelPaddingValue
-    except (DataError, InvalidDicomError, *_READ_ERRORS):
+    except (DataError, InvalidDicomError, *READ_ERRORS):
         return None  # reading its pixels tells what is wrong with it
 
 

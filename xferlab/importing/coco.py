@@ -136,7 +136,7 @@ def _categories(file: Path, categories: Any) -> dict[str, str]:
 def _outlines(
     file: Path, content: Any, names: Mapping[str, str]
 ) -> tuple[dict[str, dict[str, list[Any]]], list[Problem]]:
-    """Returns the segmentations by image and by the name of their category, and annotations of neither."""
+    """Returns the outlines by image and by the name of their category, and annotations of neither."""
     known = {str(item.get("id")) for item in content["images"] if isinstance(item, dict)}
     outlines, unknown = defaultdict[str, dict[str, list[Any]]](dict), list[Problem]()
     for number, annotation in enumerate(content["annotations"]):

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from xferlab.data.decode import is_image_file
 from xferlab.data.formats import SUFFIXES, without_suffix
 from xferlab.errors import DataError, Problem
 from xferlab.importing.found import Entry, Listing
@@ -69,7 +70,7 @@ def files_of(folder: Path, *, without: Collection[Path] = ()) -> dict[str, Path]
         raise DataError.at(folder, "there is no such folder.")
     named: dict[str, Path] = {}
     problems: list[Problem] = []
-    for path in sorted(path for path in walk(folder, without=without) if _is_image(path)):
+    for path in sorted(path for path in walk(folder, without=without) if is_image_file(path)):
         name = without_suffix(path.relative_to(folder).as_posix())
         if name in named:
             problems.append(Problem(str(path), f"has the name of {named[name]}; remove or rename one."))
@@ -83,10 +84,6 @@ def files_of(folder: Path, *, without: Collection[Path] = ()) -> dict[str, Path]
     if not named:
         raise DataError.at(folder, f"holds no images ({', '.join(SUFFIXES)}).")
     return named
-
-
-def _is_image(path: Path) -> bool:
-    return path.name.lower().endswith(SUFFIXES)
 
 
 def walk(folder: Path, *, without: Collection[Path] = ()) -> Iterator[Path]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from xferlab.errors import UsageError, suggest
 from xferlab.importing.coco import is_coco, read_coco
 from xferlab.importing.datalist import is_datalist, read_datalist
+from xferlab.importing.dicom_masks import has_objects, read_objects
 from xferlab.importing.found import Listing
 from xferlab.importing.nnunet import is_nnunet, read_nnunet
 from xferlab.importing.public_sets import has_marks, read_public
@@ -46,6 +47,7 @@ LAYOUTS = (
         )
         for public in SETS
     ),
+    Layout("dicom-seg", "DICOM images with DICOM-SEG objects", has_objects, read_objects),
 )
 """In the order in which they are tried."""
 
