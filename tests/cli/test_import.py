@@ -180,3 +180,19 @@ def test_patients_that_cannot_be_found_are_an_error(
     assert main(["import", str(folder / "images"), "--patient", patient]) == BAD_INPUT
     assert message in capsys.readouterr().err
     assert not (folder / "images" / "metadata.csv").exists()
+
+
+def test_layouts_have_names(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["import", str(folder), "--layout", "nnunnet"]) == BAD_INPUT
+    accepted = "datalist, coco, nnunet, montgomery, shenzhen, jsrt, dicom-seg, none"
+    what = f"--layout nnunnet: accepted are {accepted}. Did you mean 'nnunet'?"
+    assert what in capsys.readouterr().err
+    assert main(["import", str(folder / "images"), str(folder / "left"), "--layout", "jsrt"]) == BAD_INPUT
+    assert "--layout is for one folder or file" in capsys.readouterr().err
+    assert main(["import", str(folder), "--layout", "nnunet"]) == BAD_INPUT
+    assert "dataset.json: cannot be read: No such file" in capsys.readouterr().err
+    (folder / "CXR_png").mkdir()
+    (folder / "ManualMask").mkdir()
+    assert main(["import", str(folder)]) == BAD_INPUT
+    assert "holds no images named as those of the Montgomery County set" in capsys.readouterr().err
+    assert main(["import", str(folder / "images"), "--layout", "none"]) == COMPLETE

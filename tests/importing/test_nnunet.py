@@ -139,8 +139,11 @@ def test_slices_of_nifti_are_read_and_volumes_left_out(
         values = draw.integers(-1000, 1000, (SIZE, SIZE, 1 + number // 7)).astype(np.int16)
         marked = (np.arange(SIZE)[:, None, None] > 8 + number) & (values == values)
         write_nifti(folder / "imagesTr" / f"P{number}_0000.nii.gz", values)
-        write_nifti(folder / "labelsTr" / f"P{number}.nii.gz", marked.astype(np.uint8))
+        axes = "LPS" if number else "RAS"
+        write_nifti(folder / "labelsTr" / f"P{number}.nii.gz", marked.astype(np.uint8), axes)
     said, section = imported(capsys, folder)
     assert "P7_0000.nii.gz: warning: is a volume of 24x24x2" in said
     assert [row["patient_id"] for row in table(folder)] == [f"P{number}" for number in range(7)]
     assert is_accepted(section, tmp_path)
+    remark = "imagesTr/P0_0000.nii.gz: warning: the axes of the image lead to LPS, those of a mask to RAS"
+    assert remark in capsys.readouterr().out
