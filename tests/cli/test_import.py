@@ -196,3 +196,6 @@ def test_layouts_have_names(folder: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main(["import", str(folder)]) == BAD_INPUT
     assert "holds no images named as those of the Montgomery County set" in capsys.readouterr().err
     assert main(["import", str(folder / "images"), "--layout", "none"]) == COMPLETE
+    (folder / "a.json").write_text("{}")
+    assert main(["import", str(folder / "a.json")]) == BAD_INPUT
+    assert "a.json has no layout that is known" in capsys.readouterr().err

@@ -92,7 +92,9 @@ def test_what_belongs_to_no_case_is_said(tmp_path: Path) -> None:
     folder = data_set(tmp_path / "set")
     image(folder / "imagesTr" / "P9.png")
     mask(folder / "labelsTr" / "P8_1.png")
+    image(folder / "imagesTr" / "P0_0_0000.bmp")
     assert [str(problem) for problem in read_nnunet(folder).left_out] == [
+        f"{folder}/imagesTr/P0_0_0000.bmp: warning: does not end with .png.",
         f"{folder}/imagesTr/P9.png: warning: is not named CASE_0000.png, as images of nnU-Net are.",
         f"{folder}/labelsTr/P8_1.png: warning: is the mask of no image.",
     ]

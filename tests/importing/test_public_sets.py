@@ -52,9 +52,11 @@ def test_shenzhen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         if number != 3:  # not all of its images have a mask
             mask(tmp_path / "mask" / "mask" / f"CHNCXR_{number:04}_0_mask.png")
     mask(tmp_path / "mask" / "mask" / "CHNCXR_0009_0_mask.png")
+    image(tmp_path / "ChinaSet_AllFiles" / "CXR_png" / "other.png")
     said, section = imported(capsys, tmp_path)
     assert "mask_lungs: 5 of 6 images have one" in said
     assert "CHNCXR_0009_0_mask.png: warning: is the mask of no image" in said
+    assert "other.png: warning: is not named as an image or a mask of the Shenzhen set" in said
     assert section["structures"] == {"lungs": "mask_lungs"}
     assert is_accepted(section, tmp_path)
 

@@ -80,6 +80,8 @@ def _listing(folders: Sequence[str], name: str | None) -> tuple[Path, Listing]:
     if name and folders[1:]:
         raise UsageError("--layout is for one folder or file, which says where the masks are")
     layout = None if folders[1:] else layout_of(images, name)
+    if layout is None and images.is_file():
+        raise UsageError(f"{images} has no layout that is known; --layout NAME says which one it should have")
     if layout is None:
         masks, parts = _masks(folders[1:])
         return images, replace(without_volumes(joined_by_name(images, masks)), parts=parts)

@@ -15,7 +15,14 @@ from xferlab.importing.json_file import has_fields, read_json
 from xferlab.importing.labels import labels_and_regions
 
 DESCRIPTION, LABEL = "dataset.json", "label"
-PARTS = {TRAINING: TRAINING, "validation": "validation", TEST: TEST, "testing": TEST}
+PARTS = {
+    TRAINING: TRAINING,
+    "train": TRAINING,
+    "validation": "validation",
+    "val": "validation",
+    TEST: TEST,
+    "testing": TEST,
+}
 """Names of lists in a file, and what the table calls them."""
 
 

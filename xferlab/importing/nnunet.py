@@ -47,7 +47,7 @@ def read_nnunet(folder: Path) -> Listing:
     folds, remarks = _folds(folder, by_part[TRAINING])
     entries: list[Entry] = []
     for part, cases in by_part.items():
-        masks = _files(folder / _FOLDERS[part][1], ending)
+        masks = _files(folder / _FOLDERS[part][1], ending, left_out)
         left_out += [
             Problem(str(path), "is the mask of no image.", "warning", "masks without an image")
             for case, path in masks.items()
@@ -66,11 +66,16 @@ def _mask(path: Path | None) -> dict[str, Path]:
     return {} if path is None else {MASK: path}
 
 
-def _files(folder: Path, ending: str) -> dict[str, Path]:
+def _files(folder: Path, ending: str, left_out: list[Problem]) -> dict[str, Path]:
     """Returns the files of a folder by their names without the ending; none if there is no such folder."""
     if not folder.is_dir():
         return {}
     paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    left_out += [
+        Problem(str(path), f"does not end with {ending}.", "warning", "files with other endings")
+        for path in paths
+        if not path.name.endswith(ending)
+    ]
     return {path.name.removesuffix(ending): path for path in paths if path.name.endswith(ending)}
 
 
@@ -81,7 +86,7 @@ def _cases(folder: Path, ending: str, left_out: list[Problem]) -> dict[str, Path
         DataError: A case has several channels in files of their own, or none has the name of an image.
     """
     found, numbers = dict[str, Path](), set[str]()
-    files = _files(folder, ending)
+    files = _files(folder, ending, left_out)
     for name, path in files.items():
         case, _, number = name.rpartition("_")
         if not re.fullmatch("[0-9]{4}", number):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from xferlab.data.formats import SUFFIXES
 from xferlab.data.sources.manifest.config import MASK
 from xferlab.errors import DataError, Problem
 from xferlab.importing.folders import walk
@@ -53,7 +54,8 @@ def read_public(folder: Path, public: PublishedSet) -> Listing:
         what = "images" if not images else "masks"
         raise DataError.at(folder, f"holds no {what} named as those of {public.title}.")
     entries = tuple(_entry(id, file, masks, public) for id, file in images.items())
-    left_out = tuple(_spare(masks.values(), images))
+    known = used | {file.path for file in images.values()}
+    left_out = (*_spare(masks.values(), images), *_others(files, known, public))
     listing = Listing(entries, left_out, parts=public.parts, knows_patients=True)
     return _readable(listing, folder, public)
 
@@ -94,6 +96,13 @@ def _spare(masks: Iterable[Mapping[str, _File]], images: Mapping[str, _File]) ->
             if id not in images:
                 what = "is the mask of no image."
                 yield Problem(str(file.path), what, "warning", "masks without an image")
+
+
+def _others(files: Iterable[Path], known: Collection[Path], public: PublishedSet) -> Iterator[Problem]:
+    for path in files:
+        if path.name.lower().endswith(SUFFIXES) and path not in known:
+            what = f"is not named as an image or a mask of {public.title}."
+            yield Problem(str(path), what, "warning", "files of other names")
 
 
 def _readable(listing: Listing, folder: Path, public: PublishedSet) -> Listing:

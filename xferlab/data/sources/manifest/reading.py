@@ -37,6 +37,7 @@ from xferlab.errors import DataError, FileUnavailableError, Problem, attempt, jo
 
 IMAGE = "image"
 _DRIVE = re.compile("[A-Za-z]:/")
+_NEVER_DICOM = (*PILLOW, *NIFTI)
 
 
 NO_STRATUM = "all"
@@ -250,7 +251,7 @@ class ManifestSource(FileSource):
         keys = {
             name: f"padding range {digests[name]}"
             for name in names
-            if name in digests and not name.lower().endswith((*PILLOW, *NIFTI))
+            if name in digests and not name.lower().endswith(_NEVER_DICOM)
         }
         padded, errors = self.memo.facts(keys, lambda name: self._has_padding_range(name, digests[name]))
         return padded, {name: error.problems[0].what.removesuffix(".") for name, error in errors.items()}
