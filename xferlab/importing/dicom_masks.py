@@ -106,7 +106,7 @@ def _dicom_files(folder: Path) -> list[Path]:
 
 
 def _header(path: Path) -> Any:
-    from xferlab.data.dicom import read_header
+    from xferlab.data.dicom_file import read_header
 
     return read_header(path, *_TAGS)
 
@@ -137,7 +137,7 @@ def _image(path: Path, header: Any, others: Mapping[str, _Image]) -> dict[str, _
     Raises:
         DataError: It is none of one frame, has no UID, or that of another.
     """
-    from xferlab.data.dicom import READ_ERRORS
+    from xferlab.data.dicom_file import READ_ERRORS
 
     try:
         uid, frames = str(header.SOPInstanceUID), int(header.get("NumberOfFrames") or 1)
@@ -158,7 +158,7 @@ def _object(path: Path, images: Mapping[str, _Image]) -> _Object:
         DataError: It cannot be read, is not binary, does not say which image a frame is of, or has frames of
             another size or direction than their image.
     """
-    from xferlab.data.dicom import READ_ERRORS, read_frames
+    from xferlab.data.dicom_file import READ_ERRORS, read_frames
 
     try:
         dataset, frames = read_frames(path)

@@ -123,7 +123,7 @@ def _ends_alike(first: tuple[str, ...], second: tuple[str, ...]) -> bool:
 
 
 def _of_header(path: Path, *, keep_ids: bool) -> str:
-    from xferlab.data.dicom import read_header  # pydicom takes a while to import
+    from xferlab.data.dicom_file import read_header  # pydicom takes a while to import
 
     patient = str(read_header(path, "PatientID").get("PatientID", "")).strip()
     if not patient:
