@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from string import Template
 
-from xferlab.cli.import_ import as_name, imported
+from xferlab.cli.import_ import imported
 from xferlab.cli.main import COMPLETE
 from xferlab.cli.options import InitOptions
 from xferlab.errors import UsageError
+from xferlab.importing.found import as_name
 from xferlab.importing.section import as_lines
 
 # A first afternoon on a laptop: small images, a small network, few repetitions.

@@ -90,13 +90,18 @@ class InitOptions(Options):
 class ImportOptions(Options):
     """Of `import`."""
 
-    images: str = _positional(metavar="IMAGES", help="the folder of the images")
+    images: str = _positional(
+        metavar="IMAGES", help="the folder of the images, or the folder or file of a published layout"
+    )
     masks: Sequence[str] = _positional(
         metavar="MASKS",
         nargs="*",
         help="the folder of their masks, or STRUCTURE=FOLDER for each of several structures",
     )
     patient: str | None = _option(**_PATIENT)
+    layout: str | None = _option(
+        metavar="NAME", help="how the data are laid out; default: what is found, see docs/data.md"
+    )
     keep_ids: bool = _flag("keep the ids of DICOM headers as they are; without it they are hashed")
 
 

@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xferlab.cli.images import SUFFIXES, check_outputs, find
+from xferlab.cli.images import check_outputs, find
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import PredictOptions, StudyOptions
 from xferlab.cli.view import count_of, progress_bar, say
 from xferlab.cohort import STEPS
+from xferlab.data.formats import SUFFIXES
 from xferlab.data.sources.config import SourceConfig
 from xferlab.errors import DataError, Problem, StorageError, UsageError, suggest
 from xferlab.records import codec, layout, reader
