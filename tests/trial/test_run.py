@@ -55,6 +55,7 @@ def test_a_complete_trial_is_returned_at_once_with_all_that_is_promised(copied: 
         ),
         *(f"features/{spec.features.features_id}/{name}" for name in ("features.parquet", "record.json")),
         "history.jsonl",
+        *(f"logs/{path.name}" for path in folder.glob("logs/*")),
         "record.json",
         "run.json",
         "spec.json",

@@ -197,7 +197,24 @@ class DashboardOptions(StudyOptions):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class PredictOptions(Options):
+class TrialOptions(Options):
+    """Where the records of a trial are, whose name or id is given."""
+
+    study: str | None = _option(metavar="STUDY", help="the study file that names the trial")
+    profile: str | None = _option(metavar="P", help="the profile that the study ran with")
+    storage: str | None = _option(metavar="DIR|URI", help="where the trial's records are")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class LogsOptions(TrialOptions):
+    """Of `logs`."""
+
+    trial: str = _positional(metavar="TRIAL", help="a trial's name or id")
+    follow: bool = _flag("show new lines until the trial ends")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class PredictOptions(TrialOptions):
     """Of `predict`."""
 
     model: str = _positional(metavar="TRIAL|CHECKPOINT", help="a trial's name or id, or a weights file")
@@ -205,9 +222,6 @@ class PredictOptions(Options):
         metavar="IMAGE", nargs="+", help="images, DICOM files, or folders of them"
     )
     out: str = _option(metavar="DIR", required=True, help="folder for the files of each image and the table")
-    study: str | None = _option(metavar="STUDY", help="the study file that names the trial")
-    profile: str | None = _option(metavar="P", help="the profile that the study ran with")
-    storage: str | None = _option(metavar="DIR|URI", help="where the trial's records are")
     threshold: float | None = _option(
         metavar="T",
         type=float,
@@ -249,6 +263,7 @@ VERBS: dict[str, tuple[type[Options], str]] = {
         JsonOptions,
         "show why trials failed: each error once, with its traceback, and what to do",
     ),
+    "logs": (LogsOptions, "show what a trial, and the driver and W&B about it, have said"),
     "report": (ReportOptions, "write tables and figures"),
     "tune": (
         TuneOptions,
