@@ -6,12 +6,14 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from xferlab.cli.findings import grouped
 from xferlab.cli.main import COMPLETE
 from xferlab.cli.options import ImportOptions
+from xferlab.cli.output import tell
 from xferlab.cli.view import count_of
 from xferlab.data.sources.manifest.config import MASK
 from xferlab.errors import UsageError
@@ -26,6 +28,7 @@ from xferlab.section import NAME_PATTERN
 def run(options: ImportOptions) -> int:
     """Writes the table, and prints what it holds, what is left out, and the section of a study for it."""
     name, section = imported([options.images, *options.masks], options.patient, keep_ids=options.keep_ids)
+    tell(section={name: section})
     print("\nA study reads it by this section; `xferlab check STUDY` then reads all files:\n\ndata:")
     print(*as_lines(name, section), sep="\n")
     return COMPLETE
@@ -56,6 +59,14 @@ def imported(
     if root != images and (images / NAME).exists():
         print(f"warning: {images / NAME} is another table; nothing is taken from it")
     _tell(written.rows, listing.columns, is_guess=patient is None)
+    left_out = list(map(asdict, listing.left_out))
+    tell(
+        table=root / NAME,
+        images=len(written.rows),
+        new=written.new,
+        changed=written.changed,
+        left_out=left_out,
+    )
     return as_name(root.name) or "images", section_of(listing, root, parts)
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Collection
+from dataclasses import asdict
+from typing import Any
 
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import LogsOptions
-from xferlab.cli.output import is_lost
+from xferlab.cli.output import is_lost, tell
 from xferlab.cli.status import states
 from xferlab.cli.trials import KnownTrials
 from xferlab.plan.spec import PlannedTrial
@@ -23,12 +25,15 @@ def run(options: LogsOptions) -> int:
     """Prints the lines of a trial; with `--follow`, exit code 1 if it ended and is not complete."""
     known = KnownTrials.of(options)
     trial_id = known.find(options.trial)
+    told: list[dict[str, Any]] = []
+    tell(trial_id=trial_id, lines=told)
     log, last, state = LogReader(known.store, trial_id), None, None if options.follow else "complete"
     try:
         while True:
             is_over = state is not None
             for last in log.new_lines():
                 print(_shown(last), flush=True)
+                told.append(asdict(last))
             if is_over or is_lost(sys.stdout):
                 break
             state = _end(known, trial_id, last)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xferlab.cli.images import SUFFIXES, check_outputs, find
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import PredictOptions
+from xferlab.cli.output import tell
 from xferlab.cli.trials import KnownTrials
 from xferlab.cli.view import count_of, progress_bar, say
 from xferlab.cohort import STEPS
@@ -67,6 +69,14 @@ def run(options: PredictOptions) -> int:
     print(
         f"{count_of(len(predictions), 'image')} predicted by {by} at {_shown_size(predictor)} ({how}); "
         f"written to {options.out}: {', '.join(written) or 'nothing'}"
+    )
+    tell(
+        origin=predictor.origin,
+        out=options.out,
+        files=written,
+        images=[prediction.row() for prediction in predictions],
+        skipped=files.num_skipped,
+        problems=list(map(asdict, problems)),
     )
     if files.num_skipped:
         print(f"{count_of(files.num_skipped, 'other file')} skipped")
