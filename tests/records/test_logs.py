@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from pyarrow import fs
 
 from xferlab.errors import StorageError
 from xferlab.records import logs
@@ -20,16 +18,7 @@ def texts(store: Store) -> list[str]:
     return [line.text for line in LogReader(store, "t").new_lines()]
 
 
-@pytest.fixture(params=["appended", "whole"])
-def store(request: pytest.FixtureRequest, local: Store) -> Store:
-    """A folder, and one that like an object store is no local file system and cannot append."""
-    if request.param == "appended":
-        return local
-    return replace(local, filesystem=fs.SubTreeFileSystem("/", fs.LocalFileSystem()))
-
-
 def test_lines_of_attempts_and_driver_are_read_in_order_and_once(store: Store) -> None:
-    Path(store.path(TrialFiles("t").logs)).mkdir(parents=True)
     first, reader = LogFile(store, "t", attempt=1), LogReader(store, "t")
     first.add("one")
     first.flush(now=True)

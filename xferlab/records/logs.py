@@ -17,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from xferlab.errors import StorageError
@@ -75,7 +75,7 @@ class LogFile:
         place = (socket.gethostname(), os.getpid(), self._attempt)
         line = LogLine(now, level, source, *place, text[:MAX_CHARACTERS])
         with self._lock:
-            self._keep(json.dumps(asdict(line)).encode() + b"\n")
+            self._keep(json.dumps(vars(line)).encode() + b"\n")
 
     def flush(self, *, now: bool = False) -> None:
         """Writes what waits, if it is time or `now` is true."""
@@ -126,11 +126,12 @@ def note(store: Store, trial_id: str, text: str, *, level: str) -> None:
 
 
 class LogReader:
-    """Reads the log of a trial again and again, of local files only what is new."""
+    """Reads the log of a trial again and again: those of its files that have grown."""
 
     def __init__(self, store: Store, trial_id: str):
         """Has read nothing yet."""
         self._store, self._folder = store, TrialFiles(trial_id).logs
+        self._sizes: dict[str, int] = {}
         self._num_read: dict[str, int] = {}
 
     def new_lines(self) -> list[LogLine]:
@@ -140,8 +141,11 @@ class LogReader:
             StorageError: They cannot be read.
         """
         lines = []
-        for name in self._store.list(self._folder):
-            data = self._store.read(f"{self._folder}/{name}") or b""
+        for name, info in self._store.walk(self._folder):
+            if info.size == self._sizes.get(name):
+                continue
+            data = self._store.read(name) or b""
+            self._sizes[name] = len(data)
             whole = data[: data.rfind(b"\n") + 1].splitlines()
             lines += [_parsed(line) for line in whole[self._num_read.get(name, 0) :]]
             self._num_read[name] = len(whole)
