@@ -6,13 +6,14 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from xferlab.cli.findings import grouped
 from xferlab.cli.main import COMPLETE
 from xferlab.cli.options import ImportOptions
+from xferlab.cli.output import tell
 from xferlab.cli.view import count_of
 from xferlab.data.sources.manifest.config import MASK
 from xferlab.errors import UsageError
@@ -30,6 +31,7 @@ def run(options: ImportOptions) -> int:
     """Writes the table, and prints what it holds, what is left out, and the section of a study for it."""
     folders = [options.images, *options.masks]
     name, section = imported(folders, options.patient, layout=options.layout, keep_ids=options.keep_ids)
+    tell(section={name: section})
     print("\nA study reads it by this section; `xferlab check STUDY` then reads all files:\n\ndata:")
     print(*as_lines(name, section), sep="\n")
     return COMPLETE
@@ -63,7 +65,14 @@ def imported(
     print(f"{root / NAME}: {count_of(len(written.rows), 'image')}, {written.new} of them new{changed}")
     if root != images and (images / NAME).exists():
         print(f"warning: {images / NAME} is another table; nothing is taken from it")
-    _tell(written.rows, listing.columns, is_guess=is_guess)
+    _summarise(written.rows, listing.columns, is_guess=is_guess)
+    tell(
+        table=root / NAME,
+        images=len(written.rows),
+        new=written.new,
+        changed=written.changed,
+        left_out=list(map(asdict, listing.left_out)),
+    )
     section = section_of(listing, root)
     if "where" in section:
         print(f"The section leaves the published test images out; `where: {{{PART}: {TEST}}}` reads them.")
@@ -124,7 +133,7 @@ def _masks(words: Sequence[str]) -> tuple[dict[str, Path], dict[str, list[str]]]
     return masks, parts
 
 
-def _tell(rows: Sequence[Mapping[str, str]], columns: Sequence[str], *, is_guess: bool) -> None:
+def _summarise(rows: Sequence[Mapping[str, str]], columns: Sequence[str], *, is_guess: bool) -> None:
     for column in columns:
         there = sum(bool(row.get(column)) for row in rows)
         print(f"{column}: {there} of {count_of(len(rows), 'image')} have one")
