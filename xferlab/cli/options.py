@@ -114,6 +114,7 @@ class PlanOptions(StudyOptions):
         help="write a table of all cases: their names in records, their patients, and their parts",
     )
     arms: str | None = _option(metavar="A,B", help="only these arms")
+    measure: bool = _flag("train for a minute, where no complete trial tells how long others will take")
     power: bool = _flag("say how small a difference could be supported, by the repetitions that are complete")
 
 

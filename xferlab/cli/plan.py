@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from xferlab.cli.continuing import continuations, cut_off
+from xferlab.cli.estimate import described as estimate_lines
+from xferlab.cli.estimate import estimated
 from xferlab.cli.findings import print_warnings, refuse_unusable
 from xferlab.cli.options import PlanOptions
 from xferlab.cli.output import tell
@@ -56,7 +58,9 @@ def run(options: PlanOptions) -> int:
     print_warnings(session, plan, trials)
     moves = moved(plan, session.store)
     all_and_left = {"all": totals(trials, plan), "left": totals(left, plan)}
-    tell(**_as_json(plan, trials, complete), totals=all_and_left, moved=moves)
+    estimate = estimated(session, plan, {row["trial_id"]: row for row in rows}, measure=options.measure)
+    told = {"totals": all_and_left, "moved": moves, "estimate": estimate and estimate.to_json()}
+    tell(**_as_json(plan, trials, complete), **told)
     _print(plan, trials, found)
     done = [row for row in rows if row["state"] == "complete"]
     ends = {row["trial_id"]: (row["stopped_by"], row["best_score"]) for row in done}
@@ -64,6 +68,8 @@ def run(options: PlanOptions) -> int:
         print(line)
     print(*_claims(plan), *(_power(session, plan) if options.power else ()), sep="\n")
     _print_totals(plan, trials, len(complete), **all_and_left)
+    if estimate:
+        print(*estimate_lines(estimate, tried=options.measure), sep="\n")
     return 0
 
 

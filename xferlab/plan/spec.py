@@ -354,6 +354,11 @@ class TrialSpec(PlannedTrial):
         return "+".join(dict.fromkeys(cases.source for cases in self.trained))
 
     @property
+    def gpus(self) -> float:
+        """The GPUs that it reserves: one on CUDA where its resources name none."""
+        return (self.settings.resources.gpu or 1.0) if self.identity.execution.device == "cuda" else 0.0
+
+    @property
     def course_id(self) -> str:
         """Hash of the identity without what only ends the training: what trials share that can continue."""
         return short_id(self.identity.course_of(self.identity.to_json()))

@@ -148,9 +148,8 @@ def bundle(trial: TrialSpec, alone: Failure | None = None) -> dict[str, float]:
     """
     resources = trial.settings.resources
     wanted = {"CPU": resources.cpu}
-    if trial.identity.execution.device == "cuda":
-        # Without a reservation Ray hides all GPUs from the worker: a study that names none gets a whole one.
-        wanted["GPU"] = resources.gpu or 1.0
+    if trial.gpus:  # without a reservation Ray hides all GPUs from the worker
+        wanted["GPU"] = trial.gpus
     if resources.memory_gib:
         wanted["memory"] = resources.memory_gib * 2**30
     if alone is None:

@@ -15,6 +15,7 @@ from xferlab.cohort import single_sections
 from xferlab.data.sources.registry import DataSection
 from xferlab.section import Float, Int, Name, Section
 from xferlab.study.claims import Contrasts, Primary
+from xferlab.study.prices import Prices
 from xferlab.study.split import Split
 from xferlab.study.stage import Classes, Resources, Stage
 from xferlab.tasks import registry
@@ -175,6 +176,8 @@ class Study(Section):
     """Columns of the data, such as of sex or site, by whose values the report has tables."""
     note: str | None = None
     """A sentence that stands under every table."""
+    prices: Prices | None = None
+    """What machines cost and take, for the estimates of `plan`; null: time, memory and storage only."""
 
     @field_validator("subgroups")
     @classmethod
