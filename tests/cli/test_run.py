@@ -73,6 +73,17 @@ def test_a_plan_says_what_its_precision_means(command: Command, tmp_path: Path, 
     assert explained == (precision == "bfloat16")
 
 
+def test_arms_of_a_higher_priority_run_first_under_the_same_ids(command: Command, tmp_path: Path) -> None:
+    arms = {"baseline": {}, "still": {**TINY["arms"]["still"], "priority": 1}}
+    plain = command("plan", write_study(tmp_path, **QUICK), code=0).out
+    study = write_study(tmp_path, **QUICK, arms=arms)
+    assert command("plan", study, code=0).out == plain
+    said = command("run", study, "--executor", "in-process", code=0)
+    begun = [line.split()[1] for line in said.out.splitlines() if " running" in line]
+    portable = [f"{arm}/portable/r{number:02d}" for arm in ("still", "baseline") for number in (1, 2)]
+    assert begun == ["baseline/general/r01", *portable]
+
+
 def test_a_run_whose_mirror_cannot_be_written_is_complete_and_says_so_once(
     command: Command, tmp_path: Path
 ) -> None:

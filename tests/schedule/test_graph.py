@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Collection
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.schedule.graphs import trial
 from xferlab.plan.spec import TrialSpec
-from xferlab.schedule.graph import Kind, State, TrialGraph
+from xferlab.schedule.graph import Kind, State, TrialGraph, trial_priorities
 
 ENDS = (State.COMPLETE, State.FAILED, State.BLOCKED)
 Draws = st.randoms(use_true_random=False)
@@ -116,3 +117,31 @@ def test_a_finished_child_survives_a_parent_that_is_redone_and_fails() -> None:
     assert graph.states == {
         "p": State.FAILED, "c": State.COMPLETE, "g": State.READY, "d": State.BLOCKED,
     }  # fmt: skip
+
+
+@given(graphs(), st.integers(0, 2**32))
+def test_of_what_is_ready_the_highest_priority_starts_and_ancestors_inherit_it(
+    trials: list[TrialSpec], seed: int
+) -> None:
+    draws, of_arms = random.Random(seed), {"high": 2, "none": 0, "low": -1}
+    trials = [replace(spec, arms=tuple(draws.sample([*of_arms], draws.randint(1, 3)))) for spec in trials]
+    priorities = trial_priorities(trials, {"high": 2, "low": -1})
+    for spec in trials:
+        needing = {spec.trial_id}
+        for other in trials:  # parents before children
+            needing |= {other.trial_id} if needing & set(other.parents) else set()
+        arms = {arm for other in trials if other.trial_id in needing for arm in other.arms}
+        assert priorities[spec.trial_id] == max(of_arms[arm] for arm in arms)
+    graph = TrialGraph(trials, priorities=priorities)
+    while not graph.exhausted:
+        ready = [name for name, state in graph.states.items() if state is State.READY]
+        taken = graph.take()
+        assert taken is not None
+        assert priorities[taken.trial_id] == max(priorities[name] for name in ready)
+        if draws.random() < 0.2:
+            graph.put_back(taken.trial_id)
+        else:
+            graph.complete(taken.trial_id)
+    plain, equal = TrialGraph(trials), TrialGraph(trials, priorities=dict.fromkeys(priorities, 7))
+    orders = [run(g, failing=(), slots=2, draws=random.Random(seed)) for g in (plain, equal)]
+    assert orders[0] == orders[1]

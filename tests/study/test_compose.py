@@ -225,3 +225,12 @@ def test_includes_that_multiply_are_read_once_each(write: Write) -> None:
     many = "".join(f"a{n}: {{include: {[f'#a{n + 1}'] * 10}}}\n" for n in range(15))
     write(f"{many}a15: {{training.lr: 0.5}}\n", base="", name="x.yaml")
     assert load(write("arms: {c: {include: x.yaml#a0}}\n", base=BASE)).arms["c"].training.lr == 0.5
+
+
+def test_a_priority_is_of_its_arm_alone_and_no_override(write: Write) -> None:
+    study = load(
+        write("arms: {a: {priority: 3}, b: {include: '#a', training.lr: 0.1}, c: {priority: 0}}", base=BASE)
+    )
+    assert study.priorities == {"a": 3}
+    assert study.overrides == {"a": {}, "b": {"training.lr": 0.1}, "c": {}}
+    assert study.arms["a"] == study.arms["c"]

@@ -19,7 +19,7 @@ stages:
   last: {starts_from: general, data: cxr, task: segmentation, adapt: {freeze: {part: encoder}}, model: {}}
 arms:
   a:
-  b: {stages.general.starts_from: null, include: x.yaml#y}
+  b: {stages.general.starts_from: null, priority: 3, include: x.yaml#y}
   c: {include: ["#b", x.yaml#y], data.extra: {source: lgg, root: z}}
 profiles:
   cpu: {repetitions: 3, model.image_size: 128}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -174,10 +173,11 @@ def estimate(
 
 def _seconds(plan: Plan, trial: TrialSpec, pace: Pace, done: int) -> float:
     epochs = max(1.0, pace.epochs.get(_bounds(trial), trial.max_epochs) - done)
-    sizes: Counter[str] = sum((plan.part_sizes[name] for name in trial.trained_selections), Counter())
+    sizes = [plan.part_sizes[selection] for selection in trial.trained_selections]
+    num_train, num_validation = (sum(size[part] for size in sizes) for part in ("train", "validation"))
     measured = {evaluation.evaluation_id: evaluation.selection for evaluation in trial.evaluations}
     evaluated = sum(len(plan.selections[selection].rows) for selection in measured.values())
-    trained_s = epochs * (sizes["train"] * pace.image_s + sizes["validation"] * pace.validated_s)
+    trained_s = epochs * (num_train * pace.image_s + num_validation * pace.validated_s)
     return trained_s + evaluated * pace.validated_s
 
 

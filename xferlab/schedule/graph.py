@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter, defaultdict, deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -46,16 +47,47 @@ class Listener:
         """A trial finished an epoch; `best_score` is its best so far."""
 
 
-class TrialGraph:
-    """States of all trials. A trial is ready when its parents are complete, blocked when one cannot be."""
+def trial_priorities(trials: Sequence[TrialSpec], arms: Mapping[str, int]) -> dict[str, int]:
+    """Returns the priority of each trial, by id: the highest of its arms and of all that need it.
 
-    def __init__(self, trials: Sequence[TrialSpec], complete: Collection[str] = ()):
-        """Takes trials with parents before children, and the ids of those that need not run."""
+    Args:
+        trials: Parents before children.
+        arms: Priority of each arm that is not 0.
+    """
+    highest: dict[str, int] = {}
+    for trial in reversed(trials) if arms else ():
+        own = max(arms.get(arm, 0) for arm in trial.arms)
+        priority = highest[trial.trial_id] = max(own, highest.get(trial.trial_id, own))
+        for parent in trial.parents:
+            highest[parent] = max(priority, highest.get(parent, priority))
+    return highest
+
+
+class TrialGraph:
+    """States of all trials. A trial is ready when its parents are complete, blocked when one cannot be.
+
+    Of those that are ready, the one of the highest priority starts first, then the one that has been ready
+    for longest; one that was put back comes first among its equals.
+    """
+
+    def __init__(
+        self,
+        trials: Sequence[TrialSpec],
+        complete: Collection[str] = (),
+        *,
+        priorities: Mapping[str, int] | None = None,
+    ):
+        """Takes trials with parents before children, and the ids of those that need not run.
+
+        `priorities` are those of trials by id, as of `trial_priorities`; 0 where there is none.
+        """
+        self._priorities = priorities or {}
         self.trials: dict[str, TrialSpec] = {}
         self.states: dict[str, State] = {}
         self._counts: dict[State, Counter[Kind]] = {state: Counter() for state in State}
         self._children: dict[str, list[str]] = defaultdict(list)
-        self._ready: deque[str] = deque()
+        self._ready: list[tuple[int, int, str]] = []  # a heap: negative priority, place in the line, id
+        self._first_place, self._last_place = 0, 0
         for trial in trials:
             self._add(trial)
         for trial_id in self.trials:
@@ -67,7 +99,7 @@ class TrialGraph:
     def take(self) -> TrialSpec | None:
         """Returns the next trial that may start, now running; None if none may at the moment."""
         while self._ready:
-            trial_id = self._ready.popleft()
+            _, _, trial_id = heapq.heappop(self._ready)
             if self.states[trial_id] is State.READY:
                 self._set(trial_id, State.RUNNING)
                 return self.trials[trial_id]
@@ -76,7 +108,8 @@ class TrialGraph:
     def put_back(self, trial_id: str) -> None:
         """Makes a running trial ready again: it was interrupted, or is tried once more."""
         self._set(trial_id, State.READY)
-        self._ready.appendleft(trial_id)
+        self._first_place -= 1
+        self._queue(trial_id, self._first_place)
 
     def complete(self, trial_id: str) -> None:
         """Notes that a trial's record exists; its children may become ready."""
@@ -141,4 +174,8 @@ class TrialGraph:
         is_free = all(self.states[parent] is State.COMPLETE for parent in parents)
         if self.states[trial_id] is State.WAITING and is_free:
             self._set(trial_id, State.READY)
-            self._ready.append(trial_id)
+            self._last_place += 1
+            self._queue(trial_id, self._last_place)
+
+    def _queue(self, trial_id: str, place: int) -> None:
+        heapq.heappush(self._ready, (-self._priorities.get(trial_id, 0), place, trial_id))

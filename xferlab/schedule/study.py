@@ -14,7 +14,7 @@ from xferlab.plan.spec import TrialSpec
 from xferlab.records import codec, layout
 from xferlab.records.complete import CompleteTrial, complete_trials
 from xferlab.records.store import Store
-from xferlab.schedule.graph import Listener, TrialGraph
+from xferlab.schedule.graph import Listener, TrialGraph, trial_priorities
 from xferlab.schedule.lease import Lease
 from xferlab.schedule.looks import dated
 from xferlab.schedule.retry_policy import Ending, RetryPolicy
@@ -60,7 +60,8 @@ def run_study(
     base = plan.loaded.base
     with Lease(store, base.study):
         complete = complete_trials(store, base.study, trials)
-        graph = TrialGraph(trials, complete=complete)
+        priorities = trial_priorities(trials, plan.loaded.priorities)
+        graph = TrialGraph(trials, complete=complete, priorities=priorities)
         listener.begin(graph)
         prepare(graph)
         publish(plan, store, moved=moved)

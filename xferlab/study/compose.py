@@ -84,10 +84,12 @@ class Treatment:
     Attributes:
         overrides: Path -> override, in the order in which they apply.
         tuned: Search -> how it found values of this arm.
+        priority: Of the arm's trials, which run before those of a lower one; of no arm that includes it.
     """
 
     overrides: dict[tuple[str, ...], Override] = field(default_factory=dict)
     tuned: dict[str, Tuned] = field(default_factory=dict)
+    priority: int = 0
 
     def add(self, override: Override) -> None:
         """Adds an override after all others; it replaces one of the same path."""
@@ -112,6 +114,7 @@ class Draft:
         name: Name of the profile or arm.
         overrides: Its overrides that were applied, in order.
         tuned: The searches that it comes from.
+        priority: Of an arm.
         parent: The draft that they were applied to.
     """
 
@@ -121,12 +124,19 @@ class Draft:
     name: str = ""
     overrides: tuple[Override, ...] = ()
     tuned: tuple[Tuned, ...] = ()
+    priority: int = 0
     parent: Draft | None = None
 
     def derive(self, group: str, name: str, treatment: Treatment, report: Report) -> Draft:
         """Returns the draft of a profile or an arm; overrides that cannot be are reported and left out."""
         draft = replace(
-            self, group=group, name=name, overrides=(), tuned=tuple(treatment.tuned.values()), parent=self
+            self,
+            group=group,
+            name=name,
+            overrides=(),
+            tuned=tuple(treatment.tuned.values()),
+            priority=treatment.priority,
+            parent=self,
         )
         for override in treatment.overrides.values():
             if override.path[:2] in self.left_out:
@@ -220,6 +230,9 @@ class Library:
                 treatment.include(included)
             if "tuned" in entries:
                 self._add_tuned(treatment, document, path, entries.pop("tuned"))
+            if "priority" in entries:
+                priority = self._priority(document, path, entries.pop("priority"))
+                treatment = replace(treatment, priority=priority)
         for text in sorted(entries, key=lambda text: text.count(".")):
             treatment.add(Override(tuple(text.split(".")), entries[text], document, (*path, text)))
         self._treatments[document.path, path] = treatment
@@ -234,6 +247,13 @@ class Library:
                 document.where((*path, *finding.path)),
                 f"arm {path[-1]!r}: {finding.what.rstrip('.')}; leave it as `xferlab tune` wrote it",
             )
+
+    def _priority(self, document: Document, path: KeyPath, value: Any) -> int:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        what = f"arm {path[-1]!r}: priority is {as_yaml(value)}; it must be a whole number"
+        self._report.add(document.where((*path, "priority")), what)
+        return 0
 
     def _included(
         self, document: Document, path: KeyPath, value: Any, stack: tuple[str, ...]

@@ -42,6 +42,7 @@ class Variants(Section):
                 "anyOf": [_INCLUDE, {"type": "array", "items": _INCLUDE}],
             },
             tuned={"description": "How `xferlab tune` found this arm.", "type": "object"},
+            priority={"description": "Arms of a higher one run first; default: 0.", "type": "integer"},
         ),
     )
     """Treatments to compare: overrides by dotted path, such as `stages.general.starts_from: null`."""

@@ -68,6 +68,11 @@ class LoadedStudy:
         """The searches that arms come from, for the arms that come from any."""
         return {arm: draft.tuned for arm, draft in self.drafts.items() if draft.tuned}
 
+    @cached_property
+    def priorities(self) -> dict[str, int]:
+        """The arms that have a priority: those of a higher one run first, those of none have 0."""
+        return {arm: draft.priority for arm, draft in self.drafts.items() if arm and draft.priority}
+
     def problem(self, arm: str, finding: Finding) -> Problem:
         """Returns a problem at the line that causes it: in the arm, else in the profile, else in the study.
 
