@@ -8,6 +8,7 @@ from typing import Any
 
 from xferlab.cli.session import Session
 from xferlab.cli.view import count_of, duration, say
+from xferlab.errors import XferlabError
 from xferlab.plan.estimate import Basis, Estimate, Pace, estimate, kinds
 from xferlab.plan.plan import Plan
 from xferlab.plan.spec import TrialSpec
@@ -63,7 +64,7 @@ def _measured(
     for kind, trial in chosen.items():
         try:
             found[kind] = measured(trial, plan.selections, cache_dir=session.cache_dir, limit_s=limit_s)
-        except Exception as error:  # noqa: BLE001 - memory ran out, or whatever else: its pace stays unknown
+        except (XferlabError, MemoryError, RuntimeError) as error:  # PyTorch's are RuntimeErrors
             say(f"{trial.name} cannot be measured: {error}")
     return found
 
