@@ -141,6 +141,13 @@ class RunOptions(ClusterOptions):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class PrefetchOptions(StudyOptions):
+    """Of `prefetch`."""
+
+    images: bool = _flag("decode all images, too")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class TuneOptions(ClusterOptions):
     """Of `tune`."""
 
@@ -243,6 +250,7 @@ VERBS: dict[str, tuple[type[Options], str]] = {
     "import": (ImportOptions, "make a table of your images and masks"),
     "check": (StudyOptions, "validate a study file and read all of its data"),
     "plan": (PlanOptions, "show the trials of a study: names, ids, parents, which are complete or shared"),
+    "prefetch": (PrefetchOptions, "fetch what a run needs, for nodes without internet"),
     "run": (RunOptions, "run all trials that are not complete; running again resumes"),
     "status": (StatusOptions, "show the state of every trial of a study"),
     "failures": (

@@ -16,7 +16,7 @@ from xferlab.cli.findings import print_warnings
 from xferlab.cli.main import COMPLETE, INCOMPLETE, exit_code
 from xferlab.cli.notices import Notices
 from xferlab.cli.options import RunOptions
-from xferlab.cli.prepare import check_device, decode_images
+from xferlab.cli.prepare import check_device, decode_images, with_weights
 from xferlab.cli.session import Session, of_arms
 from xferlab.cli.view import View, say_if_slow
 from xferlab.errors import (
@@ -24,7 +24,6 @@ from xferlab.errors import (
     RecordError,
     StorageError,
     StorageLostError,
-    StudyError,
     UsageError,
     XferlabError,
 )
@@ -54,12 +53,8 @@ def run(options: RunOptions) -> int:
             plan = session.plan()  # bad studies and data are told before anything is written
         of_arms(plan, options.arms)
         check_writable(session.store)
-        with say_if_slow("fetching and reading the weights that are given"):
-            if donors := session.weights.store_all():
-                plan = session.plan(donors)
-            trials = of_arms(plan, options.arms)
-            if problems := list(session.weights.problems(trials, stored=True)):
-                raise StudyError(problems)
+        plan, _ = with_weights(session, plan, options.arms)
+        trials = of_arms(plan, options.arms)
         print_warnings(session, plan, trials)
         outcome = _run(options, session, plan, trials=trials, stop=stop)
         if outcome.ending.signal is not None:
