@@ -138,6 +138,9 @@ class RunOptions(ClusterOptions):
 
     executor: str = _option(choices=("ray", "in-process"), default="ray")
     arms: str | None = _option(metavar="A,B", help="only these arms")
+    max_hours: float | None = _option(
+        metavar="H", type=float, help="save and end after H hours, as on SIGTERM; the same command continues"
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)

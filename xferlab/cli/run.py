@@ -47,7 +47,9 @@ def run(options: RunOptions) -> int:
     if options.executor == "in-process" and (options.address or options.workers is not None):
         raise UsageError("--address and --workers belong to --executor ray")
     check_options(options)
-    with StopRequest(graceful=False) as stop:
+    if options.max_hours is not None and not options.max_hours > 0:
+        raise UsageError(f"--max-hours {options.max_hours}: give a number of hours above 0")
+    with StopRequest(graceful=False) as stop, stop.after(options.max_hours):
         session = Session.open(options)
         with say_if_slow("reading the data of the study, to know the ids of its trials"):
             plan = session.plan()  # bad studies and data are told before anything is written
