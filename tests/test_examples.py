@@ -81,5 +81,5 @@ def test_its_steps_run_in_a_fresh_clone(tmp_path: Path, job: dict[str, Any]) -> 
             assert done.returncode == 0, f"{step['name']}: {done.stdout}{done.stderr}"
     said = summary.read_text()
     assert said.startswith("# ")
-    assert 'failures="0"' in said.splitlines()[-1]
+    assert "failures=0" in said.splitlines()[-1]
     assert (clone / "reports" / "study" / "index.html").is_file()

@@ -135,6 +135,7 @@ def test_a_notice_saves_and_requeues_and_the_next_submission_completes(tmp_path:
     log = (tmp_path / "job-1.log").read_text()
     assert status == 0, log
     assert "all 2 trials complete" in log
+    assert "raylet" not in log
     assert (tmp_path / "notes").read_text().count("requeue") == 1
     options = (tmp_path / "notes.options").read_text().splitlines()
     assert (options[0], set(options[1:])) == ("module load python/3.12 cuda", {"apptainer exec --nv x.sif"})
