@@ -295,6 +295,8 @@ MAY_NAME = {
     "xferlab.phantoms": "they draw structures",
     "xferlab.data.sources": "a source knows what its masks mark",
     "xferlab.analysis.published": "published values",
+    "xferlab.importing.published": "published folders are named after structures",
+    "xferlab.importing.coco": "a field of COCO has the name of a task",
     "xferlab.metrics.markers": "markers of a chest X-ray are named after organs",
     "xferlab.metrics.metric": "a metric names the paper and the equation that it is taken from",
     "xferlab.networks.published": "published weights have names",

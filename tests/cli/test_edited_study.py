@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,6 @@ import pytest
 
 from tests.conftest import Command, Said
 from tests.studies import TINY, noise, write_pack, write_study
-from xferlab.records import writer
-from xferlab.records.store import Store
-from xferlab.trial.failure import now
 
 pytestmark = pytest.mark.component
 
@@ -128,25 +124,3 @@ def test_status_is_asked_for_a_part(command: Command, tmp_path: Path) -> None:
     said = command("status", path, "--stage", "portabel", code=2)
     assert "there is no stage 'portabel' in " in said.err
     assert said.err.endswith("accepted: general, portable. Did you mean 'portable'?\n")
-    assert "--watch shows a table; --json is printed once" in command("status", path, "--json", "--watch").err
-
-
-def test_status_is_watched_until_someone_stops_it(
-    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path, storage = write_study(tmp_path, arms={"baseline": {}}), Store.open(tmp_path / "xferlab-results")
-    trial_id = json.loads(command("status", path, "--json").out)["trials"][0]["trial_id"]
-    looks = iter(range(3))
-
-    def sleep(seconds: float) -> None:
-        look = next(looks)
-        if look == 1:  # between two looks something happened
-            tries = [{"started": now(), "host": "node7", "pid": 1, "outcome": "interrupted"}]
-            writer.write_run(storage, trial_id, {"version": 1, "attempts": tries})
-        if look == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(time, "sleep", sleep)
-    said = command("status", path, "--watch")
-    counts = [line for line in said.out.splitlines() if line[0].isdigit()]
-    assert (said.code, counts) == (1, ["4 waiting", "1 interrupted, 3 waiting"])

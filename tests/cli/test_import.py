@@ -151,6 +151,19 @@ def test_ids_of_headers_are_hashed_unless_they_are_to_be_kept(tmp_path: Path) ->
     assert [row["patient_id"] for row in table(tmp_path / "files")] == ["Doe^0", "Doe^0", "Doe^1"]
 
 
+def test_dicom_files_need_neither_an_ending_nor_a_preamble(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    for number, name in enumerate(("IM0001", "1.2.840.99.7", "c.dcm")):
+        path = write_dicom(tmp_path / "files" / name, PatientID=f"P{number}")
+        path.write_bytes(path.read_bytes()[132 if number else 0 :])
+    (tmp_path / "files" / "DICOMDIR").write_bytes(bytes(128) + b"DICM")
+    (tmp_path / "files" / "notes.txt").write_text("no image")
+    words = ["import", str(tmp_path / "files"), "--patient", "dicom", "--keep-ids"]
+    assert main(words) == COMPLETE
+    found = {(row["image"], row["patient_id"]) for row in table(tmp_path / "files")}
+    assert found == {("IM0001", "P0"), ("1.2.840.99.7", "P1"), ("c.dcm", "P2")}
+
+
 @pytest.mark.parametrize(
     ("patient", "message"),
     [
@@ -167,3 +180,22 @@ def test_patients_that_cannot_be_found_are_an_error(
     assert main(["import", str(folder / "images"), "--patient", patient]) == BAD_INPUT
     assert message in capsys.readouterr().err
     assert not (folder / "images" / "metadata.csv").exists()
+
+
+def test_layouts_have_names(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["import", str(folder), "--layout", "nnunnet"]) == BAD_INPUT
+    accepted = "datalist, coco, nnunet, montgomery, shenzhen, jsrt, dicom-seg, none"
+    what = f"--layout nnunnet: accepted are {accepted}. Did you mean 'nnunet'?"
+    assert what in capsys.readouterr().err
+    assert main(["import", str(folder / "images"), str(folder / "left"), "--layout", "jsrt"]) == BAD_INPUT
+    assert "--layout is for one folder or file" in capsys.readouterr().err
+    assert main(["import", str(folder), "--layout", "nnunet"]) == BAD_INPUT
+    assert "dataset.json: cannot be read: No such file" in capsys.readouterr().err
+    (folder / "CXR_png").mkdir()
+    (folder / "ManualMask").mkdir()
+    assert main(["import", str(folder)]) == BAD_INPUT
+    assert "holds no images named as those of the Montgomery County set" in capsys.readouterr().err
+    assert main(["import", str(folder / "images"), "--layout", "none"]) == COMPLETE
+    (folder / "a.json").write_text("{}")
+    assert main(["import", str(folder / "a.json")]) == BAD_INPUT
+    assert "a.json has no layout that is known" in capsys.readouterr().err

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Command
+from tests.importing.layouts import image
+from tests.importing.test_nnunet import data_set
 
 
 @pytest.mark.parametrize("masks", [["left"], ["lungs=left", "lungs=right"], ["a=left", "b=right"]])
@@ -18,6 +20,16 @@ def test_a_written_study_passes_the_check(command: Command, folder: Path, masks:
     assert said.out.endswith("Next: xferlab check mine.yaml\n")
     command("check", "mine.yaml", code=0)
     assert "15 trials" in command("plan", "mine.yaml", code=0).out
+
+
+def test_a_data_set_of_others_has_a_study_too(command: Command, tmp_path: Path) -> None:
+    folder = data_set(tmp_path / "set")
+    image(folder / "imagesTs" / "P9_0_0000.png", 99)
+    said = command("init", "--from", folder, "--patient", "(P[0-9]+)_", code=0)
+    assert "read as a data set of nnU-Net" in said.out
+    assert "part: [training]" in Path("study.yaml").read_text()
+    command("check", "study.yaml", code=0)
+    assert "15 trials" in command("plan", "study.yaml", code=0).out
 
 
 def test_a_study_is_named_for_its_file(command: Command, folder: Path) -> None:

@@ -142,7 +142,7 @@ def test_failed_trials_give_one_and_every_verb_says_why(command: Command, tmp_pa
         assert text in failures.out
     assert "calm" not in failures.out
     assert failures.out.splitlines()[-1] == "2 trials failed, with 1 distinct error"
-    rows = json.loads(command("failures", study, "--json", *storage).out)
+    rows = json.loads(command("failures", study, "--json", *storage).out)["failures"]
     assert [(row["attempts"], row["failure"]["kind"]) for row in rows] == [(1, "hopeless")] * 2
 
 

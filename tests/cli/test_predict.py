@@ -349,7 +349,7 @@ def test_all_bad_and_nothing_found(predict: Predict, tmp_path: Path) -> None:
     (tmp_path / "in/a.png").write_text("nothing")
     said = predict("in", "absent.png", code=2)
     assert "absent.png: cannot be read: No such file or directory" in said.err
-    assert "a.png: is no PNG, JPEG, TIFF, BMP or DICOM file" in said.err
+    assert "a.png: is no PNG, JPEG, TIFF, BMP, GIF, DICOM or NIfTI file" in said.err
     assert not (tmp_path / "out").exists()
 
 

@@ -194,7 +194,7 @@ DECODE: list[tuple[str, Change, str]] = [
      "{pack}/5_mask.png: mask values 7 (1600 px) are in no label (accepted: 0, 255). Name them under "
      "`labels:`, as a structure's or as `ignore`. For example: `labels: {{lung: [7]}}`."),
     ("no image", NO_IMAGE,
-     "{pack}/4.png: is no PNG, JPEG, TIFF, BMP or DICOM file of a kind that can be read."),
+     "{pack}/4.png: is no PNG, JPEG, TIFF, BMP, GIF, DICOM or NIfTI file of a kind that can be read."),
 ]  # fmt: skip
 
 WEIGHTS: list[tuple[str, Change, str]] = [

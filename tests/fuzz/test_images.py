@@ -17,6 +17,7 @@ from pydicom.uid import ImplicitVRLittleEndian, RLELossless
 
 from tests.data.pictures import tiff
 from tests.data.test_dicom import write
+from tests.data.test_nifti import write as write_nifti
 from tests.fuzz.mutations import feed, mended, mutated
 from xferlab.data.decode import MAX_PIXELS, read_colour, read_image, read_labels
 from xferlab.errors import DataError, attempt
@@ -56,7 +57,7 @@ def others() -> list[bytes]:
     modes = [RAMP.convert(mode) for mode in ("L", "RGB", "CMYK")]
     jpegs = [saved(image, "JPEG") for image in modes]
     jpegs += [saved(RAMP, "JPEG", progressive=True, exif=exif(8)), saved(RAMP, "JPEG", comment="x" * 30)]
-    return [*tiffs, *jpegs, saved(RAMP, "BMP"), saved(RAMP.convert("1"), "BMP")]
+    return [*tiffs, *jpegs, saved(RAMP, "BMP"), saved(RAMP.convert("1"), "BMP"), saved(RAMP, "GIF")]
 
 
 IMAGES = st.one_of(
@@ -142,3 +143,24 @@ def test_dicom(tmp_path: Path, examples: int) -> None:
         bodies = [data[132:] for data in originals(tmp_path)]
     assert all(read(body) for body in bodies)
     feed(mutated(bodies, FIELDS), read, examples=examples)
+
+
+# --- NIfTI -----------------------------------------------------------------------------------------------
+
+
+def test_nifti(tmp_path: Path, examples: int) -> None:
+    path = tmp_path / "x.nii"
+    kinds = (np.uint8, np.int16, np.float32)
+    whole = [write_nifti(path, SMALL[..., None].astype(kind)).read_bytes() for kind in kinds]
+
+    def read(data: bytes) -> bool:
+        path.write_bytes(data)
+        (picture,) = for_each([path], partial(attempt, read_image))
+        if isinstance(picture, DataError):
+            assert {problem.where for problem in picture.problems} == {str(path)}
+            return False
+        assert (picture.pixels.ndim, picture.pixels.dtype) == (2, np.uint8)
+        return True
+
+    assert all(read(data) for data in whole)
+    feed(mutated(whole, FIELDS), read, examples=examples)

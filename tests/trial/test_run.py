@@ -55,6 +55,7 @@ def test_a_complete_trial_is_returned_at_once_with_all_that_is_promised(copied: 
         ),
         *(f"features/{spec.features.features_id}/{name}" for name in ("features.parquet", "record.json")),
         "history.jsonl",
+        *(f"logs/{path.name}" for path in folder.glob("logs/*")),
         "record.json",
         "run.json",
         "spec.json",
@@ -115,7 +116,7 @@ def test_another_evaluation_trains_nothing(whole: Bench, copied: Make) -> None:
     assert is_complete(more.store, more[GENERAL])
     after = modified(more.folder(GENERAL))
     changed = {Path(path).name for path in before if after[path] != before[path]}
-    assert changed <= {"spec.json", "run.json", "evaluations", more.folder(GENERAL).name}
+    assert changed <= {"spec.json", "run.json", "logs", "evaluations", more.folder(GENERAL).name}
     assert len(list(more.folder(GENERAL).glob("evaluations/*/record.json"))) == 2
     assert more.outcomes(GENERAL) == ["complete", "complete"]
     assert reader.read_run(more.store, more[GENERAL].trial_id)["memory_peak_gib"] > 0

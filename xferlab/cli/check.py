@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from xferlab.cli.findings import grouped
 from xferlab.cli.main import BAD_INPUT, COMPLETE
 from xferlab.cli.options import StudyOptions
+from xferlab.cli.output import tell
 from xferlab.cli.prepare import check_cases
 from xferlab.cli.session import Session
 from xferlab.cli.view import count_of, progress_bar
@@ -34,6 +35,11 @@ def run(options: StudyOptions) -> int:
     counts = Counter(problem.severity for problem in (*files, *others))
     shown = ", ".join(count_of(counts[severity], severity) for severity in ("error", "warning"))
     print(f"{options.study}: {shown}")
+    tell(
+        errors=counts["error"],
+        warnings=counts["warning"],
+        findings=[asdict(each) for each in (*files, *others)],
+    )
     return BAD_INPUT if counts["error"] else COMPLETE
 
 

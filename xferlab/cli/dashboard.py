@@ -10,6 +10,7 @@ from typing import Any
 from xferlab.cli.last_plan import compare
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import DashboardOptions
+from xferlab.cli.output import tell
 from xferlab.cli.session import Session
 from xferlab.cli.study_results import study_results
 from xferlab.data.cache import check_cache
@@ -41,6 +42,7 @@ def run(options: DashboardOptions) -> int:
     )
     directory = session.cache_dir / "wandb"
     answer = publish(dashboard, where, directory=directory, send=options.output is None)
+    tell(study=session.study, title=dashboard.title, pages=answer.get("sent", []), runs=answer.get("runs"))
     if options.output is not None:
         _write(options.output, {**where, "pages": answer["pages"]})
         print(f"{options.output}: what would be sent; nothing was sent")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
 from xferlab.cli.last_plan import compare
 from xferlab.cli.main import COMPLETE, INCOMPLETE
-from xferlab.cli.options import JsonOptions
+from xferlab.cli.options import StudyOptions
+from xferlab.cli.output import tell
 from xferlab.cli.status import states
 from xferlab.cli.view import count_of
 from xferlab.trial.failure import Kind, signature
@@ -30,15 +29,13 @@ ADVICE: Mapping[str, str] = {
 """What to do, by kind of failure."""
 
 
-def run(options: JsonOptions) -> int:
+def run(options: StudyOptions) -> int:
     """Prints failures, equal errors together; exit code 1 if there is one."""
     now = compare(options)
-    now.print_remarks(sys.stderr if options.json else sys.stdout)
+    now.print_remarks()
     failed = [row for row in states(now.session.store, now.session.study, now.trials) if "failure" in row]
-    if options.json:
-        print(json.dumps(failed, indent=2))
-    else:
-        _print(failed)
+    tell(study=now.session.study, remarks=now.remarks(), failures=failed)
+    _print(failed)
     return INCOMPLETE if failed else COMPLETE
 
 

@@ -8,11 +8,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from xferlab.data.decode import is_dicom
-from xferlab.errors import DataError, Problem, UsageError
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom")
-_DICOM_INDEX = "DICOMDIR"
+from xferlab.data.decode import is_image_file
+from xferlab.data.formats import without_suffix
+from xferlab.errors import Problem, UsageError
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ def find(paths: Sequence[str], *, out: str) -> ImageFiles:
     folders = [path for path in paths if os.path.isdir(path)]
     for named in paths:
         for path in _files(named, out, problems) if named in folders else [Path(named)]:
-            if named in folders and not _is_image(path):
+            if named in folders and not is_image_file(path):
                 num_skipped += 1
             else:
                 files.setdefault(os.path.abspath(path), path)
@@ -70,17 +68,6 @@ def _files(folder: str, out: str, problems: list[Problem]) -> Iterator[Path]:
         inner[:] = [name for name in visible if os.path.realpath(os.path.join(parent, name)) != outputs]
 
 
-def _is_image(path: Path) -> bool:
-    if path.name.startswith(".") or path.name.upper() == _DICOM_INDEX:
-        return False
-    if path.suffix.lower() in SUFFIXES:
-        return True
-    try:
-        return is_dicom(path)
-    except DataError:  # unreadable, and nothing says that it is an image
-        return False
-
-
 def _named(files: Mapping[str, Path], roots: Sequence[str], base: str) -> dict[str, Path]:
     """Returns the files by the names of their outputs, which are as short as sets them apart."""
     names = {file: _names(file, roots, base) for file in files}
@@ -101,13 +88,7 @@ def _names(file: str, roots: Sequence[str], base: str) -> tuple[str, str, str]:
     holding = [root for root in roots if os.path.commonpath([root, file]) == root]
     root = min(holding, key=len, default=os.path.dirname(file))  # the outermost folder that was named
     short, long = os.path.relpath(file, root), os.path.relpath(file, base)
-    return _without_suffix(short), _without_suffix(long), long
-
-
-def _without_suffix(name: str) -> str:
-    stem, suffix = os.path.splitext(name)
-    # Other endings are part of the name: DICOM files are often called by a number with dots.
-    return stem if suffix.lower() in SUFFIXES else name
+    return without_suffix(short), without_suffix(long), long
 
 
 def _check_out(out: str, searched: Sequence[str]) -> None:

@@ -6,62 +6,97 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from xferlab.cli.findings import grouped
 from xferlab.cli.main import COMPLETE
 from xferlab.cli.options import ImportOptions
+from xferlab.cli.output import tell
 from xferlab.cli.view import count_of
 from xferlab.data.sources.manifest.config import MASK
 from xferlab.errors import UsageError
 from xferlab.importing.folders import joined_by_name
-from xferlab.importing.found import PATIENT
+from xferlab.importing.found import PART, PATIENT, TEST, Listing, as_name
+from xferlab.importing.layouts import layout_of
 from xferlab.importing.patients import with_patients
 from xferlab.importing.section import as_lines, section_of
+from xferlab.importing.slices import without_volumes
 from xferlab.importing.table import NAME, common_folder, write_table
 from xferlab.section import NAME_PATTERN
 
 
 def run(options: ImportOptions) -> int:
     """Writes the table, and prints what it holds, what is left out, and the section of a study for it."""
-    name, section = imported([options.images, *options.masks], options.patient, keep_ids=options.keep_ids)
+    folders = [options.images, *options.masks]
+    name, section = imported(folders, options.patient, layout=options.layout, keep_ids=options.keep_ids)
+    tell(section={name: section})
     print("\nA study reads it by this section; `xferlab check STUDY` then reads all files:\n\ndata:")
     print(*as_lines(name, section), sep="\n")
     return COMPLETE
 
 
 def imported(
-    folders: Sequence[str], patient: str | None, *, keep_ids: bool = False
+    folders: Sequence[str], patient: str | None, *, layout: str | None = None, keep_ids: bool = False
 ) -> tuple[str, dict[str, Any]]:
     """Writes the table of some folders, and prints what it holds and what is left out.
 
     Args:
-        folders: That of the images, then those of the masks, as words of the command line.
+        folders: That of the images, then those of the masks, as words of the command line; or the folder or
+            file of a published layout.
         patient: How patients are found, see `with_patients`.
+        layout: The name of the layout, where it is not to be found out.
         keep_ids: Whether ids of headers stay as they are.
 
     Returns:
         A name for the section of a study that reads it, and the section.
     """
-    images, (masks, parts) = _folder(folders[0]), _masks(folders[1:])
-    listing = joined_by_name(images, masks)
+    images, listing = _listing(folders, layout)
+    is_guess = patient is None and not listing.knows_patients
     listing = with_patients(listing, patient, images=images, keep_ids=keep_ids)
     root = common_folder(listing)
     written = write_table(listing, root, replaces_patients=patient is not None)
     for problem in grouped(listing.left_out):
         print(problem)
+    for remark in listing.remarks:
+        print(f"note: {remark}")
     changed = f", {written.changed} changed" if written.changed else ""
     print(f"{root / NAME}: {count_of(len(written.rows), 'image')}, {written.new} of them new{changed}")
     if root != images and (images / NAME).exists():
         print(f"warning: {images / NAME} is another table; nothing is taken from it")
-    _tell(written.rows, listing.columns, is_guess=patient is None)
-    return as_name(root.name) or "images", section_of(listing, root, parts)
+    _summarise(written.rows, listing.columns, is_guess=is_guess)
+    tell(
+        table=root / NAME,
+        images=len(written.rows),
+        new=written.new,
+        changed=written.changed,
+        left_out=list(map(asdict, listing.left_out)),
+    )
+    section = section_of(listing, root)
+    if "where" in section:
+        print(f"The section leaves the published test images out; `where: {{{PART}: {TEST}}}` reads them.")
+    return as_name(root.name) or "images", section
 
 
-def as_name(text: str) -> str:
-    """Returns letters, digits, `-` and `_` of a text, as names in studies have them; may be empty."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "_", text).strip("_-")
+def _listing(folders: Sequence[str], name: str | None) -> tuple[Path, Listing]:
+    """Returns a folder that holds the images, and what is found there.
+
+    Raises:
+        UsageError: A layout is named together with folders of masks.
+    """
+    images = _folder(folders[0])
+    if name and folders[1:]:
+        raise UsageError("--layout is for one folder or file, which says where the masks are")
+    layout = None if folders[1:] else layout_of(images, name)
+    if layout is None and images.is_file():
+        raise UsageError(f"{images} has no layout that is known; --layout NAME says which one it should have")
+    if layout is None:
+        masks, parts = _masks(folders[1:])
+        return images, replace(without_volumes(joined_by_name(images, masks)), parts=parts)
+    print(f"{images}: read as {layout.title}")
+    listing = without_volumes(layout.read(images))
+    return common_folder(listing), listing
 
 
 def _folder(word: str) -> Path:
@@ -98,7 +133,7 @@ def _masks(words: Sequence[str]) -> tuple[dict[str, Path], dict[str, list[str]]]
     return masks, parts
 
 
-def _tell(rows: Sequence[Mapping[str, str]], columns: Sequence[str], *, is_guess: bool) -> None:
+def _summarise(rows: Sequence[Mapping[str, str]], columns: Sequence[str], *, is_guess: bool) -> None:
     for column in columns:
         there = sum(bool(row.get(column)) for row in rows)
         print(f"{column}: {there} of {count_of(len(rows), 'image')} have one")

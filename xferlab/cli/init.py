@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from string import Template
 
-from xferlab.cli.import_ import as_name, imported
+from xferlab.cli.import_ import imported
 from xferlab.cli.main import COMPLETE
 from xferlab.cli.options import InitOptions
+from xferlab.cli.output import tell
 from xferlab.errors import UsageError
+from xferlab.importing.found import as_name
 from xferlab.importing.section import as_lines
 
 # A first afternoon on a laptop: small images, a small network, few repetitions.
@@ -46,5 +48,6 @@ def run(options: InitOptions) -> int:
     name = as_name(path.stem) or "first"
     text = STUDY.substitute(name=name, data=data, section=lines, structures=structures)
     path.write_text(text, encoding="utf-8")
+    tell(study=path, section={data: section})
     print(f"{path}: a study of 3 arms and 5 repetitions. Next: xferlab check {path}")
     return COMPLETE

@@ -11,10 +11,11 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 
 from xferlab import __version__
 from xferlab.cli.options import VERBS, Options
-from xferlab.cli.output import Streams
+from xferlab.cli.output import Streams, tell
 from xferlab.errors import ClusterLostError, ProblemsError, StorageLostError, XferlabError, suggest
 
 COMPLETE, INCOMPLETE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -34,6 +35,7 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:  # type: ignore[override]
         """Prints the message with a suggestion and exits with 2."""
         hint = suggest(self.asked, VERBS) if self.asked not in VERBS else ""
+        tell(error=f"{message}{hint}")
         self.exit(BAD_INPUT, f"{self.prog}: {message}{hint}\nTry `{self.prog} --help`.\n")
 
 
@@ -59,15 +61,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         130 interrupted, 75 ended from outside (SIGTERM, SIGHUP, SIGUSR1, a lost cluster or storage): the same
         command continues.
     """
+    if arguments is None and "_ARGCOMPLETE" in os.environ:  # a shell wants the words that may follow
+        import argcomplete  # optional
+
+        argcomplete.autocomplete(build_parser())  # ends the process
     streams, environment, thresholds = Streams(), dict(os.environ), gc.get_threshold()
     streams.install()
     try:
-        code, works = _run(sys.argv[1:] if arguments is None else arguments, streams)
-    except Exception:
-        if arguments is not None:
-            raise
-        traceback.print_exc()  # Python itself would do so after the streams have ended
-        code, works = INCOMPLETE, True
+        code, works = _told(sys.argv[1:] if arguments is None else arguments, streams, arguments is not None)
     finally:
         arrived = streams.finish()
         if arguments is not None:  # else they stay: what libraries print at exit must not change the code
@@ -77,6 +78,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 del os.environ[name]
             os.environ.update(environment)
     return INCOMPLETE if code == COMPLETE and not works and not arrived else code
+
+
+def _told(words: Sequence[str], streams: Streams, raises: bool) -> tuple[int, bool]:
+    """Runs a verb, and prints the document of what it told if one is asked for; results as of `_run`."""
+    if "--json" in words:
+        streams.document()
+    try:
+        code, works = _run(words, streams)
+    except Exception as error:
+        if raises:
+            raise
+        traceback.print_exc()  # Python itself would do so after the streams have ended
+        tell(error=f"{type(error).__name__}: {error}")
+        code, works = INCOMPLETE, True
+    streams.end_document(code)
+    return code, works
 
 
 def _run(words: Sequence[str], streams: Streams) -> tuple[int, bool]:
@@ -107,18 +124,26 @@ def _exit_code(verb: str, options: Options, *, begin: Callable[[], None]) -> int
         errors = sum(problem.severity == "error" for problem in error.problems)
         if errors > 1:
             print(f"{errors} problems", file=sys.stderr)
+        tell(error=str(error), problems=list(map(asdict, error.problems)))
         return BAD_INPUT
     except XferlabError as error:
-        print(f"xferlab: {error}", file=sys.stderr)
-        return REQUEUE if isinstance(error, ClusterLostError | StorageLostError) else BAD_INPUT
+        return _failed(
+            str(error), REQUEUE if isinstance(error, ClusterLostError | StorageLostError) else BAD_INPUT
+        )
     except KeyboardInterrupt as error:
         print("interrupted", file=sys.stderr)
+        tell(error="interrupted")
         return exit_code(getattr(error, "signal", signal.SIGINT))
     except OSError as error:
         if error.errno not in machine.REMEDIES:
             raise
-        print(f"xferlab: {error}. {machine.REMEDIES[error.errno]}", file=sys.stderr)
-        return BAD_INPUT
+        return _failed(f"{error}. {machine.REMEDIES[error.errno]}", BAD_INPUT)
+
+
+def _failed(error: str, code: int) -> int:
+    print(f"xferlab: {error}", file=sys.stderr)
+    tell(error=error)
+    return code
 
 
 def exit_code(number: signal.Signals) -> int:

@@ -6,11 +6,13 @@ Trials of studies are mirrored; searches (`xferlab tune`) are not, their records
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from functools import partial
 
 from xferlab.cli.last_plan import compare
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import MirrorOptions
+from xferlab.cli.output import tell
 from xferlab.cli.session import Session
 from xferlab.cli.study_results import study_results
 from xferlab.data.cache import check_cache
@@ -40,6 +42,7 @@ def run(options: MirrorOptions) -> int:
         echo=print,
     )
     print(report)
+    tell(study=session.study, remarks=now.remarks(), **asdict(report))
     if not report.failed:
         return COMPLETE if now.is_complete() else INCOMPLETE
     print(

@@ -46,8 +46,15 @@ class Options:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class StudyOptions(Options):
-    """A study; all that `check` needs."""
+class JsonOptions(Options):
+    """Whether to tell the result as JSON; all that `version` needs."""
+
+    json: bool = _flag("print one JSON document, and lines for people to standard error")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class StudyOptions(JsonOptions):
+    """A study; all that `check` and `failures` need."""
 
     study: str = _positional(metavar="STUDY", help="the study file")
     profile: str | None = _option(metavar="P", help="apply this profile of the study file")
@@ -55,13 +62,6 @@ class StudyOptions(Options):
         metavar="DIR|URI",
         help="in place of the study's `storage`; relative to the folder where the command runs",
     )
-
-
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class JsonOptions(StudyOptions):
-    """A study, and whether to print JSON; all that `failures` needs."""
-
-    json: bool = _flag("print JSON")
 
 
 _PATIENT = {
@@ -72,7 +72,7 @@ _PATIENT = {
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class InitOptions(Options):
+class InitOptions(JsonOptions):
     """Of `init`."""
 
     out: str = _option(metavar="FILE", default="study.yaml", help="the study to write; default: study.yaml")
@@ -87,21 +87,26 @@ class InitOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class ImportOptions(Options):
+class ImportOptions(JsonOptions):
     """Of `import`."""
 
-    images: str = _positional(metavar="IMAGES", help="the folder of the images")
+    images: str = _positional(
+        metavar="IMAGES", help="the folder of the images, or the folder or file of a published layout"
+    )
     masks: Sequence[str] = _positional(
         metavar="MASKS",
         nargs="*",
         help="the folder of their masks, or STRUCTURE=FOLDER for each of several structures",
     )
     patient: str | None = _option(**_PATIENT)
+    layout: str | None = _option(
+        metavar="NAME", help="how the data are laid out; default: what is found, see docs/data.md"
+    )
     keep_ids: bool = _flag("keep the ids of DICOM headers as they are; without it they are hashed")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class PlanOptions(JsonOptions):
+class PlanOptions(StudyOptions):
     """Of `plan`."""
 
     cases: str | None = _option(
@@ -113,13 +118,18 @@ class PlanOptions(JsonOptions):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class StatusOptions(JsonOptions):
-    """Of `status`."""
+class WatchOptions(StudyOptions):
+    """Of `watch`."""
 
     stage: str | None = _option(metavar="S", help="only the trials of this stage")
     arm: str | None = _option(metavar="A", help="only the trials of this arm")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class StatusOptions(WatchOptions):
+    """Of `status`."""
+
     state: str | None = _option(metavar="STATE", help="show only trials in this state, for example `running`")
-    watch: bool = _flag("show changes until all trials are complete")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -207,7 +217,24 @@ class DashboardOptions(StudyOptions):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class PredictOptions(Options):
+class TrialOptions(JsonOptions):
+    """Where the records of a trial are, whose name or id is given."""
+
+    study: str | None = _option(metavar="STUDY", help="the study file that names the trial")
+    profile: str | None = _option(metavar="P", help="the profile that the study ran with")
+    storage: str | None = _option(metavar="DIR|URI", help="where the trial's records are")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class LogsOptions(TrialOptions):
+    """Of `logs`."""
+
+    trial: str = _positional(metavar="TRIAL", help="a trial's name or id")
+    follow: bool = _flag("show new lines until the trial ends")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class PredictOptions(TrialOptions):
     """Of `predict`."""
 
     model: str = _positional(metavar="TRIAL|CHECKPOINT", help="a trial's name or id, or a weights file")
@@ -215,9 +242,6 @@ class PredictOptions(Options):
         metavar="IMAGE", nargs="+", help="images, DICOM files, or folders of them"
     )
     out: str = _option(metavar="DIR", required=True, help="folder for the files of each image and the table")
-    study: str | None = _option(metavar="STUDY", help="the study file that names the trial")
-    profile: str | None = _option(metavar="P", help="the profile that the study ran with")
-    storage: str | None = _option(metavar="DIR|URI", help="where the trial's records are")
     threshold: float | None = _option(
         metavar="T",
         type=float,
@@ -235,7 +259,7 @@ class PredictOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class PruneOptions(Options):
+class PruneOptions(JsonOptions):
     """Of `prune`."""
 
     studies: Sequence[str] = _positional(
@@ -256,10 +280,12 @@ VERBS: dict[str, tuple[type[Options], str]] = {
     "prefetch": (PrefetchOptions, "fetch what a run needs, for nodes without internet"),
     "run": (RunOptions, "run all trials that are not complete; running again resumes"),
     "status": (StatusOptions, "show the state of every trial of a study"),
+    "watch": (WatchOptions, "show a running study until its trials are complete"),
     "failures": (
-        JsonOptions,
+        StudyOptions,
         "show why trials failed: each error once, with its traceback, and what to do",
     ),
+    "logs": (LogsOptions, "show what a trial, and the driver and W&B about it, have said"),
     "report": (ReportOptions, "write tables and figures"),
     "tune": (
         TuneOptions,
@@ -269,6 +295,7 @@ VERBS: dict[str, tuple[type[Options], str]] = {
     "dashboard": (DashboardOptions, "make a workspace and a report of a study in Weights & Biases"),
     "predict": (PredictOptions, "predict images with the weights of a trial or a file"),
     "prune": (PruneOptions, "list what a storage holds and no study's last plan names; --yes deletes it"),
+    "version": (JsonOptions, "show the versions of xferlab, of its libraries and of its records"),
     "schema": (Options, "print the JSON Schema of study files, for editors"),
 }
 """The options of each verb, and its summary."""

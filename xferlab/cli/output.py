@@ -4,6 +4,9 @@ All that this process prints goes through them: `print`, rich, logging, warnings
 stream whose reader is gone, or whose disk is full, loses what is printed while that lasts. A verb that works
 (`run`) does not wait for a reader that has stopped: beyond `BACKLOG` bytes, lines are dropped and counted. A
 verb that only prints (`plan`) waits, as programs do that write to a pager.
+
+With `--json`, all lines for people go to standard error, and standard output gets one JSON document at the
+end: what the verb told by `tell`, the error if there is one, and the exit code.
 """
 
 from __future__ import annotations
@@ -11,12 +14,14 @@ from __future__ import annotations
 import codecs
 import errno
 import io
+import json
+import math
 import os
 import select
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 from weakref import WeakSet
@@ -28,6 +33,12 @@ WAIT_S = 0.5
 LINGER_S = 5.0
 """At the end, how long a reader may take for nothing at all before what is left is dropped."""
 _CHUNK = 1 << 16
+_told: dict[str, Any] = {}
+
+
+def tell(**facts: Any) -> None:
+    """Adds what a verb has to tell to its JSON document; a fact that is told again replaces the first."""
+    _told.update(facts)
 
 
 class Output:
@@ -189,6 +200,16 @@ class Streams:
                 stream.flush()
         sys.stdout, sys.stderr = self.out, self.err
 
+    def document(self) -> None:
+        """From now on prints go to standard error, and `end_document` writes to standard output."""
+        _told.clear()
+        sys.stdout = self.err
+
+    def end_document(self, code: int) -> None:
+        """Prints what was told, if there is to be a document."""
+        if sys.stdout is self.err:
+            print(json.dumps(_plain({**_told, "exit_code": code}), indent=2, default=str), file=self.out)
+
     def remove(self) -> None:
         """Puts back what was there."""
         sys.stdout, sys.stderr = self._before
@@ -209,6 +230,15 @@ class Streams:
             print(f"xferlab: standard output cannot be written: {_reason(error)}", file=self.err)
         self.err.finish()
         return arrived
+
+
+def _plain(value: Any) -> Any:
+    """Returns a value whose numbers JSON has: null stands for those that are not finite."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def is_lost(stream: object) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 from xferlab.cli.continuing import continuations, cut_off
 from xferlab.cli.findings import print_warnings, refuse_unusable
 from xferlab.cli.options import PlanOptions
+from xferlab.cli.output import tell
 from xferlab.cli.session import Session, of_arms
 from xferlab.cli.status import described, states
 from xferlab.cli.view import print_table
@@ -56,18 +56,14 @@ def run(options: PlanOptions) -> int:
     print_warnings(session, plan, trials)
     moves = moved(plan, session.store)
     all_and_left = {"all": totals(trials, plan), "left": totals(left, plan)}
-    if options.json:
-        print(
-            json.dumps({**_as_json(plan, trials, complete), "totals": all_and_left, "moved": moves}, indent=2)
-        )
-    else:
-        _print(plan, trials, found)
-        done = [row for row in rows if row["state"] == "complete"]
-        ends = {row["trial_id"]: (row["stopped_by"], row["best_score"]) for row in done}
-        for line in (*filter(None, [moves]), *continuations(session, left), *cut_off(plan, ends)):
-            print(line)
-        print(*_claims(plan), *(_power(session, plan) if options.power else ()), sep="\n")
-        _print_totals(plan, trials, len(complete), **all_and_left)
+    tell(**_as_json(plan, trials, complete), totals=all_and_left, moved=moves)
+    _print(plan, trials, found)
+    done = [row for row in rows if row["state"] == "complete"]
+    ends = {row["trial_id"]: (row["stopped_by"], row["best_score"]) for row in done}
+    for line in (*filter(None, [moves]), *continuations(session, left), *cut_off(plan, ends)):
+        print(line)
+    print(*_claims(plan), *(_power(session, plan) if options.power else ()), sep="\n")
+    _print_totals(plan, trials, len(complete), **all_and_left)
     return 0
 
 

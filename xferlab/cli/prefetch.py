@@ -6,6 +6,7 @@ import sys
 
 from xferlab.cli.main import COMPLETE
 from xferlab.cli.options import PrefetchOptions
+from xferlab.cli.output import tell
 from xferlab.cli.prepare import decode_images, with_weights
 from xferlab.cli.session import Session
 from xferlab.cli.view import progress_bar, say_if_slow
@@ -29,6 +30,7 @@ def run(options: PrefetchOptions) -> int:
                 progress=lambda what, done, total: progress(done, total),
             )  # fmt: skip
         print(f"images: decoded in {session.cache_dir}")
+    tell(study=session.study, weights=donors, cache=str(session.cache_dir), decoded=options.images)
     wandb = session.loaded.base.tracking.wandb
     if wandb is not None and wandb.mode == "online":
         print(

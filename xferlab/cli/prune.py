@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
+from dataclasses import asdict
+from typing import Any
 
 from rich.filesize import decimal
 
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import PruneOptions
+from xferlab.cli.output import tell
 from xferlab.cli.view import print_table
 from xferlab.errors import StorageError, UsageError
 from xferlab.records.layout import SEARCHES, STUDIES
@@ -28,10 +31,12 @@ def run(options: PruneOptions) -> int:
     """
     locations = [options.storage] if options.storage else _storages(options)
     refused: list[StorageError] = []
+    pruned: list[dict[str, Any]] = []
     num_failed = 0
+    tell(storages=pruned)
     for location in locations:
         try:
-            num_failed += _prune(Store.open(location), options)
+            num_failed += _prune(Store.open(location), options, pruned)
         except StorageError as error:
             refused.append(error)
     if len(refused) == len(locations):
@@ -48,12 +53,13 @@ def _storages(options: PruneOptions) -> list[str]:
     return list(dict.fromkeys(Store.open(study.base.storage).location for study in studies))
 
 
-def _prune(store: Store, options: PruneOptions) -> int:
-    """Returns of how many kinds something could not be deleted."""
+def _prune(store: Store, options: PruneOptions, pruned: list[dict[str, Any]]) -> int:
+    """Returns of how many kinds something could not be deleted; tells `pruned` what is not needed."""
     with ExitStack() as stack:
         if options.yes:
             _shut_out_drivers(store, stack)
         surplus = find_surplus(store, searches=options.searches)
+        pruned.append({"storage": store.shown, "surplus": list(map(asdict, surplus)), "deleted": options.yes})
         if not surplus:
             print(f"{store.shown}: nothing to prune")
             return 0

@@ -15,6 +15,7 @@ from xferlab.analysis.results import StudyResults
 from xferlab.cli.last_plan import compare
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import ReportOptions
+from xferlab.cli.output import tell
 from xferlab.cli.session import Session
 from xferlab.errors import RecordError, UsageError, suggest
 from xferlab.records.layout import STUDIES, StudyFiles
@@ -46,7 +47,9 @@ def run(options: ReportOptions) -> int:
     print(path)
     for problem in problems:
         print(problem, file=sys.stderr)
-    if now.is_complete():
+    is_complete = now.is_complete()
+    tell(study=session.study, remarks=now.remarks(), report=path, lacking=problems, complete=is_complete)
+    if is_complete:
         return INCOMPLETE if problems else COMPLETE
     print(f"not all trials are complete; `xferlab status {session.words}` lists them", file=sys.stderr)
     return INCOMPLETE

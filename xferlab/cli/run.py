@@ -16,6 +16,7 @@ from xferlab.cli.findings import print_warnings
 from xferlab.cli.main import COMPLETE, INCOMPLETE, exit_code
 from xferlab.cli.notices import Notices
 from xferlab.cli.options import RunOptions
+from xferlab.cli.output import tell
 from xferlab.cli.prepare import check_device, decode_images, with_weights
 from xferlab.cli.session import Session, of_arms
 from xferlab.cli.view import View, say_if_slow
@@ -59,6 +60,7 @@ def run(options: RunOptions) -> int:
         trials = of_arms(plan, options.arms)
         print_warnings(session, plan, trials)
         outcome = _run(options, session, plan, trials=trials, stop=stop)
+        tell(study=session.study, counts=outcome.graph.counts(), repeated_error=outcome.ending.repeated)
         if outcome.ending.signal is not None:
             num_complete = len(
                 complete_trials(session.store, session.study, trials)
@@ -205,6 +207,15 @@ def _headline(
         for shown in task.metrics(targets)
         if shown.of in (marks or targets) and shown.whole == metric
     ]
+    tell(
+        results={
+            "metric": metric,
+            "on": on,
+            "stage": stage,
+            "means": {arm: means[arm] for arm in shown},
+            "planned": {arm: planned[arm] for arm in shown},
+        }
+    )
     over = " and ".join(filter(None, (", ".join(single), "repetitions")))
     yield f"{metric}{unit} on {on} after stage {stage}, mean over {over}:"
     width = max(map(len, shown[:SHOWN_ARMS]))

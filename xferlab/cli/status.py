@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import sys
-import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from xferlab.cli.last_plan import StudyComparison, compare
 from xferlab.cli.main import COMPLETE, INCOMPLETE
-from xferlab.cli.options import StatusOptions
-from xferlab.cli.output import is_lost
+from xferlab.cli.options import StatusOptions, WatchOptions
+from xferlab.cli.output import tell
 from xferlab.cli.session import check_name
 from xferlab.cli.view import best_scores, print_table
-from xferlab.errors import RecordError, StorageError, UsageError
+from xferlab.errors import RecordError, StorageError
 from xferlab.plan.spec import PlannedTrial
 from xferlab.records import codec, layout, reader
 from xferlab.records.complete import complete_trials
@@ -30,67 +28,64 @@ STATES = ("waiting", "running", "stale", "interrupted", "failed", "blocked", "co
 """`stale`: the last attempt has no end, and no process works on it. `interrupted`: it resumes."""
 
 _READERS = 16
+_PACE_OF = 5
+"""Epochs, the last ones, by which the speed of a trial is told."""
 _SKEW = timedelta(seconds=60)
 """By which the clocks of a driver and of its workers may differ."""
-
-
-WATCH_EVERY_S = 5.0
 
 
 def run(options: StatusOptions) -> int:
     """Prints states; exit code 1 unless all trials (of the stage and arm asked for) are complete."""
     now = compare(options)
-    _check(options, now)
-    store, study = now.session.store, now.session.study
-    before: list[dict[str, Any]] | None = None
-    while True:
-        rows = [
-            row
-            for row in states(store, study, now.trials)
-            if options.arm in (None, *row["arms"]) and options.stage in (None, row["stage"])
-        ]
-        if rows != before:
-            _show(rows, now, options)
-        is_complete = not now.lacks_trials and all(row["state"] == "complete" for row in rows)
-        if is_complete or not options.watch or is_lost(sys.stdout):
-            return COMPLETE if is_complete else INCOMPLETE
-        before = rows
-        try:
-            time.sleep(WATCH_EVERY_S)
-        except KeyboardInterrupt:  # how one stops watching
-            return INCOMPLETE
+    if options.state is not None:
+        check_name("state", options.state, STATES, now.session.loaded.path)
+    rows = chosen_states(options, now)
+    shown = [row for row in rows if options.state in (None, row["state"])]
+    tell_states(rows, now, shown)
+    now.print_remarks()
+    _print(shown, now.trials)
+    print(counts_of(rows))
+    is_complete = not now.lacks_trials and all(row["state"] == "complete" for row in rows)
+    return COMPLETE if is_complete else INCOMPLETE
 
 
-def _check(options: StatusOptions, now: StudyComparison) -> None:
-    if options.json and options.watch:
-        raise UsageError("--watch shows a table; --json is printed once")
+def chosen_states(options: WatchOptions, now: StudyComparison) -> list[dict[str, Any]]:
+    """Returns the rows of the trials of the stage and arm asked for.
+
+    Raises:
+        UsageError: There is no such stage or arm.
+    """
     arms = {arm for trial in now.trials for arm in trial.arms}
     stages = {trial.stage for trial in now.trials}
-    for option, given, known in (
-        ("arm", options.arm, arms),
-        ("stage", options.stage, stages),
-        ("state", options.state, set(STATES)),
-    ):
+    for option, given, known in (("arm", options.arm, arms), ("stage", options.stage, stages)):
         if given is not None:
             check_name(option, given, sorted(known), now.session.loaded.path)
+    return [
+        row
+        for row in states(now.session.store, now.session.study, now.trials)
+        if options.arm in (None, *row["arms"]) and options.stage in (None, row["stage"])
+    ]
 
 
-def _show(rows: list[dict[str, Any]], now: StudyComparison, options: StatusOptions) -> None:
+def tell_states(
+    rows: Sequence[dict[str, Any]], now: StudyComparison, shown: Sequence[dict[str, Any]] | None = None
+) -> None:
+    """Tells the number of trials in each state, and all rows or those that are shown."""
     counts = Counter(row["state"] for row in rows)
-    shown = [row for row in rows if options.state in (None, row["state"])]
-    if options.json:
-        body = {"study": now.session.study, "remarks": now.remarks(), "counts": counts, "trials": shown}
-        print(json.dumps(body, indent=2))
-        return
-    if options.watch and sys.stdout.isatty():
-        print("\x1b[H\x1b[2J", end="")
-    now.print_remarks()
-    trials = {trial.trial_id: trial for trial in now.trials}
-    _print(shown, [trials[row["trial_id"]] for row in shown], counts)
+    trials = rows if shown is None else shown
+    tell(study=now.session.study, remarks=now.remarks(), counts=counts, trials=trials)
 
 
-def _print(rows: Sequence[dict[str, Any]], trials: Sequence[PlannedTrial], counts: Counter[str]) -> None:
-    heading, scores = best_scores(trials, [row["best_score"] for row in rows])
+def counts_of(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Returns the number of trials in each state for people."""
+    counts = Counter(row["state"] for row in rows)
+    return ", ".join(f"{number} {state}" for state, number in sorted(counts.items())) or "no trial"
+
+
+def _print(rows: Sequence[dict[str, Any]], trials: Iterable[PlannedTrial]) -> None:
+    by_id = {trial.trial_id: trial for trial in trials}
+    shown = [by_id[row["trial_id"]] for row in rows]
+    heading, scores = best_scores(shown, [row["best_score"] for row in rows])
     cells = [
         (row["name"], row["trial_id"], described(row), str(row["epochs"]), score)
         for row, score in zip(rows, scores, strict=True)
@@ -100,11 +95,11 @@ def _print(rows: Sequence[dict[str, Any]], trials: Sequence[PlannedTrial], count
         if failure := row.get("failure"):
             print(f"{row['name']}: {failure['type']}: {failure['message']}")
             print(f"  on {failure['host']} at {failure['when']}, after epoch {failure['epoch']}")
-    if counts["failed"]:
+    found = {row["state"] for row in rows}
+    if "failed" in found:
         print("`xferlab failures` shows tracebacks, and what to do")
-    if counts["stale"]:
+    if "stale" in found:
         print("stale trials resume from their last checkpoint when the study is run again")
-    print(", ".join(f"{number} {state}" for state, number in sorted(counts.items())) or "no trial")
 
 
 class _Stored(NamedTuple):
@@ -119,6 +114,12 @@ class _Stored(NamedTuple):
         """Finished epochs and the best score."""
         best = next((epoch.score for epoch in reversed(self.history) if epoch.improved), None)
         return len(self.history), best
+
+    @property
+    def epoch_s(self) -> float | None:
+        """Seconds that its last epochs took on average; None before the first has ended."""
+        times = [result.train_s + result.validation_s for result in self.history[-_PACE_OF:]]
+        return fmean(times) if times else None
 
 
 def states(store: Store, study: str, trials: Sequence[PlannedTrial]) -> list[dict[str, Any]]:
@@ -146,6 +147,7 @@ def states(store: Store, study: str, trials: Sequence[PlannedTrial]) -> list[dic
         else:
             reached = left.reached
             state = _open_state(left, trial.trial_id in driven, parents)
+            state |= {"epoch_s": left.epoch_s} if left.epoch_s else {}
             if state["state"] == "waiting" and (kept := starts.get(trial.trial_id)):
                 state["continues"] = {"trial_id": kept.record.trial_id, "epoch": kept.num_epochs}
         rows[trial.trial_id] = {

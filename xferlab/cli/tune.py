@@ -10,6 +10,7 @@ from typing import Any
 from xferlab.cli.cluster import check_options, cluster
 from xferlab.cli.main import COMPLETE, INCOMPLETE, exit_code
 from xferlab.cli.options import TuneOptions
+from xferlab.cli.output import tell
 from xferlab.cli.prepare import decode_images
 from xferlab.cli.session import Session, check_name
 from xferlab.cli.view import say_if_slow
@@ -173,10 +174,12 @@ def _report(session: Session, tuning: Tuning, out: str | None) -> bool:
     study, stage = session.loaded.base.study, tuning.wanted.stage
     folder = Path(out) if out else Path("reports") / f"{study}-tuning-{stage}"
     try:
-        print(f"report: {tuning_report(session.store.location, tuning.tuning_id, folder)}")
+        path = tuning_report(session.store.location, tuning.tuning_id, folder)
     except StorageError as error:
         print(error, file=sys.stderr)
         return False
+    print(f"report: {path}")
+    tell(report=path)
     return True
 
 
@@ -193,6 +196,20 @@ def _conclude(session: Session, tuning: Tuning, *, out: Path) -> None:
     saved = sum(record.epochs_saved for record in records)
     print(f"{trained} epochs trained; stopping early saved at most {saved}")
     best = best_of(records)
+    tell(
+        search=tuning.tuning_id,
+        epochs_trained=trained,
+        samples=[
+            {
+                "sample": each.number,
+                "score": each.score,
+                "outcome": each.outcome,
+                "parameters": each.parameters,
+            }
+            for each in ranked
+        ],
+        winner=None if best is None else {"sample": best.number, "out": out.absolute()},
+    )
     if best is None:
         print("no sample trained to its end: there is no winner")
         return

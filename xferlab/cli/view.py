@@ -229,7 +229,7 @@ class View(Listener):
 
     def _left_text(self) -> str:
         left_s = self._left_s(time.monotonic())
-        return f" (about {_duration(left_s)} left)" if left_s else ""
+        return f" (about {duration(left_s)} left)" if left_s else ""
 
     def _left_s(self, now: float) -> float | None:
         """Seconds left if as many trials run side by side as now; None before there is any sign of it."""
@@ -254,7 +254,7 @@ class View(Listener):
         counts[State.RUNNING] = len(self._running)
         counts[State.WAITING] += counts.pop(State.READY, 0) + queued
         states = ", ".join(f"{counts[state]} {state}" for state in State if counts[state])
-        elapsed = _duration(time.monotonic() - self._started)
+        elapsed = duration(time.monotonic() - self._started)
         shown = list(self._running.items())[:SHOWN_RUNNING]
         trials = [self._graph.trials[trial_id] for trial_id, _ in shown]
         heading, scores = best_scores(trials, [running.best_score for _, running in shown])
@@ -281,7 +281,8 @@ def _left_s(kind: Kind, running: _Running | None, stages: Mapping[str, _Stage], 
     return fmean(known_s) if known_s else None
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Returns a time for people, such as `2h 05m`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h {minutes:02d}m" if hours else f"{minutes}m {rest:02d}s" if minutes else f"{rest}s"

@@ -66,10 +66,8 @@ class Cohort:
             repetition: From 1.
             added: Cases that only an arm has; those to which the rule gives no part are left out.
         """
-        held_out = self.held_out()
-        strata = {unit: key for unit, key in self._strata.items() if unit not in held_out}
-        parts = self.rule.parts(strata, self.seed, repetition)
-        parts.update(dict.fromkeys(held_out, "hold_out"))
+        parts = self.rule.parts(self._divided, self.seed, repetition)
+        parts.update(dict.fromkeys(self._strata.keys() - parts.keys(), "hold_out"))
         for unit in {self.unit(case) for case in added} - parts.keys():
             if part := self.part_of_added(unit, repetition):
                 parts[unit] = part
@@ -103,6 +101,12 @@ class Cohort:
         """
         strata = {unit: self._strata.get(unit, ((), "")) for unit in units}
         return deal(strata, number, (self.seed, "out_of_fold", self.rule.sample(repetition)))
+
+    @cached_property
+    def _divided(self) -> dict[str, Stratum]:
+        """Those of `_strata` that are not held out."""
+        held_out = self.held_out()
+        return {unit: key for unit, key in self._strata.items() if unit not in held_out}
 
     @cached_property
     def _strata(self) -> dict[str, Stratum]:

@@ -2,7 +2,7 @@
 
 Grey levels. 8-bit images are kept as they are (colour by ITU-R 601 luma, palettes resolved, alpha ignored);
 1, 2 and 4 bits of grey are spread over 0 to 255. Images of 16 or more integer bits are stretched so that
-their 0.5th and 99.5th percentiles become 0 and 255. DICOM is in `dicom.py`.
+their 0.5th and 99.5th percentiles become 0 and 255. DICOM is in `dicom.py`, NIfTI in `nifti.py`.
 
 Orientation. An EXIF or TIFF orientation is applied, to images and masks alike, so that both lie as a viewer
 shows them. `turned` says whether a file has such an orientation.
@@ -22,7 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from xferlab.data.formats import SUFFIXES
 from xferlab.data.memo import read_file
+from xferlab.data.nifti import Slice, is_nifti, read_nifti, read_slice
 from xferlab.data.pixels import (
     MAX_PIXELS,
     STRETCH,
@@ -40,12 +42,13 @@ from xferlab.errors import DataError, pointer_hint
 DECODE_VERSION = 1
 """Raised when the pixels of any case change; part of every case digest."""
 
+_DICOM_INDEX = "DICOMDIR"
 _CONVERT = "Convert it to 8 bits with a window of your choice."
 
 # Pillow's own limit would warn at 89 million pixels already, which stitched radiographs reach.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
-_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF")
 """Pillow would open forty more formats, such as PostScript, which it hands to another program."""
 _ORIENTATION_TAG, _PHOTOMETRIC_TAG, _SAMPLE_FORMAT_TAG, _WHITE_IS_ZERO, _SIGNED = 274, 262, 339, 0, 2
 _GREY_8 = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
@@ -63,16 +66,18 @@ class Labels:
         turned: Whether an orientation of the file was applied.
         lossy: Whether the file is a JPEG, which alters values.
         indexed: Whether the values are indices of a palette.
+        axes: As of a `Picture`.
     """
 
     values: NDArray[np.integer[Any]]
     turned: bool = False
     lossy: bool = False
     indexed: bool = False
+    axes: str = ""
 
 
 def read_image(path: Path, data: bytes | None = None, *, own_depth: bool = False) -> Picture:
-    """Returns the grey pixels of a PNG, JPEG, TIFF, BMP or DICOM file (told by content, not by name).
+    """Returns the grey pixels of a file of any format that is read (told by content, not by name).
 
     Args:
         path: The file.
@@ -87,6 +92,8 @@ def read_image(path: Path, data: bytes | None = None, *, own_depth: bool = False
         from xferlab.data.dicom import read_dicom  # pydicom takes a while to import
 
         return read_dicom(path, data, own_depth=own_depth)
+    if is_nifti(path, data):
+        return read_nifti(path, data, own_depth=own_depth)
     image, turned = _load(path, data)
     if image.mode in _INTEGER:
         stored = np.asarray(image)
@@ -116,7 +123,8 @@ def read_labels(path: Path, data: bytes | None = None) -> Labels:
     """Returns the label values of a mask file. Takes what `read_image` takes.
 
     The values of a palette image are its indices, not its colours, so that they mean the same in all masks of
-    a section. A colour image is accepted if its three channels are equal; its values are those of a channel.
+    a section; those of a GIF, whose palette each encoder orders as it likes, are its colours. A colour image
+    is accepted if its three channels are equal; its values are those of a channel.
 
     Raises:
         DataError: If the file cannot be read or is not a label image.
@@ -124,6 +132,8 @@ def read_labels(path: Path, data: bytes | None = None) -> Labels:
     data = _content(path) if data is None else data
     if is_dicom(path, data):
         raise DataError.at(path, "is a DICOM file; masks are accepted as PNG or TIFF. Export it as such.")
+    if is_nifti(path, data):
+        return _labels_of(path, read_slice(path, data))
     image, turned = _load(path, data)
     lossy = image.format in ("JPEG", "MPO")
     if image.mode in _INTEGER:
@@ -133,7 +143,7 @@ def read_labels(path: Path, data: bytes | None = None) -> Labels:
         return Labels(values, turned)
     if image.mode in ("1", "L", "LA", "La"):
         return Labels(np.asarray(image.convert("L")), turned, lossy)
-    if image.mode in ("P", "PA"):
+    if image.mode in ("P", "PA") and image.format != "GIF":
         return Labels(np.asarray(image.getchannel("P")), turned, indexed=True)
     colours = np.asarray(image.convert("RGB"))
     if (np.ptp(colours, axis=-1) == 0).all():
@@ -141,6 +151,16 @@ def read_labels(path: Path, data: bytes | None = None) -> Labels:
     raise DataError.at(
         path, "is a colour image; a mask has one channel of label values. Save it as grey or palette."
     )
+
+
+def _labels_of(path: Path, plane: Slice) -> Labels:
+    """Returns the values of a slice as labels; many programs store these as floating-point numbers."""
+    values = plane.values
+    if values.dtype.kind == "f":
+        if (np.abs(values) > MAX_PIXELS).any() or (values != np.rint(values)).any():
+            raise DataError.at(path, "has values that are no whole numbers; a mask has label values.")
+        values = values.astype(np.int32)
+    return Labels(values, axes=plane.axes)
 
 
 def _white_is_zero(image: Image.Image) -> bool:
@@ -216,7 +236,7 @@ def _unidentified(data: bytes) -> str:
     if not data:
         return "is empty (0 bytes). Fetch it again."
     hint = pointer_hint(data) or _text_hint(data)
-    return f"is no PNG, JPEG, TIFF, BMP or DICOM file of a kind that can be read.{hint}"
+    return f"is no PNG, JPEG, TIFF, BMP, GIF, DICOM or NIfTI file of a kind that can be read.{hint}"
 
 
 def is_dicom(path: Path, data: bytes | None = None) -> bool:
@@ -227,6 +247,18 @@ def is_dicom(path: Path, data: bytes | None = None) -> bool:
     """
     head = _content(path, 132) if data is None else data[:132]
     return head[128:] == b"DICM" or lacks_preamble(head) or path.suffix.lower() in (".dcm", ".dicom")
+
+
+def is_image_file(path: Path) -> bool:
+    """Returns whether a file is called an image, or begins as DICOM files do; reads 132 bytes at most."""
+    if path.name.startswith(".") or path.name.upper() == _DICOM_INDEX:
+        return False
+    if path.name.lower().endswith(SUFFIXES):
+        return True
+    try:
+        return is_dicom(path)
+    except DataError:  # unreadable, and nothing says that it is an image
+        return False
 
 
 def _content(path: Path, size: int = -1) -> bytes:

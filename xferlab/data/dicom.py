@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import math
-import struct
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from PIL import Image
-from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.filereader import read_dataset, read_preamble
-from pydicom.pixels import apply_modality_lut, apply_voi_lut, apply_windowing, get_decoder
-from pydicom.uid import (
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-)
+from pydicom.errors import InvalidDicomError
+from pydicom.pixels import apply_modality_lut, apply_voi_lut, apply_windowing
 
+from xferlab.data.dicom_file import READ_ERRORS, complete_syntax, decompressed, open_dataset, why
 from xferlab.data.pixels import (
     ROWS_AT_ONCE,
     STRETCH,
@@ -29,7 +21,6 @@ from xferlab.data.pixels import (
     Picture,
     check_size,
     inverted,
-    lacks_preamble,
     lost_contrast,
     stretch,
     to_grey,
@@ -37,31 +28,11 @@ from xferlab.data.pixels import (
 )
 from xferlab.errors import DataError, pointer_hint
 
-_META_GROUP, _CHANNELS, _COLOUR_BITS = 2, 3, 8
+_CHANNELS, _COLOUR_BITS = 3, 8
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422")
 """pydicom gives the pixels of all of them as RGB."""
 _COLOUR_REMARK = "is a colour picture, of which the luma is taken: see that it is a radiograph."
-_SYNTAXES = {
-    (True, True): ImplicitVRLittleEndian,
-    (False, True): ExplicitVRLittleEndian,
-    (False, False): ExplicitVRBigEndian,
-}
-_PLUGINS = ("pillow", "pydicom", "gdcm", "pylibjpeg", "pyjpegls")
-"""In this order: an additional package must not change pixels that can be read without it."""
-_READ_ERRORS = (
-    OSError,
-    EOFError,
-    AttributeError,
-    ValueError,
-    LookupError,
-    TypeError,
-    NotImplementedError,
-    RecursionError,
-    ArithmeticError,
-    struct.error,
-    BytesLengthException,
-)
 _LARGE_VALUE = "1 MB"
 """Larger values are read when they are needed, which is after the header was checked."""
 
@@ -84,9 +55,9 @@ def read_dicom(path: Path, data: bytes, *, own_depth: bool = False) -> Picture:
             not one frame of grey or of 8-bit colour.
     """
     try:
-        dataset = _dataset(path, data, defer_size=_LARGE_VALUE)
+        dataset = open_dataset(path, data, defer_size=_LARGE_VALUE)
         _check_header(path, dataset)
-        _complete_syntax(path, dataset)
+        complete_syntax(path, dataset)
         stored = _stored_values(path, dataset)
         spacing, modality = _spacing_mm(dataset), str(dataset.get("Modality") or "")
         if stored.ndim == _CHANNELS:
@@ -105,8 +76,8 @@ def read_dicom(path: Path, data: bytes, *, own_depth: bool = False) -> Picture:
         raise DataError.at(
             path, f"is no DICOM file although its name says so.{pointer_hint(data)}"
         ) from error
-    except _READ_ERRORS as error:
-        raise DataError.at(path, f"cannot be read as DICOM: {_why(error)}. Export it again.") from error
+    except READ_ERRORS as error:
+        raise DataError.at(path, f"cannot be read as DICOM: {why(error)}. Export it again.") from error
     pixels = 255 - shown if is_inverted else shown
     return Picture(pixels, spacing, remarks=remarks, modality=modality, levels=levels)
 
@@ -122,47 +93,14 @@ def has_padding_range(path: Path, data: bytes) -> bool | None:
         data: Its bytes.
     """
     try:
-        dataset = _dataset(path, data, stop_before_pixels=True)
+        dataset = open_dataset(path, data, stop_before_pixels=True)
         if dataset.get("VOILUTSequence") or _window(dataset) or dataset.get("PixelPaddingValue") is None:
             return False
         kind = np.dtype(f"{'iu'[not dataset.PixelRepresentation]}{dataset.BitsAllocated // 8}")
         low, high = _padding_range(dataset, kind)
         return not low == high == dataset.PixelPaddingValue
-    except (DataError, InvalidDicomError, *_READ_ERRORS):
+    except (DataError, InvalidDicomError, *READ_ERRORS):
         return None  # reading its pixels tells what is wrong with it
-
-
-def _dataset(path: Path, data: bytes, **options: Any) -> Any:
-    """Opens a file; adds the 128 bytes and `DICM` before its first element, which some exports leave out."""
-    file = io.BytesIO(bytes(128) + b"DICM" + data if lacks_preamble(data[:132]) else data)
-    _check_not_deflated(path, file)
-    return pydicom.dcmread(file, **options)
-
-
-def _why(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".")
-
-
-def _complete_syntax(path: Path, dataset: Any) -> None:
-    """Names the transfer syntax of uncompressed pixels where the file meta information is missing."""
-    if "TransferSyntaxUID" in dataset.file_meta:
-        return
-    if dataset["PixelData"].is_undefined_length:
-        raise DataError.at(
-            path,
-            "lacks the file meta information, which says how its pixels are compressed. Export it again as a"
-            " DICOM file with a preamble (Part 10).",
-        )
-    dataset.file_meta.TransferSyntaxUID = _SYNTAXES[dataset.original_encoding]
-
-
-def _check_not_deflated(path: Path, file: BinaryIO) -> None:
-    """Refuses a deflated data set: nothing in it can be checked before all of it is unpacked."""
-    read_preamble(file, force=False)
-    meta = read_dataset(file, False, True, stop_when=lambda tag, *_: tag.group != _META_GROUP)
-    file.seek(0)
-    if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-        raise DataError.at(path, "is stored deflated; store it as Explicit VR Little Endian, uncompressed.")
 
 
 def _check_header(path: Path, dataset: Any) -> None:
@@ -185,7 +123,7 @@ def _check_header(path: Path, dataset: Any) -> None:
 
 def _stored_values(path: Path, dataset: Any) -> NDArray[Any]:
     compressed = dataset.file_meta.TransferSyntaxUID.is_encapsulated
-    stored = _decompressed(path, dataset) if compressed else np.asarray(dataset.pixel_array)
+    stored = decompressed(path, dataset) if compressed else np.asarray(dataset.pixel_array)
     # pydicom believes the length of the data, not the header.
     if stored.shape[2:] != (_CHANNELS,) * (dataset.PhotometricInterpretation in _COLOUR):
         shape = "x".join(map(str, stored.shape))
@@ -193,25 +131,6 @@ def _stored_values(path: Path, dataset: Any) -> NDArray[Any]:
             path, f"has pixel data of shape {shape}; a case is one grey frame. Export it again."
         )
     return stored
-
-
-def _decompressed(path: Path, dataset: Any) -> NDArray[np.generic]:
-    syntax = dataset.file_meta.TransferSyntaxUID
-    decoder, what = get_decoder(syntax), f"is compressed as {syntax.name} ({syntax}),"
-    failure: RuntimeError | None = None
-    for plugin in _PLUGINS:
-        if plugin in decoder.available_plugins:
-            dataset.pixel_array_options(decoding_plugin=plugin)
-            try:
-                return np.asarray(dataset.pixel_array)
-            except RuntimeError as error:
-                failure = error
-    if failure is not None:
-        raise DataError.at(path, f"{what} and cannot be decoded: {_why(failure)}.") from failure
-    # Not all that pydicom names: pylibjpeg-libjpeg is under the GPL.
-    has_extra = any(missing.startswith("gdcm") for missing in decoder.missing_dependencies)
-    remedy = "`pip install 'xferlab[dicom]'`, or store" if has_extra else "Store"
-    raise DataError.at(path, f"{what} which no installed package decodes. {remedy} the file uncompressed.")
 
 
 def _valid(stored: NDArray[Any], dataset: Any) -> NDArray[np.bool_] | None:

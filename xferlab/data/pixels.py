@@ -62,6 +62,7 @@ class Picture:
         modality: What a DICOM file says that it was taken with (`DX`, `MR`), after `colour` where it is a
             colour picture, which may be a screenshot or a rendering. Empty for other files.
         levels: What `pixels` was made from, where it was asked for and the file has more than 8-bit pixels.
+        axes: Where the axes of a NIfTI file lead, such as `LPS`, before it was turned. Empty for other files.
     """
 
     pixels: NDArray[np.uint8]
@@ -70,6 +71,7 @@ class Picture:
     remarks: tuple[str, ...] = ()
     modality: str = ""
     levels: Levels | None = None
+    axes: str = ""
 
 
 def check_size(path: Path, *, width: int, height: int) -> None:

@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from xferlab.data.decode import is_image_file
+from xferlab.data.formats import SUFFIXES, without_suffix
 from xferlab.errors import DataError, Problem
 from xferlab.importing.found import Entry, Listing
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom")
 LOOKED_AT = 500
 """Masks whose names are compared with those of images, to see what they have in common."""
 Affixes = tuple[str, str]
@@ -69,8 +70,8 @@ def files_of(folder: Path, *, without: Collection[Path] = ()) -> dict[str, Path]
         raise DataError.at(folder, "there is no such folder.")
     named: dict[str, Path] = {}
     problems: list[Problem] = []
-    for path in sorted(_below(folder, without)):
-        name = path.relative_to(folder).with_suffix("").as_posix()
+    for path in sorted(path for path in walk(folder, without=without) if is_image_file(path)):
+        name = without_suffix(path.relative_to(folder).as_posix())
         if name in named:
             problems.append(Problem(str(path), f"has the name of {named[name]}; remove or rename one."))
         elif not name.isprintable():
@@ -85,7 +86,8 @@ def files_of(folder: Path, *, without: Collection[Path] = ()) -> dict[str, Path]
     return named
 
 
-def _below(folder: Path, without: Collection[Path]) -> Iterator[Path]:
+def walk(folder: Path, *, without: Collection[Path] = ()) -> Iterator[Path]:
+    """Yields all files below a folder but for hidden ones and those below `without`; links are followed."""
     seen: set[str] = set()
     for place, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
@@ -96,9 +98,7 @@ def _below(folder: Path, without: Collection[Path]) -> Iterator[Path]:
         folders[:] = [
             each for each in folders if not each.startswith(".") and Path(place, each) not in without
         ]
-        for name in names:
-            if not name.startswith(".") and name.lower().endswith(SUFFIXES):
-                yield Path(place, name)
+        yield from (Path(place, name) for name in names if not name.startswith("."))
 
 
 def _affixes(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +12,13 @@ from xferlab.errors import Problem
 
 IMAGE, PATIENT = REQUIRED
 """Columns of the table."""
+PART, TRAINING, TEST = "part", "training", "test"
+"""The column that says which published part an image is of; from the last one no network may learn."""
+
+
+def as_name(text: str) -> str:
+    """Returns letters, digits, `-` and `_` of a text, as names in studies have them; may be empty."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", text).strip("_-")
 
 
 @dataclass(frozen=True)
@@ -20,7 +28,7 @@ class Entry:
     Attributes:
         image: The file.
         masks: Its masks by their columns of the table; a structure that it lacks is left out.
-        cells: What else is known of it, by column.
+        cells: What else is known of it, by column; its patient, or a name in place of it.
     """
 
     image: Path
@@ -35,10 +43,18 @@ class Listing:
     Attributes:
         images: In the order of their names.
         left_out: Files that are not used, each with the reason.
+        labels: What the values of masks mark, by column; a column without them is looked into.
+        parts: Structures that are made of others.
+        remarks: What else somebody should know, one sentence each.
+        knows_patients: Whether the layout says who is on every image.
     """
 
     images: tuple[Entry, ...]
     left_out: tuple[Problem, ...] = ()
+    labels: Mapping[str, Mapping[str, Sequence[int]]] = field(default_factory=dict)
+    parts: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+    knows_patients: bool = False
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from xferlab.data.formats import without_suffix
 from xferlab.data.sources.manifest.config import MASK
 from xferlab.data.sources.manifest.table import read_table
-from xferlab.errors import DataError, Problem, UsageError
-from xferlab.importing.folders import SUFFIXES
+from xferlab.errors import DataError, Problem, UsageError, attempt
 from xferlab.importing.found import IMAGE, PATIENT, Entry, Listing
+from xferlab.parallel import for_each
 
 HEADER = "dicom"
 KIND = "images without a patient, which are left out"
@@ -30,7 +31,7 @@ def with_patients(listing: Listing, source: str | None, *, images: Path, keep_id
         listing: The images.
         source: A table with the columns `image` and `patient_id`, whose other columns are taken, too; a
             regular expression for paths below `images`, whose first group, else the whole match, is the
-            patient; `dicom`; or None: every image shows another patient.
+            patient; `dicom`; or None: the patient that the layout names, else every image shows another.
         images: The folder of the images.
         keep_ids: Whether ids of DICOM headers are kept as they are; else they are hashed.
 
@@ -41,32 +42,37 @@ def with_patients(listing: Listing, source: str | None, *, images: Path, keep_id
     cells = _reader(source, images, keep_ids=keep_ids)
     entries: list[Entry] = []
     left_out: list[Problem] = []
-    for entry in listing.images:
-        try:
-            entries.append(replace(entry, cells=_with_patient(entry, cells(entry))))
-        except DataError as error:
-            left_out += [Problem(each.where, each.what, "warning", KIND) for each in error.problems]
+    for result in for_each(listing.images, lambda entry: attempt(_with_patient, entry, cells)):
+        if isinstance(result, Entry):
+            entries.append(result)
+        else:
+            left_out += [Problem(each.where, each.what, "warning", KIND) for each in result.problems]
     if not entries:
         raise DataError.at(images, f"no image has a patient. {left_out[0].where}: {left_out[0].what}")
     return replace(listing, images=tuple(entries), left_out=(*listing.left_out, *left_out))
 
 
-def _with_patient(entry: Entry, cells: Mapping[str, str]) -> dict[str, str]:
-    if not cells[PATIENT]:
+def _with_patient(entry: Entry, cells: Cells) -> Entry:
+    known = cells(entry)
+    if not known[PATIENT]:
         raise DataError.at(entry.image, "its patient is empty.")
-    return {**entry.cells, **cells}
+    return replace(entry, cells={**entry.cells, **known})
 
 
 def _reader(source: str | None, images: Path, *, keep_ids: bool) -> Cells:
     if keep_ids and source != HEADER:
         raise UsageError(f"--keep-ids is for --patient {HEADER}; other ids are never hashed")
     if source is None:
-        return lambda entry: {PATIENT: entry.image.relative_to(images).with_suffix("").as_posix()}
+        return lambda entry: {PATIENT: entry.cells.get(PATIENT) or _name(entry, images)}
     if source == HEADER:
         return lambda entry: {PATIENT: _of_header(entry.image, keep_ids=keep_ids)}
     if source.lower().endswith((".csv", ".parquet")) or Path(source).is_file():
         return _of_table(Path(source), images)
     return _of_name(source, images)
+
+
+def _name(entry: Entry, images: Path) -> str:
+    return without_suffix(entry.image.relative_to(images).as_posix())
 
 
 def _of_name(expression: str, images: Path) -> Cells:
@@ -107,8 +113,7 @@ def _of_table(path: Path, images: Path) -> Cells:
 
 def _parts(name: str) -> tuple[str, ...]:
     """Returns the folders and the name, without its ending, of a path."""
-    path = PurePosixPath(name)
-    return (*path.parts[:-1], path.stem if path.suffix.lower() in SUFFIXES else path.name)
+    return PurePosixPath(without_suffix(name)).parts
 
 
 def _ends_alike(first: tuple[str, ...], second: tuple[str, ...]) -> bool:
@@ -118,14 +123,9 @@ def _ends_alike(first: tuple[str, ...], second: tuple[str, ...]) -> bool:
 
 
 def _of_header(path: Path, *, keep_ids: bool) -> str:
-    import pydicom
+    from xferlab.data.dicom_file import read_header  # pydicom takes a while to import
 
-    try:
-        patient = str(pydicom.dcmread(path, stop_before_pixels=True).get("PatientID", "")).strip()
-    except (OSError, pydicom.errors.InvalidDicomError) as error:
-        raise DataError.at(
-            path, "is no DICOM file with a preamble, from which a patient could be read."
-        ) from error
+    patient = str(read_header(path, "PatientID").get("PatientID", "")).strip()
     if not patient:
         raise DataError.at(path, "its header has no PatientID.")
     return patient if keep_ids else hashlib.sha256(patient.encode()).hexdigest()[:_HASH_LENGTH]

@@ -12,7 +12,7 @@ import yaml
 from xferlab.data.decode import read_labels
 from xferlab.data.sources.manifest.config import MASK
 from xferlab.errors import DataError
-from xferlab.importing.found import Listing
+from xferlab.importing.found import PART, TEST, Listing
 from xferlab.parallel import for_each
 
 STRUCTURE = "structure"
@@ -21,34 +21,45 @@ LOOKED_AT = 200
 FEW_VALUES = 8
 
 
-def section_of(listing: Listing, root: Path, parts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+def section_of(listing: Listing, root: Path) -> dict[str, Any]:
     """Returns the configuration of a `manifest` section that reads the table of an import.
 
-    Values of masks are those of up to 200 masks of each column, evenly spread. In a column of one structure,
-    such as `mask_heart`, all mark it; in `mask` each marks one of its own: `structure_85` and so on.
+    Unless the layout says what they mark, values of masks are those of up to 200 masks of each column, evenly
+    spread. In a column of one structure, such as `mask_heart`, all mark it; in `mask` each marks one of its
+    own: `structure_85` and so on. Published test images are left out.
 
     Args:
         listing: The images with their masks.
         root: The folder of the table.
-        parts: Structures that are made of others, which have the columns.
     """
-    section: dict[str, Any] = {"source": "manifest", "root": str(root)}
+    section: dict[str, Any] = {"source": "manifest", "root": str(root), **_filter(listing)}
     if not listing.columns:
         return {**section, "read": []}
     labels: dict[str, Any] = {}
     structures: dict[str, Any] = {}
     for column in listing.columns:
-        values = _values([entry.masks[column] for entry in listing.images if column in entry.masks])
-        if column == MASK:
-            labels |= _separate(values)
-        else:
-            name = column.removeprefix(f"{MASK}_")
-            labels[name] = _marks(values)
-            structures[name] = column
+        marked = _labels(listing, column)
+        labels |= marked
+        structures |= {} if column == MASK else dict.fromkeys(marked, column)
     structures |= {
-        name: [*names] for name, names in parts.items() if all(each in structures for each in names)
+        name: [*names] for name, names in listing.parts.items() if all(each in labels for each in names)
     }
     return {**section, "labels": labels, **({"structures": structures} if structures else {})}
+
+
+def _filter(listing: Listing) -> dict[str, Any]:
+    """Returns the filter that keeps published test images away from training."""
+    parts = dict.fromkeys(entry.cells.get(PART, "") for entry in listing.images)
+    others = [part for part in parts if part != TEST]
+    return {"where": {PART: others}} if TEST in parts and others else {}
+
+
+def _labels(listing: Listing, column: str) -> dict[str, Any]:
+    """Returns what the masks of a column mark, with the values of each."""
+    if column in listing.labels:
+        return {name: [*values] for name, values in listing.labels[column].items()}
+    values = _values([entry.masks[column] for entry in listing.images if column in entry.masks])
+    return _separate(values) if column == MASK else {column.removeprefix(f"{MASK}_"): _marks(values)}
 
 
 def _values(masks: Sequence[Path]) -> list[int]:

@@ -72,7 +72,15 @@ def common_folder(listing: Listing) -> Path:
     Raises:
         UsageError: They have none but the root of the file system.
     """
-    files = [path for entry in listing.images for path in (entry.image, *entry.masks.values())]
+    return folder_of([path for entry in listing.images for path in (entry.image, *entry.masks.values())])
+
+
+def folder_of(files: Sequence[Path]) -> Path:
+    """Returns the folder that holds all of some files.
+
+    Raises:
+        UsageError: They have none but the root of the file system.
+    """
     folder = Path(os.path.commonpath([path.parent for path in files]))
     if folder == Path(folder.anchor):
         raise UsageError(

@@ -93,6 +93,7 @@ class Evaluations:
             taken: What it takes from others.
         """
         stage_name, selector = template.spec.stage, self._growing.selector
+        trained_elsewhere = self._trained_elsewhere(taken.inputs, repetition)
         for item, (section, part, variant), reading, set_name, marks, fields in self._asked(template):
             selected = selector.select(reading, part, repetition)
             if not sum(selected.counts.values()):
@@ -112,7 +113,7 @@ class Evaluations:
             predicted = taken.predicted(section, units)
             own: dict[str, Any] = {"trial": trial_id, "selection": selected.digest}
             own |= {"predicted": [list(astuple(each)) for each in predicted]} if predicted else {}
-            seen = part != "hold_out" and self._may_have_seen(taken.inputs, repetition, selected.units)
+            seen = part != "hold_out" and not all(map(selected.units.isdisjoint, trained_elsewhere))
             if seen:
                 self._warn_seen(stage_name, item, repetition)
             yield EvaluationSpec(
@@ -152,12 +153,10 @@ class Evaluations:
             return {"objects": variant, "objects_version": self._growing.setting.objects_version}
         return {"variant": variant} if variant and image_size != "native" else {}
 
-    def _may_have_seen(self, inputs: Iterable[Input], repetition: int, units: frozenset[str]) -> bool:
-        trained = self._growing.trained_units
-        return any(
-            each.repetition != repetition and not trained[each.trial_id].isdisjoint(units)
-            for each in ancestors(inputs, self._growing.trials)
-        )
+    def _trained_elsewhere(self, inputs: Iterable[Input], repetition: int) -> list[frozenset[str]]:
+        """The units that each ancestor of another repetition trains on."""
+        trained, known = self._growing.trained_units, ancestors(inputs, self._growing.trials)
+        return [trained[each.trial_id] for each in known if each.repetition != repetition]
 
     def check_classes(self, section: str, selected: PartCases, repetition: int) -> None:
         """Notes the pathologies of a section that a part lacks."""

@@ -36,10 +36,14 @@ def encoded(fields: Mapping[str, Any]) -> dict[str, str]:
     return {name: f"{canonical_json(name)}:{canonical_json(value)}" for name, value in fields.items()}
 
 
+def joined(fields: Mapping[str, str]) -> bytes:
+    """Returns `canonical_json(value)`, given `encoded(value)`: fields that texts share are encoded once."""
+    return f"{{{','.join([fields[name] for name in sorted(fields)])}}}".encode()
+
+
 def id_of_encoded(fields: Mapping[str, str]) -> str:
-    """Returns `short_id(value)`, given `encoded(value)`: fields that many values share are encoded once."""
-    text = ",".join([fields[name] for name in sorted(fields)])
-    return hashlib.sha256(f"{{{text}}}".encode()).hexdigest()[:ID_LENGTH]
+    """Returns `short_id(value)`, given `encoded(value)`."""
+    return hashlib.sha256(joined(fields)).hexdigest()[:ID_LENGTH]
 
 
 def joint_digest(digests: Mapping[str, str]) -> str | None:
@@ -58,15 +62,10 @@ def seed_for(study_seed: int, **coordinates: str | int) -> int:
     return int(sha256_of({"study_seed": study_seed, **coordinates})[:16], 16) >> 1
 
 
-def with_checksum(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the body with `sha256`, the digest of the rest, so that a torn or altered file is detected."""
-    return {**body, "sha256": sha256_of(dict(body))}
-
-
-def checksum_holds(value: Mapping[str, Any]) -> bool:
-    """Returns whether a value read back is exactly what `with_checksum` returned."""
-    body = {key: item for key, item in value.items() if key != "sha256"}
-    return value.get("sha256") == sha256_of(body)
+def json_with_checksum(body: Mapping[str, Any]) -> bytes:
+    """Returns the canonical JSON of the body with `sha256`, the digest of that of the body alone."""
+    fields = encoded(body)
+    return joined({**fields, **encoded({"sha256": hashlib.sha256(joined(fields)).hexdigest()})})
 
 
 def flattened(value: Any, prefix: str = "") -> dict[str, Any]:

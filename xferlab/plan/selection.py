@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -70,14 +70,11 @@ class PartCases:
 
 
 def _missing(
-    parts: Iterable[str],
-    kinds: Collection[str],
-    kept: Mapping[Case, str],
-    kinds_of: Callable[[Case], Iterable[str]],
+    kinds: Iterable[str], kept: Mapping[str, Iterable[Case]], kinds_of: Callable[[Case], Iterable[str]]
 ) -> tuple[tuple[str, str], ...]:
-    """Every part and kind of case of which no case is kept."""
-    there = {(part, kind) for case, part in kept.items() for kind in kinds_of(case)}
-    return tuple((part, kind) for part in parts for kind in sorted(kinds) if (part, kind) not in there)
+    """Every part and kind of case of which no case is kept, given the kept cases by part."""
+    there = {part: {kind for case in cases for kind in kinds_of(case)} for part, cases in kept.items()}
+    return tuple((part, kind) for part in kept for kind in sorted(set(kinds) - there[part]))
 
 
 class Labels(NamedTuple):
@@ -121,6 +118,8 @@ class CaseSelector:
         self._parts: dict[int, dict[str, Part]] = {}
         self._chosen: dict[tuple[str, str, int, Labels | None], PartCases] = {}
         self._keys: dict[int, tuple[str, Reading]] = {}
+        self._read: dict[str, dict[str, Case]] = {}
+        self._by_part: dict[tuple[str, int], dict[str, list[Case]]] = {}
         self._units: dict[str, dict[str, str]] = {}
         self.selections: dict[str, Selection] = {}
         cohort = Cohort(
@@ -190,11 +189,13 @@ class CaseSelector:
 
     def read(self, reading: Reading) -> dict[str, Case]:
         """Returns the cases that take part, by digest; one that stands in several sections is the first's."""
-        sections = [self.cases(name, config) for name, config in reading.named]
-        cases = {case.digest: case for section in reversed(sections) for case in section if case.has_mask}
-        if reading.labelling is None:
-            return cases
-        return {digest: cases[digest] for digest in reading.labelling.labels(cases.values())}
+        key = self._key(reading)
+        if key not in self._read:
+            sections = [self.cases(name, config) for name, config in reading.named]
+            cases = {case.digest: case for section in reversed(sections) for case in section if case.has_mask}
+            labels = cases if reading.labelling is None else reading.labelling.labels(cases.values())
+            self._read[key] = {digest: cases[digest] for digest in labels}
+        return self._read[key]
 
     def units(self, reading: Reading) -> dict[str, str]:
         """Returns the unit of every case that takes part, by its digest."""
@@ -232,48 +233,53 @@ class CaseSelector:
 
     def _select(self, reading: Reading, part: str, repetition: int, labels: Labels | None) -> PartCases:
         wanted = ("train", "validation") if part == "fit" else (part,)
-        cases = list(self.read(reading).values())
-        parts = {case: self.part_of(repetition, case) for case in cases}
-        chosen = [case for case in cases if parts[case] in wanted]
-        if labels is not None:
-            chosen = [case for each in wanted for case in self._kept(chosen, each, parts, repetition, labels)]
-        kept = {case: str(parts[case]) for case in chosen}
-        sizes = Counter(kept.values())
+        by_part = self._divided(reading, repetition)
+        kept = {each: self._kept(by_part[each], each, repetition, labels) for each in wanted}
+        kinds = {case.pathology for cases in by_part.values() for case in cases}
         return PartCases(
             self._stored(reading, kept, to_train=part == "fit"),
-            frozenset(map(self.cohort.unit, kept)),
-            {wanted_part: sizes[wanted_part] for wanted_part in wanted},
-            _missing(wanted, {case.pathology for case in cases}, kept, lambda case: (case.pathology,)),
-            self._missing_labels(reading, wanted, kept),
+            frozenset(self.cohort.unit(case) for cases in kept.values() for case in cases),
+            {each: len(cases) for each, cases in kept.items()},
+            _missing(kinds, kept, lambda case: (case.pathology,)),
+            self._missing_labels(reading, kept),
         )
 
-    def _kept(
-        self, cases: Iterable[Case], part: str, parts: Mapping[Case, Part], repetition: int, labels: Labels
-    ) -> list[Case]:
-        """The cases of a part, of which labels may keep a share of the units."""
-        own = [case for case in cases if parts[case] == part]
-        if part not in labels.parts:
-            return own
-        units = map(self.cohort.unit, own)
+    def _divided(self, reading: Reading, repetition: int) -> dict[str, list[Case]]:
+        """The cases that take part, by part; divided once for all that is trained and evaluated on."""
+        key = self._key(reading), repetition
+        if key not in self._by_part:
+            by_part = self._by_part[key] = defaultdict(list)
+            for case in self.read(reading).values():
+                by_part[self.part_of(repetition, case)].append(case)
+        return self._by_part[key]
+
+    def _kept(self, cases: list[Case], part: str, repetition: int, labels: Labels | None) -> list[Case]:
+        """Those of the cases of a part that are read: labels may keep a share of the units."""
+        if labels is None or part not in labels.parts:
+            return cases
+        units = map(self.cohort.unit, cases)
         few = self.cohort.labelled(units, labels.fraction, repetition, stratified=labels.stratified)
-        return [case for case in own if self.cohort.unit(case) in few]
+        return [case for case in cases if self.cohort.unit(case) in few]
 
     def _missing_labels(
-        self, reading: Reading, wanted: Iterable[str], kept: Mapping[Case, str]
+        self, reading: Reading, kept: Mapping[str, Sequence[Case]]
     ) -> tuple[tuple[str, str], ...]:
         if reading.labelling is None:
             return ()
-        labels, names_of = reading.labelling.labels(kept), reading.labelling.names_of
-        return _missing(wanted, reading.labelling.names, kept, lambda case: names_of(labels[case.digest]))
+        labels = reading.labelling.labels(case for cases in kept.values() for case in cases)
+        names_of = reading.labelling.names_of
+        return _missing(reading.labelling.names, kept, lambda case: names_of(labels[case.digest]))
 
-    def _stored(self, reading: Reading, kept: Mapping[Case, str], *, to_train: bool) -> str:
-        """The digest of the selection of cases with their parts, which is noted."""
-        labels = reading.labelling.labels(kept) if reading.labelling else None
+    def _stored(self, reading: Reading, kept: Mapping[str, Sequence[Case]], *, to_train: bool) -> str:
+        """The digest of the selection of cases by part, which is noted."""
+        parts = [(case, part) for part, cases in kept.items() for case in cases]
+        labels = reading.labelling.labels(case for case, _ in parts) if reading.labelling else None
         if to_train:
-            selection = Selection.to_train(reading.name, kept.items(), labels)
+            selection = Selection.to_train(reading.name, parts, labels)
         else:
             recorded = self.recorded_of(reading)
-            selection = Selection.to_evaluate(reading.name, (recorded[case.digest] for case in kept), labels)
+            evaluated = (recorded[case.digest] for case, _ in parts)
+            selection = Selection.to_evaluate(reading.name, evaluated, labels)
         digest = selection.identity()
         self.selections[digest] = selection
         return digest

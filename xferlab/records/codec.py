@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from xferlab.errors import RecordError, StorageError, other_version
-from xferlab.plan.identity import canonical_json, checksum_holds, with_checksum
+from xferlab.plan.identity import json_with_checksum
 from xferlab.records.store import Store
 
 _MEASURED_AGAIN = "run the study again, which measures it again"
@@ -44,11 +44,7 @@ def _check_version(store: Store, name: str, stored: bytes | None, version: int) 
 
 def json_bytes(body: Mapping[str, Any]) -> bytes:
     """Returns the bytes of a JSON file with its checksum."""
-    return _bytes(with_checksum(body))
-
-
-def _bytes(value: dict[str, Any]) -> bytes:
-    return (canonical_json(value) + "\n").encode()
+    return json_with_checksum(body) + b"\n"
 
 
 def read_json(store: Store, name: str) -> dict[str, Any] | None:
@@ -74,15 +70,17 @@ def checked(data: bytes) -> dict[str, Any]:
     """
     try:
         value = json.loads(data)
+        fields = value.items() if isinstance(value, dict) else ()
+        body = {key: item for key, item in fields if key != "sha256"}
         # White space and the spelling of a number change no value, but show damage: compare all bytes.
-        holds = isinstance(value, dict) and checksum_holds(value) and _bytes(value) == data
+        holds = json_bytes(body) == data
     except ValueError as error:
         raise ValueError(f"is no JSON ({error})") from error
     except RecursionError:
         raise ValueError("is no JSON of ours (nested too deeply)") from None
     if not holds:
         raise ValueError("does not match its own digest")
-    return {key: item for key, item in value.items() if key != "sha256"}
+    return body
 
 
 def matches(data: bytes | None, sha256: str) -> bool:

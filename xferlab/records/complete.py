@@ -64,6 +64,8 @@ def complete_trials(store: Store, study: str, specs: Iterable[PlannedTrial]) -> 
     complete: dict[str, CompleteTrial] = {}
     changed: list[tuple[PlannedTrial, FileStates]] = []
     for spec in specs:
+        if TrialFiles(spec.trial_id).record not in listing:
+            continue  # of most trials of a large study that begins, nothing is there
         names, pictures = _file_names(spec), _may_have(spec)
         if not listing.keys() >= names:
             continue

@@ -33,6 +33,11 @@ class Files:
         with self.filesystem.open_output_stream(path) as stream:
             stream.write(data)
 
+    def append(self, path: str, data: bytes) -> None:
+        """Adds to the end of a file, where the file system can; object stores cannot."""
+        with self.filesystem.open_append_stream(path) as stream:
+            stream.write(data)
+
     def create(self, path: str, data: bytes) -> bool:
         """Writes a file only where none is: best effort, since pyarrow has no conditional PUT."""
         if self.look(path) is not None:

@@ -41,6 +41,7 @@ class TrialFiles:
         weights: Best weights, safetensors.
         run: Times, memory, host, versions and attempts: what is not a function of the spec.
         failure: The last failure: first real traceback, signal, memory.
+        logs: Folder of what was said of it, for people; see `records.logs`.
         record: Written last: the trial is complete if it exists and verifies.
     """
 
@@ -54,6 +55,7 @@ class TrialFiles:
         self.weights = f"{self.checkpoint}/best.safetensors"
         self.run = f"{self.folder}/run.json"
         self.failure = f"{self.folder}/failure.json"
+        self.logs = f"{self.folder}/logs"
         self.record = f"{self.folder}/{RECORD}"
 
     def evaluation(self, evaluation_id: str) -> MeasurementFiles:

@@ -28,6 +28,12 @@ class LocalFiles(Files):
             raise
         _sync_folder(path)
 
+    def append(self, path: str, data: bytes) -> None:
+        """Adds to the end of a file, and does not wait for the disk."""
+        _make_parent(path)
+        with _opened(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND) as descriptor:
+            _write_all(descriptor, data)
+
     def create(self, path: str, data: bytes) -> bool:
         """Writes a file only where none is; returns whether this call created it.
 

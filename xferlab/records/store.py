@@ -101,6 +101,14 @@ class Store:
         """
         self._do("written", name, lambda: self._files.write(self.path(name), data))
 
+    def append(self, name: str, data: bytes) -> None:
+        """Adds to the end of a file of a local storage; a reader may meet half of it. For logs alone.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        self._do("written", name, lambda: self._files.append(self.path(name), data))
+
     def create(self, name: str, data: bytes) -> bool:
         """Writes a file only where none is: exclusive locally, best effort on object stores.
 

@@ -17,9 +17,10 @@ import signal
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from xferlab.plan.spec import TrialSpec
-from xferlab.records import codec, complete, layout, reader
+from xferlab.records import codec, complete, layout, logs, reader
 from xferlab.records.store import Store
 from xferlab.schedule.graph import Listener, State, TrialGraph
 from xferlab.trial.failure import Failure, Kind, lost, signature
@@ -124,13 +125,17 @@ class RetryPolicy:
             return
         failure = self._failure(trial, reported)
         reason = f"{failure['type']}: {failure['message']}"
+        note = partial(logs.note, self.store, trial.trial_id)
         if self._lacks_parents(trial):
+            note(f"{reason}; it waits for that", level="WARNING")
             self.listener.changed(trial, State.WAITING, f"{reason}; it waits for that")
             self.graph.wait(trial.trial_id)
         elif self._worth_another(trial.trial_id, failure):
+            note(f"{reason}; it is tried again", level="WARNING")
             self.graph.put_back(trial.trial_id)
             self.listener.changed(trial, State.READY, f"{reason}; it is tried again")
         else:
+            note(f"{reason}; this run does not try it again", level="ERROR")
             self._fail(trial, reason)
             self._compare(trial, failure)
 

@@ -1,4 +1,4 @@
-"""The log of attempts: `run.json` and `failure.json`, all that is no function of the spec."""
+"""The log of attempts: `run.json`, `failure.json` and `logs/`, all that is no function of the spec."""
 
 from __future__ import annotations
 
@@ -9,12 +9,18 @@ from typing import Any
 
 from xferlab.errors import InterruptedTrialError
 from xferlab.records import codec, layout, reader, writer
+from xferlab.records.logs import LogFile
+from xferlab.records.schema import EpochResult
 from xferlab.records.store import Store
 from xferlab.trial.failure import described, now
 
 
 class Attempt:
-    """One attempt at a trial or a sample; its outcome is written however it ends, short of SIGKILL."""
+    """One attempt at a trial or a sample; its outcome is written however it ends, short of SIGKILL.
+
+    Attributes:
+        log: What it says for people.
+    """
 
     def __init__(self, store: Store, trial_id: str, *, trained: bool = False):
         """Adds this attempt to those of `run.json`.
@@ -32,6 +38,7 @@ class Attempt:
             {**attempt, "outcome": relabelled.get(attempt["outcome"], attempt["outcome"])}
             for attempt in body.pop("attempts", [])
         ]
+        self.log = LogFile(store, trial_id, attempt=len(self._earlier) + 1)
         self._spent_s = float(body.pop("total_s", 0.0))
         self._facts: dict[str, Any] = body
         self._entry: dict[str, Any] = {
@@ -52,13 +59,22 @@ class Attempt:
         self._entry |= {"continues": continues} if continues else {}
         self._write()
         self._store.delete(layout.TrialFiles(self._trial_id).failure)
+        goal = "measures what is missing" if self._trained else f"trains from epoch {first_epoch} on"
+        kept = f", after the training of trial {continues}" if continues else ""
+        last = self._earlier[-1:]
+        before = "".join(f"; the attempt before, on {one['host']}: {one['outcome']}" for one in last)
+        self.log.add(f"attempt {len(self._earlier) + 1} {goal}{kept}{before}")
+        self.log.flush()
 
-    def epoch(self, epoch: int) -> None:
-        """Notes the last finished epoch; written with the outcome."""
+    def epoch(self, epoch: int, result: EpochResult | None = None) -> None:
+        """Notes the last finished epoch; written with the outcome. The log tells its result."""
         self._entry["last_epoch"] = epoch
+        self.log.add(f"epoch {epoch}{f': {_described(result)}' if result else ''}")
+        self.log.flush()
 
     def evaluated(self, seconds: float) -> None:
         """Adds the time of evaluations; where that of earlier ones is not known, it stays so."""
+        self.log.add(f"measured in {seconds:.1f} s")
         if not self._trained or "evaluation_s" in self._facts:
             self._facts["evaluation_s"] = float(self._facts.get("evaluation_s", 0.0)) + seconds
 
@@ -80,6 +96,11 @@ class Attempt:
 
     def _end(self, outcome: str) -> None:
         self._entry |= {"outcome": outcome, "ended": now()}
+        if failure := self._entry.get("failure"):
+            self.log.add(failure["traceback"].rstrip(), level="ERROR")
+        else:
+            self.log.add(outcome)
+        self.log.flush(now=True)
         self._write()
 
     def _write(self) -> None:
@@ -95,3 +116,11 @@ class Attempt:
 
     def _is_this(self, attempt: dict[str, Any]) -> bool:
         return all(attempt.get(key) == self._entry[key] for key in ("host", "pid", "started"))
+
+
+def _described(result: EpochResult) -> str:
+    """Returns the numbers of an epoch for people."""
+    best = " (best so far)" if result.improved and result.score is not None else ""
+    score = "" if result.score is None else f"score {result.score:.4g}{best}, "
+    values = ", ".join(f"{name} {value:.4g}" for name, value in result.values.items() if value is not None)
+    return f"{score}{values}, {result.train_s + result.validation_s:.1f} s"

@@ -36,6 +36,7 @@ from xferlab.trial.examples import TrialContext, fit_examples
 from xferlab.trial.features import extract
 from xferlab.trial.given import Given
 from xferlab.trial.headline import final_values
+from xferlab.trial.log import captured
 from xferlab.trial.origin import Origin, load_origins, names_of, trained_weights, weights_of
 from xferlab.trial.pictures import outputs_of
 from xferlab.trial.predictions import predictions_for
@@ -77,12 +78,13 @@ def run_trial(spec: TrialSpec, store: Store, *, cache_dir: Path, hooks: Hooks | 
     if record is not None and is_measured(store, spec, record.weights_sha256):
         return record
     attempt = Attempt(store, spec.trial_id, trained=record is not None)
-    try:
-        context = TrialContext(store, cache_dir, environment.prepare(spec.identity.execution))
-        return _Run(spec, context, attempt, hooks or Hooks()).to_record(record)
-    except BaseException as error:
-        attempt.failed(error)
-        raise
+    with captured(attempt.log, sections=spec.data.values()):
+        try:
+            context = TrialContext(store, cache_dir, environment.prepare(spec.identity.execution))
+            return _Run(spec, context, attempt, hooks or Hooks()).to_record(record)
+        except BaseException as error:
+            attempt.failed(error)
+            raise
 
 
 class _Run:
@@ -183,6 +185,7 @@ class _Run:
 
         def after_batch() -> None:
             stopping = self.hooks.stop()
+            self.attempt.log.flush()
             if stopping or time.monotonic() - saved_at[0] >= every_s:
                 self.checkpoints.save(trainer.state())
                 saved_at[0] = time.monotonic()
@@ -193,7 +196,7 @@ class _Run:
 
         def after_epoch(result: EpochResult) -> None:
             history.append(result)
-            self.attempt.epoch(result.epoch)
+            self.attempt.epoch(result.epoch, result)
             mirror.epoch(result)
             self.hooks.on_epoch(result, trainer.cursor.best_score)
 

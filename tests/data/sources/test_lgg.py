@@ -135,7 +135,9 @@ def test_findings(root: Path) -> None:
     assert {Path(problem.where).name: problem.what for problem in problems(root)} == {
         f"{folder.name}_5_mask.tif": "No such file or directory.",
         f"{folder.name}_6_mask.tif": "mask values 9; a lesion is 255, everything else 0.",
-        f"{folder.name}_7.tif": "is no PNG, JPEG, TIFF, BMP or DICOM file of a kind that can be read.",
+        f"{folder.name}_7.tif": (
+            "is no PNG, JPEG, TIFF, BMP, GIF, DICOM or NIfTI file of a kind that can be read."
+        ),
         f"{other.name}_3_mask.tif": "the mask's shape is (30, 32), its image's (32, 32).",
         short.name: "1 slices, of which `drop_ends: 1` leaves none.",
     }

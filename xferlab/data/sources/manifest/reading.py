@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from xferlab.cohort import Case
 from xferlab.data import preprocessing
 from xferlab.data.decode import DECODE_VERSION, Labels, is_dicom, read_image, read_labels
+from xferlab.data.formats import NIFTI, PILLOW
 from xferlab.data.pixels import Picture
 from xferlab.data.sources.filters import apply_where, join_patients
 from xferlab.data.sources.manifest.config import ManifestData
@@ -36,7 +37,7 @@ from xferlab.errors import DataError, FileUnavailableError, Problem, attempt, jo
 
 IMAGE = "image"
 _DRIVE = re.compile("[A-Za-z]:/")
-_NEVER_DICOM = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+_NEVER_DICOM = (*PILLOW, *NIFTI)
 
 
 NO_STRATUM = "all"
@@ -332,6 +333,11 @@ def _remarks(
         yield (
             f"the {turned} carries an EXIF orientation, which was applied, the {other} none: see that it"
             " lies on it."
+        )
+    for axes in sorted({mask.axes for mask in masks} - {picture.axes}):
+        yield (
+            f"the axes of the image lead to {picture.axes or 'no known side'}, those of a mask to "
+            f"{axes or 'no known side'}: see that the mask lies on it."
         )
     for name, target in targets.items():
         of = f" of {name}" if len(targets) > 1 else ""

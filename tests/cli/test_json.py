@@ -1,0 +1,110 @@
+"""`--json`: one document on standard output, of the documented shape, whatever becomes of a verb."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Command, Said
+from tests.studies import write_study
+from xferlab.cli import status
+from xferlab.cli.options import VERBS
+
+ROOT = Path(__file__).parents[2]
+TRIAL = "baseline/portable/r01"
+
+
+def documented() -> dict[str, set[str]]:
+    """The fields of each verb's document; only those outside parentheses."""
+    text = (ROOT / "docs/commands.md").read_text()
+    section = text.partition("\n### JSON\n")[2].partition("\n### ")[0]
+    fields = {}
+    for verbs, told in re.findall(r"^\| (`.*?) \| (.*) \|$", section, re.MULTILINE):
+        for verb in re.findall(r"`(\w+)`", verbs):
+            fields[verb] = set(re.findall(r"`(\w+)`", re.sub(r"\(.*?\)", "", told)))
+    return fields
+
+
+def document(said: Said) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads(said.out)
+    assert body["exit_code"] == said.code
+    return {name: value for name, value in body.items() if name != "exit_code"}
+
+
+def test_every_verb_but_schema_has_documented_fields() -> None:
+    taking = {verb for verb, (options, _) in VERBS.items() if "json" in options.__dataclass_fields__}
+    assert documented().keys() == taking == VERBS.keys() - {"schema"}
+
+
+@pytest.mark.component
+def test_documents_have_the_documented_fields(command: Command, tmp_path: Path) -> None:
+    study = str(write_study(tmp_path, overlay_cases=0))
+    fields = documented()
+    image = ROOT / "docs/structures.png"
+    for words, code in (
+        (("check", study), 0),
+        (("run", study, "--executor", "in-process", "--arms", "baseline"), 0),
+        (("plan", study), 0),
+        (("status", study), 1),
+        (("failures", study), 0),
+        (("logs", TRIAL), 0),
+        (("report", study), 1),
+        (("predict", TRIAL, image, "--out", "predicted"), 0),
+        (("prune", study), 0),
+        (("version",), 0),
+    ):
+        said = command(*words, "--json", code=code)
+        told = document(said)
+        verb = words[0]
+        assert told.keys() >= fields[verb], verb
+        assert verb == "plan" or told.keys() <= fields[verb], verb
+        assert said.err
+        if verb == "run":
+            assert told["counts"] == {"complete": 4}
+            assert len(told["results"]["means"]["baseline"]) == 2
+        if verb == "logs":
+            assert told["lines"][-1]["text"] == "complete"
+        if verb == "report":
+            assert Path(told["report"]).is_file()
+
+
+def test_an_error_is_told_in_the_document_with_its_problems(command: Command, tmp_path: Path) -> None:
+    study = write_study(tmp_path, repetitons=3)
+    told = document(command("check", study, "--json", code=2))
+    (problem,) = told["problems"]
+    assert problem["where"].startswith(f"{study}:")
+    assert "Did you mean 'repetitions'?" in problem["what"]
+    assert told["error"] == f"{problem['where']}: {problem['what']}"
+    nothing = document(command("logs", "x", "--storage", tmp_path / "st", "--json", code=2))
+    assert "'x' names nothing" in nothing["error"]
+    told = document(command("stauts", study, "--json", code=2))
+    assert told["error"].endswith("Did you mean 'status'?")
+    assert "required: STUDY" in document(command("status", "--json", code=2))["error"]
+
+
+def test_what_was_told_before_an_error_stays_and_the_next_command_starts_afresh(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: Any) -> str:
+        raise KeyboardInterrupt
+
+    study = write_study(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(status, "counts_of", stopped)
+        told = document(command("status", study, "--json", code=130))
+    assert told["error"] == "interrupted"
+    assert told["counts"] == {"waiting": 6}
+    assert "error" not in document(command("failures", study, "--json", code=0))
+    assert command("failures", study, code=0).out.endswith("no trial failed\n")
+
+
+def test_numbers_that_are_not_finite_are_null(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status, "states", lambda *_: [])
+    monkeypatch.setattr(status, "counts_of", lambda rows: status.tell(trials=[{"x": float("nan")}]))
+    assert document(command("status", write_study(tmp_path), "--json"))["trials"] == [{"x": None}]

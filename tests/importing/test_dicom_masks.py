@@ -1,0 +1,179 @@
+"""DICOM images and the segmentation objects that name them, written by pydicom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydicom import Dataset
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.pixels import pack_bits
+from pydicom.uid import ExplicitVRLittleEndian, RLELossless, SegmentationStorage, generate_uid
+
+from tests.data.test_dicom import write
+from tests.importing.layouts import imported, is_accepted, table
+from tests.refusals import problems_of
+from xferlab.data.decode import read_labels
+from xferlab.errors import DataError
+from xferlab.importing.dicom_masks import has_objects, read_objects
+
+SHAPE = (12, 10)
+AXIAL, TURNED = [1, 0, 0, 0, 1, 0], [-1, 0, 0, 0, -1, 0]
+Frame = tuple[int, int, np.ndarray]
+"""Number of the image, number of the segment, and pixels."""
+
+
+def uid(number: int) -> str:
+    return generate_uid(entropy_srcs=[f"image {number}"])
+
+
+def images(folder: Path, *, count: int = 6, **more: Any) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        pixels = np.random.default_rng(number).integers(0, 4000, SHAPE).astype(np.uint16)
+        fields = {"PatientID": f"Doe^{number // 2}", "SOPInstanceUID": uid(number), **more}
+        fields["SOPClassUID"] = "1.2.840.10008.5.1.4.1.1.1.1"
+        write(folder / f"IM{number:04}", pixels, **fields)  # as many archives name them
+    return folder
+
+
+def items(**fields: Any) -> list[Dataset]:
+    item = Dataset()
+    for name, value in fields.items():
+        setattr(item, name, value)
+    return [item]
+
+
+def segmentation(
+    path: Path, frames: Sequence[Frame], labels: Sequence[str] = ("left lung", "heart"), **more: Any
+) -> Path:
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = SegmentationStorage, generate_uid()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset = FileDataset(str(path), {}, file_meta=meta, preamble=bytes(128))
+    dataset.SOPClassUID, dataset.SOPInstanceUID = SegmentationStorage, meta.MediaStorageSOPInstanceUID
+    dataset.Modality, dataset.SegmentationType = "SEG", more.pop("kind", "BINARY")
+    dataset.Rows, dataset.Columns = frames[0][2].shape
+    dataset.NumberOfFrames, dataset.SamplesPerPixel, dataset.PixelRepresentation = len(frames), 1, 0
+    dataset.PhotometricInterpretation = "MONOCHROME2"
+    bits = more.pop("bits", 1)
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = bits, bits, bits - 1
+    values = np.stack([pixels for _, _, pixels in frames]).astype(np.uint8)
+    dataset.PixelData = pack_bits(values, pad=True) if bits == 1 else values.tobytes()
+    dataset.SegmentSequence = [
+        items(SegmentNumber=number, SegmentLabel=label)[0] for number, label in enumerate(labels, 1)
+    ]
+    named = more.pop("named", [])
+    if named:
+        instances = [items(ReferencedSOPInstanceUID=uid(number))[0] for number in named]
+        dataset.ReferencedSeriesSequence = items(ReferencedInstanceSequence=instances)
+    if "directions" in more:
+        plane = items(ImageOrientationPatient=more.pop("directions"))
+        dataset.SharedFunctionalGroupsSequence = items(PlaneOrientationSequence=plane)
+    has_sources = more.pop("has_sources", True)
+    dataset.PerFrameFunctionalGroupsSequence = [
+        items(
+            SegmentIdentificationSequence=items(ReferencedSegmentNumber=segment),
+            **({"DerivationImageSequence": source(number)} if has_sources else {}),
+        )[0]
+        for number, segment, _ in frames
+    ]
+    if more.pop("is_compressed", False):
+        dataset.compress(RLELossless)
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+def source(number: int) -> list[Dataset]:
+    return items(SourceImageSequence=items(ReferencedSOPInstanceUID=uid(number)))
+
+
+def square(first: int) -> np.ndarray:
+    pixels = np.zeros(SHAPE, np.uint8)
+    pixels[first : first + 4, 2:7] = 1
+    return pixels
+
+
+def test_each_frame_marks_the_image_that_it_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = images(tmp_path / "study" / "images", count=12).parent
+    frames = [(number, 1, square(number % 8)) for number in (3, 0, 1, 2, *range(4, 11))]
+    frames += [(3, 2, square(7)), (99, 1, square(1))]
+    segmentation(folder / "seg.dcm", frames)
+    said, section = imported(capsys, folder, "--patient", "dicom")
+    assert "read as DICOM images with DICOM-SEG objects" in said
+    assert section["labels"] == {"left_lung": [255], "heart": [255]}
+    assert "seg.dcm: warning: marks 1 images that are not in the folder." in said
+    rows = table(folder)
+    assert (rows[3]["image"], rows[3]["mask_heart"]) == (
+        "images/IM0003",
+        "masks_dicom/heart/images/IM0003.png",
+    )
+    assert (rows[11]["image"], rows[11]["mask_heart"]) == ("images/IM0011", "")  # which no object names
+    for number, row in enumerate(rows[:11]):
+        lung, heart = (read_labels(folder / row[f"mask_{name}"]).values for name in section["labels"])
+        assert (lung == 255 * square(number % 8)).all()
+        assert (heart == (255 * square(7) if number == 3 else 0)).all()
+    assert len({row["patient_id"] for row in rows}) == 6
+    assert is_accepted(section, tmp_path)
+    assert ", 0 of them new" in imported(capsys, folder)[0]
+
+
+def test_label_maps_and_compressed_frames_are_read(tmp_path: Path) -> None:
+    folder = images(tmp_path)
+    values = square(1) + 2 * square(7)
+    segmentation(tmp_path / "a.dcm", [(0, 1, values)], kind="LABELMAP", bits=8, is_compressed=True)
+    entry = read_objects(folder).images[0]
+    lung, heart = (read_labels(entry.masks[f"mask_{name}"]).values for name in ("left_lung", "heart"))
+    assert ((lung == 255) == (values == 1)).all()
+    assert ((heart == 255) == (values == 2)).all()
+
+
+def test_an_object_about_one_image_needs_no_sources(tmp_path: Path) -> None:
+    folder = images(tmp_path)
+    segmentation(tmp_path / "a.dcm", [(9, 1, square(1))], has_sources=False, named=[4])
+    masks = [sorted(entry.masks) for entry in read_objects(folder).images]
+    assert masks == [[], [], [], [], ["mask_heart", "mask_left_lung"], []]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"has_sources": False}, r"does not say which image its frame 1 marks \(0 are named\)"),
+        (
+            {"has_sources": False, "named": [0, 1]},
+            r"does not say which image its frame 1 marks \(2 are named\)",
+        ),
+        ({"directions": TURNED}, "has frames in another plane, or turned otherwise, than"),
+        ({"kind": "FRACTIONAL", "bits": 8}, "is of the type FRACTIONAL; BINARY and LABELMAP are accepted"),
+        ({"frame": (9, 1, square(1))}, "marks images that are not in the folder"),
+        ({"frame": (0, 1, np.ones((5, 4), np.uint8))}, "has frames of 4x5 pixels; .* has 10x12"),
+        ({"frame": (0, 7, square(1))}, "cannot be read as a DICOM-SEG object: 7"),
+    ],
+)
+def test_objects_that_cannot_be_joined_are_left_out(
+    tmp_path: Path, more: dict[str, Any], message: str
+) -> None:
+    folder = images(tmp_path, ImageOrientationPatient=AXIAL)
+    more = dict(more)
+    segmentation(tmp_path / "a.dcm", [more.pop("frame", (0, 1, square(1)))], **more)
+    listing = read_objects(folder)
+    (problem,) = listing.left_out
+    assert problem.where == str(tmp_path / "a.dcm")
+    with pytest.raises(AssertionError, match=message):
+        raise AssertionError(problem.what)
+    assert not any(entry.masks for entry in listing.images)
+
+
+def test_two_objects_about_one_structure_are_refused(tmp_path: Path) -> None:
+    folder = images(tmp_path)
+    for name in ("a.dcm", "b.dcm"):
+        segmentation(tmp_path / name, [(0, 1, square(1))], ["heart"])
+    problems_of(DataError, read_objects, folder, match=r"marks heart of .*IM0000, as .*a\.dcm does")
+
+
+def test_folders_without_objects_have_another_layout(tmp_path: Path) -> None:
+    assert not has_objects(images(tmp_path))
+    problems_of(DataError, read_objects, tmp_path, match="holds no DICOM-SEG objects")

@@ -1,0 +1,138 @@
+"""Public sets in their published folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.importing.layouts import SIZE, image, imported, is_accepted, mask, table
+from tests.refusals import problems_of
+from xferlab.data.decode import read_image, read_labels
+from xferlab.data.sources.manifest.table import read_table
+from xferlab.errors import DataError
+from xferlab.importing.public_sets import read_public
+from xferlab.importing.published import SETS, RawImages
+from xferlab.importing.raw_images import pixels_of
+
+MONTGOMERY, SHENZHEN, JSRT = SETS
+SCR = ("heart", "left clavicle", "left lung", "right clavicle", "right lung")
+
+
+def montgomery(folder: Path) -> Path:
+    for number in range(6):
+        name = f"MCUCXR_{number:04}_{number % 2}.png"
+        image(folder / "CXR_png" / name, number)
+        for side in ("leftMask", "rightMask"):
+            mask(folder / "ManualMask" / side / name)
+    return folder
+
+
+def test_montgomery(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = montgomery(tmp_path / "MontgomerySet")
+    said, section = imported(capsys, folder)
+    assert "read as the Montgomery County set" in said
+    assert "warning" not in said
+    assert section["structures"]["lungs"] == ["left_lung", "right_lung"]
+    assert table(folder)[1] == {
+        "image": "CXR_png/MCUCXR_0001_1.png",
+        "mask_left_lung": "ManualMask/leftMask/MCUCXR_0001_1.png",
+        "mask_right_lung": "ManualMask/rightMask/MCUCXR_0001_1.png",
+        "patient_id": "MCUCXR_0001_1",
+        "pathology": "tuberculosis",
+    }
+    assert is_accepted(section, tmp_path)
+
+
+def test_shenzhen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(6):
+        image(tmp_path / "ChinaSet_AllFiles" / "CXR_png" / f"CHNCXR_{number:04}_0.png", number)
+        if number != 3:  # not all of its images have a mask
+            mask(tmp_path / "mask" / "mask" / f"CHNCXR_{number:04}_0_mask.png")
+    mask(tmp_path / "mask" / "mask" / "CHNCXR_0009_0_mask.png")
+    image(tmp_path / "ChinaSet_AllFiles" / "CXR_png" / "other.png")
+    said, section = imported(capsys, tmp_path)
+    assert "mask_lungs: 5 of 6 images have one" in said
+    assert "CHNCXR_0009_0_mask.png: warning: is the mask of no image" in said
+    assert "other.png: warning: is not named as an image or a mask of the Shenzhen set" in said
+    assert section["structures"] == {"lungs": "mask_lungs"}
+    assert is_accepted(section, tmp_path)
+
+
+def test_jsrt_with_scr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stored = np.tile(np.arange(2048), (2048, 1)).astype(">u2")
+    for number, name in enumerate(("JPCLN001", "JPCLN002", "JPCNN001")):
+        (tmp_path / "All247images").mkdir(exist_ok=True)
+        (tmp_path / "All247images" / f"{name}.IMG").write_bytes(stored.tobytes())
+        for structure in SCR:
+            fold = tmp_path / "scratch" / f"fold{1 + number % 2}" / "masks" / structure
+            mask(fold / f"{name}.gif", size=1024)
+    said, section = imported(capsys, tmp_path)
+    assert "3 images without a header are PNG files" in said
+    assert section["structures"]["clavicles"] == ["left_clavicle", "right_clavicle"]
+    assert [(row["image"], row["pathology"], row["fold"]) for row in table(tmp_path)] == [
+        ("images_png/JPCLN001.png", "nodule", "1"),
+        ("images_png/JPCLN002.png", "nodule", "2"),
+        ("images_png/JPCNN001.png", "normal", "1"),
+    ]
+    picture = read_image(tmp_path / "images_png" / "JPCLN001.png").pixels
+    assert picture.shape == (1024, 1024)  # that of the masks
+    assert picture[0, 0] > picture[0, -1]
+    assert ", 0 of them new" in imported(capsys, tmp_path)[0]
+
+
+def test_raw_pixels_are_big_endian_averaged_and_inverted(tmp_path: Path) -> None:
+    raw = RawImages(".img", 4, ">u2", 12, shrink=2, inverted=True)
+    values = np.array([[0, 4, 8, 8], [4, 0, 8, 8], [4095] * 4, [4095] * 4], ">u2")
+    (tmp_path / "a.IMG").write_bytes(values.tobytes())
+    assert pixels_of(tmp_path / "a.IMG", raw).tolist() == [[4093, 4087], [0, 0]]
+    (tmp_path / "b.IMG").write_bytes(values.astype("<u2").tobytes())
+    problems_of(DataError, pixels_of, tmp_path / "b.IMG", raw, match="has the value 65295; pixels of 12 bits")
+    (tmp_path / "c.IMG").write_bytes(b"12")
+    problems_of(DataError, pixels_of, tmp_path / "c.IMG", raw, match=r"has 2 bytes; 4x4 pixels .* have 32")
+
+
+def test_an_image_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    folder = montgomery(tmp_path)
+    image(folder / "copy" / "CXR_png" / "MCUCXR_0001_1.png")
+    problems_of(
+        DataError, read_public, folder, MONTGOMERY, match="is MCUCXR_0001_1, as .*; remove or move one"
+    )
+    problems_of(DataError, read_public, folder, JSRT, match="holds no images named as those of the JSRT set")
+
+
+def test_masks_may_be_gif_files(tmp_path: Path) -> None:
+    values = np.zeros((SIZE, SIZE), np.uint8)
+    values[2:9] = 255
+    Image.fromarray(values).save(tmp_path / "a.gif")
+    assert (read_labels(tmp_path / "a.gif").values == values).all()
+    assert (read_image(tmp_path / "a.gif").pixels == values).all()
+    mask(tmp_path / "full.gif", np.full((SIZE, SIZE), 255, np.uint8))
+    assert (read_labels(tmp_path / "full.gif").values == 255).all()  # its palette has no other colour
+    frames = [Image.fromarray(values), Image.fromarray(255 - values)]
+    frames[0].save(tmp_path / "b.gif", save_all=True, append_images=frames[1:])
+    problems_of(DataError, read_image, tmp_path / "b.gif", match="holds 2 frames; a case is one frame")
+
+
+@pytest.mark.parametrize(
+    ("pack", "public", "folder", "suffix"),
+    [("montgomery-512", MONTGOMERY, "ManualMask/leftMask", ""), ("shenzhen-512", SHENZHEN, "mask", "_mask")],
+)
+def test_real_names_are_understood(
+    real_data: Path, tmp_path: Path, pack: str, public: object, folder: str, suffix: str
+) -> None:
+    expected = {}
+    for row in read_table(real_data / pack / "metadata.csv").rows:
+        picture, drawn = (real_data / pack / row.cells[name] for name in ("image", "mask"))
+        for link, target in (
+            (tmp_path / "CXR_png" / picture.name, picture),
+            (tmp_path / folder / f"{drawn.stem}{suffix}{drawn.suffix}", drawn),
+        ):
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(target)
+        expected[picture.stem] = row.cells["pathology"]
+    listing = read_public(tmp_path, public)
+    assert {entry.cells["patient_id"]: entry.cells["pathology"] for entry in listing.images} == expected
+    assert all(len(entry.masks) == 1 for entry in listing.images)

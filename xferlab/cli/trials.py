@@ -1,0 +1,102 @@
+"""A trial that the command line names: by its id, or by its name in a study's last plan."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from xferlab.cli.options import StudyOptions, TrialOptions
+from xferlab.errors import UsageError, suggest
+from xferlab.records import codec, layout
+from xferlab.records.store import Store
+from xferlab.study.schema import Study
+
+_TRIAL_ID = re.compile(r"[0-9a-f]{16}")
+
+
+@dataclass(frozen=True)
+class KnownTrials:
+    """The trials of a storage.
+
+    Attributes:
+        store: The storage.
+        plans: The last plans in it, by study: of the study that is given, or of all.
+    """
+
+    store: Store
+    plans: Mapping[str, Mapping[str, Any]]
+
+    @staticmethod
+    def of(options: TrialOptions) -> KnownTrials:
+        """Reads the plans.
+
+        Raises:
+            UsageError: The study has not run in the storage, or ran with another profile.
+        """
+        if options.study is None:
+            store = Store.open(options.storage or Study.model_fields["storage"].default)
+            plans = {
+                study: codec.read_json(store, layout.StudyFiles(study).plan)
+                for study in store.list(layout.STUDIES)
+            }
+            return KnownTrials(store, {study: plan for study, plan in plans.items() if plan})
+        from xferlab.cli.session import Session
+
+        session = Session.open(
+            StudyOptions(study=options.study, profile=options.profile, storage=options.storage)
+        )
+        store, study, plan = session.store, session.study, session.last_plan()
+        if options.profile and plan["profile"] != options.profile:
+            ran = f"profile {plan['profile']!r}" if plan["profile"] else "no profile"
+            raise UsageError(
+                f"--profile: study {study} last ran with {ran} in {store.location}, not with "
+                f"{options.profile!r}: its names mean other trials there. Give the trial's id, or that "
+                "profile."
+            )
+        return KnownTrials(store, {study: plan})
+
+    def find(self, trial: str, *, otherwise: str = "") -> str:
+        """Returns the id of a trial.
+
+        Args:
+            trial: Its id, or its name.
+            otherwise: What the command line accepts in its place, such as `a weights file`.
+
+        Raises:
+            UsageError: There is no such trial, or the name means several.
+        """
+        ids: dict[str, dict[str, str]] = defaultdict(dict)
+        for study, plan in self.plans.items():
+            for entry in plan["trials"]:
+                for name in entry["names"]:
+                    ids[name][study] = entry["trial_id"]
+        if not _TRIAL_ID.fullmatch(trial):
+            return self._named(trial, ids, otherwise)
+        known = {trial_id for of_studies in ids.values() for trial_id in of_studies.values()}
+        if trial not in known and not self.store.exists(layout.TrialFiles(trial).folder):
+            known |= set(self.store.list(layout.TRIALS))
+            raise UsageError(f"{self.store.location}: no trial {trial!r}.{suggest(trial, known)}")
+        return trial
+
+    def _named(self, name: str, ids: Mapping[str, Mapping[str, str]], otherwise: str) -> str:
+        of_studies = ids.get(name, {})
+        if len(set(of_studies.values())) == 1:
+            return next(iter(of_studies.values()))
+        location = self.store.location
+        if of_studies:
+            where = ", ".join(f"{study} ({trial_id})" for study, trial_id in of_studies.items())
+            raise UsageError(f"{name} is a trial of several studies: {where}. Give --study, or the id.")
+        if not ids:
+            also = f" {otherwise[0].upper()}{otherwise[1:]} is accepted too." if otherwise else ""
+            raise UsageError(
+                f"{location}: no study has run here, so {name!r} names nothing. Run it first: "
+                f"`xferlab run STUDY`; or give --study or --storage to say where the trial is.{also}"
+            )
+        also = f", or {otherwise}" if otherwise else ""
+        raise UsageError(
+            f"{location}: no trial {name!r}; accepted: an id, or arm/stage/rNN such as {min(ids)}{also}."
+            f"{suggest(name, ids)}"
+        )

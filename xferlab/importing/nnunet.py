@@ -1,0 +1,139 @@
+"""Data sets of nnU-Net: `dataset.json`, numbered channels in `imagesTr`, and label numbers in `labelsTr`."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from xferlab.data.sources.manifest.config import MASK
+from xferlab.errors import DataError, Problem
+from xferlab.importing.found import PART, PATIENT, TEST, TRAINING, Entry, Listing
+from xferlab.importing.json_file import has_fields, read_json
+from xferlab.importing.labels import labels_and_regions
+
+DESCRIPTION, SPLITS = "dataset.json", "splits_final.json"
+FOLD, FIRST_CHANNEL = "fold", "0000"
+_FOLDERS = {TRAINING: ("imagesTr", "labelsTr"), TEST: ("imagesTs", "labelsTs")}
+_PREPROCESSED = "nnUNet_preprocessed"
+
+
+def is_nnunet(path: Path) -> bool:
+    """Returns whether a folder has the description and the images of a data set."""
+    return (path / DESCRIPTION).is_file() and (path / _FOLDERS[TRAINING][0]).is_dir()
+
+
+def read_nnunet(folder: Path) -> Listing:
+    """Returns the images of a data set with their masks; those of `imagesTs` are of the part `test`.
+
+    The fold of a training image is that of `splits_final.json` which validates on it, see `_folds`.
+
+    Raises:
+        DataError: The description lacks a field, names no label, or images have several channels in files of
+            their own.
+    """
+    content = read_json(folder / DESCRIPTION)
+    if not has_fields(content, "labels", "channel_names", "file_ending"):
+        raise DataError.at(
+            folder / DESCRIPTION,
+            "lacks `labels`, `channel_names` or `file_ending`, which version 2 of nnU-Net has. A list of "
+            "images and labels in it can be imported by its own name: give the file in place of the folder.",
+        )
+    ending, left_out = str(content["file_ending"]), list[Problem]()
+    by_part = {part: _cases(folder / images, ending, left_out) for part, (images, _) in _FOLDERS.items()}
+    _check_channels(folder, content["channel_names"])
+    folds, remarks = _folds(folder, by_part[TRAINING])
+    entries: list[Entry] = []
+    for part, cases in by_part.items():
+        masks = _files(folder / _FOLDERS[part][1], ending, left_out)
+        left_out += [
+            Problem(str(path), "is the mask of no image.", "warning", "masks without an image")
+            for case, path in masks.items()
+            if case not in cases
+        ]
+        known = {PART: part} if by_part[TEST] else {}
+        entries += [
+            Entry(image, _mask(masks.get(case)), {PATIENT: case, **known, **folds.get(case, {})})
+            for case, image in cases.items()
+        ]
+    labels, parts = labels_and_regions(content["labels"], where=folder / DESCRIPTION)
+    return Listing(tuple(entries), tuple(left_out), {MASK: labels}, parts, remarks)
+
+
+def _mask(path: Path | None) -> dict[str, Path]:
+    return {} if path is None else {MASK: path}
+
+
+def _files(folder: Path, ending: str, left_out: list[Problem]) -> dict[str, Path]:
+    """Returns the files of a folder by their names without the ending; none if there is no such folder."""
+    if not folder.is_dir():
+        return {}
+    paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    left_out += [
+        Problem(str(path), f"does not end with {ending}.", "warning", "files with other endings")
+        for path in paths
+        if not path.name.endswith(ending)
+    ]
+    return {path.name.removesuffix(ending): path for path in paths if path.name.endswith(ending)}
+
+
+def _cases(folder: Path, ending: str, left_out: list[Problem]) -> dict[str, Path]:
+    """Returns the image of each case.
+
+    Raises:
+        DataError: A case has several channels in files of their own, or none has the name of an image.
+    """
+    found, numbers = dict[str, Path](), set[str]()
+    files = _files(folder, ending, left_out)
+    for name, path in files.items():
+        case, _, number = name.rpartition("_")
+        if not re.fullmatch("[0-9]{4}", number):
+            what = f"is not named CASE_{FIRST_CHANNEL}{ending}, as images of nnU-Net are."
+            left_out.append(Problem(str(path), what, "warning", "images of other names"))
+        else:
+            numbers.add(number)
+            found[case] = path
+    if numbers - {FIRST_CHANNEL}:
+        raise DataError.at(
+            folder,
+            f"has channels in files of their own ({', '.join(sorted(numbers))}); an image of xferlab is one "
+            f"file of grey levels. Copy one channel into a data set of its own, as {FIRST_CHANNEL}.",
+        )
+    if folder.name == _FOLDERS[TRAINING][0] and not found:
+        raise DataError.at(folder, f"holds no image named CASE_{FIRST_CHANNEL}{ending}.")
+    return found
+
+
+def _check_channels(folder: Path, channels: Any) -> None:
+    """Refuses more channels than a colour picture has, which has them in one file."""
+    names = [str(name) for name in channels.values()] if isinstance(channels, dict) else []
+    if len(names) not in (1, 3):
+        raise DataError.at(
+            folder / DESCRIPTION,
+            f"names {len(names)} channels ({', '.join(names)}); one grey channel is accepted, or the three "
+            "of a colour picture in one file.",
+        )
+
+
+def _folds(folder: Path, cases: Mapping[str, Path]) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
+    """Returns the number of the fold that validates on each case, which nnU-Net counts from 0, and remarks.
+
+    The file lies in the folder, or in that of the preprocessed data set beside `nnUNet_raw`. Where a case is
+    validated in no fold or in several, there are no folds.
+    """
+    places = (folder / SPLITS, folder.parent.parent / _PREPROCESSED / folder.name / SPLITS)
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        return {}, ()
+    folds = read_json(path)
+    if not isinstance(folds, list) or not all(has_fields(fold, "train", "val") for fold in folds):
+        raise DataError.at(path, "is no list of folds with `train` and `val`.")
+    validated = [(str(case), str(number)) for number, fold in enumerate(folds) for case in fold["val"]]
+    counts = Counter(case for case, _ in validated)
+    if counts.keys() != cases.keys() or max(counts.values()) > 1:
+        return {}, (f"{path} is no cross-validation of these images, so there is no column {FOLD}",)
+    return {case: {FOLD: number} for case, number in validated}, (
+        f"the column {FOLD} is from {path}; `split: {{by: {FOLD}}}` tests on each fold in turn",
+    )

@@ -1,0 +1,31 @@
+"""PNG files that an import has to write, because a study cannot read what is there."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from xferlab.errors import StorageError
+from xferlab.records.store import Store
+
+
+def write_png(path: Path, pixels: NDArray[np.integer[Any]]) -> None:
+    """Writes a grey PNG of 8 or 16 bits; leaves a file alone that holds the same bytes already.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, format="PNG")
+    data = file.getvalue()
+    try:
+        if path.is_file() and path.read_bytes() == data:
+            return
+    except OSError as error:
+        raise StorageError(f"{path} cannot be read: {error.strerror or error}") from error
+    Store.open(str(path.parent)).write(path.name, data)

@@ -1,0 +1,119 @@
+"""Public sets in their published folders: files are joined by what their names have in common."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from xferlab.data.formats import SUFFIXES
+from xferlab.data.sources.manifest.config import MASK
+from xferlab.errors import DataError, Problem
+from xferlab.importing.folders import walk
+from xferlab.importing.found import PATIENT, Entry, Listing
+from xferlab.importing.published import PublishedSet
+from xferlab.importing.raw_images import converted
+
+ID, CLASS, STRATUM = "id", "class", "pathology"
+WRITTEN = "images_png"
+"""The folder of images that had to be converted."""
+_DEPTH = ("", "*/", "*/*/")
+"""How far below the folder that is given those of a set may lie."""
+
+
+@dataclass(frozen=True)
+class _File:
+    path: Path
+    groups: Mapping[str, str]
+
+
+def has_marks(path: Path, public: PublishedSet) -> bool:
+    """Returns whether a folder has the folders that tell a set apart."""
+    return path.is_dir() and all(
+        any(next(path.glob(start + name), None) for start in _DEPTH for name in names)
+        for names in public.marks
+    )
+
+
+def read_public(folder: Path, public: PublishedSet) -> Listing:
+    """Returns the images of a public set, each a patient of its own, with their masks.
+
+    Images without a header are written as PNG files into the folder `images_png`, unless they are there.
+
+    Raises:
+        DataError: No image or no mask is there, two have one id, or a raw image has another size.
+        StorageError: A converted image cannot be written.
+    """
+    files = sorted(walk(folder, without=[folder / WRITTEN]))
+    masks = {name: _matches(folder, files, pattern) for name, pattern in public.masks.items()}
+    used = {file.path for found in masks.values() for file in found.values()}
+    images = _matches(folder, [path for path in files if path not in used], public.images)
+    if not images or not used:
+        what = "images" if not images else "masks"
+        raise DataError.at(folder, f"holds no {what} named as those of {public.title}.")
+    entries = tuple(_entry(id, file, masks, public) for id, file in images.items())
+    known = used | {file.path for file in images.values()}
+    left_out = (*_spare(masks.values(), images), *_others(files, known, public))
+    listing = Listing(entries, left_out, parts=public.parts, knows_patients=True)
+    return _readable(listing, folder, public)
+
+
+def _matches(folder: Path, files: Sequence[Path], pattern: str) -> dict[str, _File]:
+    """Returns the files whose paths end as a pattern says, by id.
+
+    Raises:
+        DataError: Two files have one id.
+    """
+    expression = re.compile(f"(?:.*/)?{pattern}", re.IGNORECASE)
+    found = defaultdict[str, list[_File]](list)
+    for path in files:
+        if match := expression.fullmatch(path.relative_to(folder).as_posix()):
+            found[match[ID]].append(_File(path, match.groupdict()))
+    doubled = [
+        Problem(str(second.path), f"is {id}, as {first.path} is; remove or move one.")
+        for id, (first, *others) in found.items()
+        for second in others
+    ]
+    if doubled:
+        raise DataError(doubled)
+    return {id: first for id, (first, *_) in found.items()}
+
+
+def _entry(id: str, image: _File, masks: Mapping[str, Mapping[str, _File]], public: PublishedSet) -> Entry:
+    own = {name: found[id] for name, found in masks.items() if id in found}
+    cells = {
+        name: value for file in own.values() for name, value in file.groups.items() if name not in (ID, CLASS)
+    }
+    cells |= {PATIENT: id, STRATUM: public.classes[image.groups[CLASS]]}
+    return Entry(image.path, {f"{MASK}_{name}": file.path for name, file in own.items()}, cells)
+
+
+def _spare(masks: Iterable[Mapping[str, _File]], images: Mapping[str, _File]) -> Iterator[Problem]:
+    for found in masks:
+        for id, file in found.items():
+            if id not in images:
+                what = "is the mask of no image."
+                yield Problem(str(file.path), what, "warning", "masks without an image")
+
+
+def _others(files: Iterable[Path], known: Collection[Path], public: PublishedSet) -> Iterator[Problem]:
+    for path in files:
+        if path.name.lower().endswith(SUFFIXES) and path not in known:
+            what = f"is not named as an image or a mask of {public.title}."
+            yield Problem(str(path), what, "warning", "files of other names")
+
+
+def _readable(listing: Listing, folder: Path, public: PublishedSet) -> Listing:
+    """Returns a listing whose images all have a format that a study can read."""
+    raw = public.raw
+    unread = [entry.image for entry in listing.images if raw and entry.image.suffix.lower() == raw.ending]
+    if raw is None or not unread:
+        return listing
+    written = converted(unread, folder / WRITTEN, raw)
+    images = tuple(replace(entry, image=written.get(entry.image, entry.image)) for entry in listing.images)
+    remark = (
+        f"{len(unread)} images without a header are PNG files in {folder / WRITTEN}, of the size of the masks"
+    )
+    return replace(listing, images=images, remarks=(remark,))

@@ -1,0 +1,99 @@
+"""Public sets of chest X-rays, as their authors lay them out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class RawImages:
+    """Files that hold nothing but pixels.
+
+    Attributes:
+        ending: Of their names, in lower case.
+        side_px: Rows, and columns.
+        dtype: Of the pixels, as NumPy writes it.
+        bits: How many of each value are used.
+        shrink: Masks have this many times fewer rows and columns.
+        inverted: Whether bone is dark in them.
+    """
+
+    ending: str
+    side_px: int
+    dtype: str
+    bits: int
+    shrink: int
+    inverted: bool
+
+
+@dataclass(frozen=True)
+class PublishedSet:
+    """Where the files of a public set are.
+
+    Attributes:
+        name: Short, as the command line has it.
+        title: What a message calls it.
+        marks: Folders that tell it apart from others; all must be there, each under one of its names.
+        images: Regular expression for paths of images. The group `id` joins them with masks and is the
+            patient; `class` is what `classes` names.
+        masks: Those of masks, by structure. Other groups than `id` are columns of the table.
+        parts: Structures that are made of others.
+        classes: `class` -> the table's `pathology`.
+        raw: How images without a header are stored.
+    """
+
+    name: str
+    title: str
+    marks: tuple[tuple[str, ...], ...]
+    images: str
+    masks: Mapping[str, str]
+    parts: Mapping[str, tuple[str, ...]]
+    classes: Mapping[str, str]
+    raw: RawImages | None = None
+
+
+_ENDING = r"\.(?:png|jpe?g|tiff?|bmp|gif)"
+_NLM_ID = "(?P<id>(?:MCU|CHN)CXR_[0-9]{4}_(?P<class>[01]))"
+_NLM_CLASSES = {"0": "normal", "1": "tuberculosis"}
+_SCR_MASK = "fold(?P<fold>[12])/masks/{}/(?P<id>JPC[LN]N[0-9]{{3}})" + _ENDING
+
+SETS = (
+    PublishedSet(
+        name="montgomery",
+        title="the Montgomery County set of chest X-rays",
+        marks=(("CXR_png",), ("ManualMask",)),
+        images=f"CXR_png/{_NLM_ID}{_ENDING}",
+        masks={
+            "left_lung": f"leftMask/{_NLM_ID}{_ENDING}",
+            "right_lung": f"rightMask/{_NLM_ID}{_ENDING}",
+        },
+        parts={"lungs": ("left_lung", "right_lung")},
+        classes=_NLM_CLASSES,
+    ),
+    PublishedSet(
+        name="shenzhen",
+        title="the Shenzhen set of chest X-rays",
+        marks=(("CXR_png",), ("mask", "masks")),
+        images=f"CXR_png/{_NLM_ID}{_ENDING}",
+        masks={"lungs": f"masks?/{_NLM_ID}(?:_mask)?{_ENDING}"},
+        parts={},
+        classes=_NLM_CLASSES,
+    ),
+    PublishedSet(
+        name="jsrt",
+        title="the JSRT set of chest X-rays, with the masks of SCR",
+        marks=(("fold1/masks",), ("fold2/masks",)),
+        images=r"(?P<id>JPC(?P<class>[LN])N[0-9]{3})\.(?:img|png|jpe?g|tiff?|bmp)",
+        masks={
+            "left_lung": _SCR_MASK.format("left lung"),
+            "right_lung": _SCR_MASK.format("right lung"),
+            "heart": _SCR_MASK.format("heart"),
+            "left_clavicle": _SCR_MASK.format("left clavicle"),
+            "right_clavicle": _SCR_MASK.format("right clavicle"),
+        },
+        parts={"lungs": ("left_lung", "right_lung"), "clavicles": ("left_clavicle", "right_clavicle")},
+        classes={"L": "nodule", "N": "normal"},
+        raw=RawImages(".img", 2048, ">u2", 12, shrink=2, inverted=True),
+    ),
+)
