@@ -322,8 +322,8 @@ def test_the_engine_names_no_task_structure_or_paper(path: Path) -> None:
         assert named(path.read_text()) == []
 
 
-def test_ray_is_imported_in_four_files() -> None:
-    names = ("nodes", "ray_session", "ray_tune", "worker_failures")
+def test_ray_is_imported_in_five_files() -> None:
+    names = ("nodes", "ray_session", "ray_token", "ray_tune", "worker_failures")
     assert files_that_import("ray") == [f"xferlab/schedule/{name}.py" for name in names]
 
 

@@ -169,9 +169,31 @@ def test_pods_have_no_root_no_secrets_in_clear_and_no_way_in(
     assert all(rule["from"] for rule in policy["spec"]["ingress"])
 
 
+def test_the_data_are_claimed_by_a_file_of_their_own(groups: list[dict[str, Any]]) -> None:
+    """Deleting the job does not delete them."""
+    claim, pod = yaml.safe_load_all((ROOT / "jobs/kuberay-data.yaml").read_text())
+    for part in (claim, pod):
+        kubernetes_validate.validate(part, KUBERNETES, strict=True)
+    for spec in (pod["spec"], *(group["template"]["spec"] for group in groups)):
+        used = {one["name"]: one.get("persistentVolumeClaim", {}).get("claimName") for one in spec["volumes"]}
+        assert used["data"] == claim["metadata"]["name"]
+        mounted = {one["name"]: one["mountPath"] for one in spec["containers"][0]["volumeMounts"]}
+        assert mounted["data"] == "/data"
+        assert spec["securityContext"] == groups[0]["template"]["spec"]["securityContext"]
+        assert spec["containers"][0]["image"] == groups[0]["template"]["spec"]["containers"][0]["image"]
+
+
 def test_workers_have_gpus_and_room_for_their_trials(groups: list[dict[str, Any]]) -> None:
     (worker,) = groups[1:]
     (container,) = worker["template"]["spec"]["containers"]
     limits = container["resources"]["limits"]
     assert limits == container["resources"]["requests"]
     assert (limits["nvidia.com/gpu"], limits["cpu"]) == ("1", "8")
+    assert set(worker["template"]["spec"]["nodeSelector"]) == {"nvidia.com/gpu.product"}
+    assert {each["key"] for each in worker["template"]["spec"]["tolerations"]} == {"nvidia.com/gpu"}
+
+
+@pytest.mark.component
+def test_the_image_has_the_version_of_ray_that_the_job_names(kuberay: KubeRay) -> None:
+    pinned = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split())
+    assert kuberay[0]["spec"]["rayClusterSpec"]["rayVersion"] == pinned["ray"]

@@ -94,3 +94,13 @@ def test_a_run_whose_mirror_cannot_be_written_is_complete_and_says_so_once(
     (line,) = (line for line in said.err.splitlines() if line.startswith("warning: W&B lacks"))
     assert "something of 1 trials" in line
     assert line.endswith(f"`xferlab mirror {study} --storage results` completes it")
+
+
+def test_a_run_ends_after_its_hours_and_the_same_command_continues(command: Command, tmp_path: Path) -> None:
+    study = write_study(
+        tmp_path, **ONE_TRIAL, training={**TINY["training"], "max_epochs": 60, "patience": 60}
+    )
+    words = ("run", study, "--storage", tmp_path / "st", "--executor", "in-process")
+    assert "above 0" in command(*words, "--max-hours", "0", code=2).err
+    assert "interrupted" in str(command(*words, "--max-hours", str(1 / 3600), code=75))
+    assert "all 1 trials complete" in command(*words, "--max-hours", "24", code=0).out

@@ -1,4 +1,4 @@
-"""The batch script for SLURM, run for real on one node: stubs of `srun` and `scontrol` beside a real Ray."""
+"""The batch scripts for SLURM, run for real on one node: stubs of SLURM's commands beside a real Ray."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ from tests.clusters.network import lacking, network
 from tests.studies import TINY, attempts, environment, outcomes, recorded, undisturbed, write_study
 
 ROOT = Path(__file__).parents[2]
-SCRIPT = ROOT / "jobs" / "slurm.sbatch"
+SCRIPT, ONE_GPU = ROOT / "jobs" / "slurm.sbatch", ROOT / "jobs" / "slurm-one-gpu.sbatch"
 WITHIN_S = 240.0
 STUBS = {
     "srun": 'while [[ $1 == --* ]]; do shift; done\nexec "$@"',
     "scontrol": 'if [[ $1 == show ]]; then echo "$HEAD_NODE"; else echo "$@" >>"$NOTES"; fi',
+    "module": 'echo module "$@" >>"$NOTES.options"',
+    "apptainer": 'echo apptainer "$1" "$2" "$3" >>"$NOTES.options"\nshift 3\nexec "$@"',
 }
 TELLING = """\
 while [[ $1 == --* ]]; do shift; done
@@ -45,15 +47,19 @@ LONG = {
 }
 
 
-def test_shellcheck_finds_nothing() -> None:
+@pytest.mark.parametrize("script", [SCRIPT, ONE_GPU], ids=lambda script: script.stem)
+def test_shellcheck_finds_nothing(script: Path) -> None:
     shellcheck = Path(sys.executable).with_name("shellcheck")
-    found = subprocess.run([shellcheck, SCRIPT], capture_output=True, text=True, check=False)
+    found = subprocess.run([shellcheck, script], capture_output=True, text=True, check=False)
     assert (found.returncode, found.stdout) == (0, "")
 
 
-def test_it_asks_for_a_notice_to_the_script_and_for_its_place_in_the_queue() -> None:
-    asked = re.findall(r"^#SBATCH (.*)$", SCRIPT.read_text(), re.MULTILINE)
-    assert {"--requeue", "--open-mode=append", "--exclusive", "--signal=B:USR1@240"} <= set(asked)
+@pytest.mark.parametrize("script", [SCRIPT, ONE_GPU], ids=lambda script: script.stem)
+def test_it_asks_for_a_notice_to_the_script_and_for_its_place_in_the_queue(script: Path) -> None:
+    asked = set(re.findall(r"^#SBATCH (.*)$", script.read_text(), re.MULTILINE))
+    assert {"--requeue", "--open-mode=append", "--signal=B:USR1@240"} <= asked
+    assert ("--exclusive" in asked) == (script == SCRIPT)
+    assert ("--gpus=1" in asked) == (script == ONE_GPU)
 
 
 def can_unshare() -> bool:
@@ -66,7 +72,12 @@ def can_unshare() -> bool:
 
 @contextmanager
 def submitted(
-    folder: Path, *words: str | Path, restarts: int, stubs: dict[str, str] | None = None, **changes: str
+    folder: Path,
+    *words: str | Path,
+    restarts: int,
+    script: Path = SCRIPT,
+    stubs: dict[str, str] | None = None,
+    **changes: str,
 ) -> Iterator[subprocess.Popen[str]]:
     """The script as SLURM starts it; its process namespace, and all in it, ends with the context."""
     path = folder / "bin"
@@ -83,7 +94,7 @@ def submitted(
     log = folder / f"job-{restarts}.log"
     on_head = ["ip", "netns", "exec", job["HEAD"]] if "HEAD" in job else []
     with log.open("w") as out, subprocess.Popen(
-        [*on_head, *OWN_PROCESSES, "bash", SCRIPT, *map(str, words)], env={**environment(folder), **job},
+        [*on_head, *OWN_PROCESSES, "bash", script, *map(str, words)], env={**environment(folder), **job},
         cwd=folder, stdout=out, stderr=subprocess.STDOUT, text=True,
     ) as process:  # fmt: skip
         try:
@@ -101,10 +112,12 @@ def script_of(process: subprocess.Popen[str]) -> int:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not can_unshare(), reason="needs root and unshare for a process namespace")
-def test_a_notice_saves_and_requeues_and_the_next_submission_completes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("script", [SCRIPT, ONE_GPU], ids=lambda script: script.stem)
+def test_a_notice_saves_and_requeues_and_the_next_submission_completes(tmp_path: Path, script: Path) -> None:
+    """The second submission with all that both scripts offer: an image, modules, a copy of the cache."""
     study, storage = write_study(tmp_path, **LONG), tmp_path / "st"
     words = (study, "--storage", storage)
-    with submitted(tmp_path, *words, restarts=0) as job:
+    with submitted(tmp_path, *words, restarts=0, script=script) as job:
         until_training(storage, job, tmp_path / "job-0.log")
         os.kill(script_of(job), signal.SIGUSR1)
         assert job.wait(timeout=WITHIN_S) == 75, (tmp_path / "job-0.log").read_text()
@@ -113,12 +126,20 @@ def test_a_notice_saves_and_requeues_and_the_next_submission_completes(tmp_path:
     assert not list(storage.rglob("driver.lease"))
     assert not list(Path("/tmp").glob(f"xl-{os.getpid()}-*"))
 
-    with submitted(tmp_path, *words, restarts=1) as job:
+    local = tmp_path / "local"
+    local.mkdir()
+    offered = {"XFERLAB_IMAGE": "x.sif", "XFERLAB_MODULES": "python/3.12 cuda", "XFERLAB_LOCAL": str(local)}
+    with submitted(tmp_path, *words, restarts=1, script=script, **offered) as job:
+        eventually(lambda: list(local.iterdir()), job, tmp_path / "job-1.log")
         status = job.wait(timeout=WITHIN_S)
     log = (tmp_path / "job-1.log").read_text()
     assert status == 0, log
     assert "all 2 trials complete" in log
+    assert "raylet" not in log
     assert (tmp_path / "notes").read_text().count("requeue") == 1
+    options = (tmp_path / "notes.options").read_text().splitlines()
+    assert (options[0], set(options[1:])) == ("module load python/3.12 cuda", {"apptainer exec --nv x.sif"})
+    assert not list(local.iterdir())
     assert recorded(storage) == undisturbed(tmp_path, study)
 
 

@@ -149,6 +149,16 @@ class RunOptions(ClusterOptions):
 
     executor: str = _option(choices=("ray", "in-process"), default="ray")
     arms: str | None = _option(metavar="A,B", help="only these arms")
+    max_hours: float | None = _option(
+        metavar="H", type=float, help="save and end after H hours, as on SIGTERM; the same command continues"
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class PrefetchOptions(StudyOptions):
+    """Of `prefetch`."""
+
+    images: bool = _flag("decode all images, too")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -268,6 +278,7 @@ VERBS: dict[str, tuple[type[Options], str]] = {
     "import": (ImportOptions, "make a table of your images and masks"),
     "check": (StudyOptions, "validate a study file and read all of its data"),
     "plan": (PlanOptions, "show the trials of a study: names, ids, parents, which are complete or shared"),
+    "prefetch": (PrefetchOptions, "fetch what a run needs, for nodes without internet"),
     "run": (RunOptions, "run all trials that are not complete; running again resumes"),
     "status": (StatusOptions, "show the state of every trial of a study"),
     "watch": (WatchOptions, "show a running study until its trials are complete"),

@@ -8,14 +8,15 @@ from functools import cached_property, partial
 from typing import Any
 
 from xferlab.cli.findings import trial_reads, unusable_files
-from xferlab.cli.session import Session
+from xferlab.cli.session import Session, of_arms
+from xferlab.cli.view import say_if_slow
 from xferlab.cohort import Selection, single_sections
 from xferlab.data.cache import open_table
 from xferlab.data.case_table import CaseTable
 from xferlab.data.check import no_structure
 from xferlab.data.sources.registry import DataSection, read_section
 from xferlab.data.sources.source import STRUCTURE
-from xferlab.errors import DataError, Problem, UsageError
+from xferlab.errors import DataError, Problem, StudyError, UsageError
 from xferlab.plan.identity import canonical_json
 from xferlab.plan.plan import Plan
 from xferlab.plan.spec import TrialSpec
@@ -44,6 +45,28 @@ def check_device(trials: Iterable[TrialSpec]) -> None:
             f"stage {on_cuda[0]!r} trains on cuda, and PyTorch finds no CUDA device here; set "
             "training.device to cpu, or run on a machine with a GPU, its driver, and a PyTorch built for it"
         )
+
+
+def with_weights(session: Session, plan: Plan, arms: str | None = None) -> tuple[Plan, dict[str, str]]:
+    """Fetches and stores the weights that a study gives, and loads them into the networks that take them.
+
+    Args:
+        session: The study.
+        plan: As it was made without them.
+        arms: Whose networks are checked (`A,B`); None for all.
+
+    Returns:
+        The plan with their digests, and the digests by name or path.
+
+    Raises:
+        StudyError: With all that cannot be had, or do not fit.
+    """
+    with say_if_slow("fetching and reading the weights that are given"):
+        if donors := session.weights.store_all():
+            plan = session.plan(donors)
+        if problems := list(session.weights.problems(of_arms(plan, arms), stored=True)):
+            raise StudyError(problems)
+    return plan, donors
 
 
 def decode_images(

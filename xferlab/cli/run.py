@@ -17,7 +17,7 @@ from xferlab.cli.main import COMPLETE, INCOMPLETE, exit_code
 from xferlab.cli.notices import Notices
 from xferlab.cli.options import RunOptions
 from xferlab.cli.output import tell
-from xferlab.cli.prepare import check_device, decode_images
+from xferlab.cli.prepare import check_device, decode_images, with_weights
 from xferlab.cli.session import Session, of_arms
 from xferlab.cli.view import View, say_if_slow
 from xferlab.errors import (
@@ -25,7 +25,6 @@ from xferlab.errors import (
     RecordError,
     StorageError,
     StorageLostError,
-    StudyError,
     UsageError,
     XferlabError,
 )
@@ -49,18 +48,16 @@ def run(options: RunOptions) -> int:
     if options.executor == "in-process" and (options.address or options.workers is not None):
         raise UsageError("--address and --workers belong to --executor ray")
     check_options(options)
-    with StopRequest(graceful=False) as stop:
+    if options.max_hours is not None and not options.max_hours > 0:
+        raise UsageError(f"--max-hours {options.max_hours}: give a number of hours above 0")
+    with StopRequest(graceful=False) as stop, stop.after(options.max_hours):
         session = Session.open(options)
         with say_if_slow("reading the data of the study, to know the ids of its trials"):
             plan = session.plan()  # bad studies and data are told before anything is written
         of_arms(plan, options.arms)
         check_writable(session.store)
-        with say_if_slow("fetching and reading the weights that are given"):
-            if donors := session.weights.store_all():
-                plan = session.plan(donors)
-            trials = of_arms(plan, options.arms)
-            if problems := list(session.weights.problems(trials, stored=True)):
-                raise StudyError(problems)
+        plan, _ = with_weights(session, plan, options.arms)
+        trials = of_arms(plan, options.arms)
         print_warnings(session, plan, trials)
         outcome = _run(options, session, plan, trials=trials, stop=stop)
         tell(study=session.study, counts=outcome.graph.counts(), repeated_error=outcome.ending.repeated)

@@ -1,6 +1,6 @@
 """What trials and searches share of Ray: joining or starting a cluster, and what a Tune run needs.
 
-Ray is imported here, in `nodes`, `ray_tune` and `worker_failures`, and nowhere else.
+Ray is imported here, in `ray_token`, `nodes`, `ray_tune` and `worker_failures`, and nowhere else.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -25,6 +24,7 @@ from ray.tune.execution import class_cache
 from xferlab.errors import ClusterLostError, StorageError, UsageError
 from xferlab.records.store import Store
 from xferlab.schedule import machine
+from xferlab.schedule.ray_token import no_cluster, own_token, token_as_asked
 from xferlab.schedule.stop import StopRequest
 from xferlab.schedule.watch import Address, Watch
 
@@ -59,7 +59,6 @@ _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR
 _UNNEEDED = ("start_api_server", "start_log_monitor", "start_monitor")
 """Ray's methods that start what a cluster of one machine does not need: a dashboard, a printer of the logs of
 workers, and what adds nodes. Each process takes a second of CPU time to start."""
-_TOKEN_PATH = "RAY_AUTH_TOKEN_PATH"
 AWS_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
 # Tune hands these to its workers in a runtime environment, and Ray writes that to its logs; see `Access`.
 class_cache.ENV_VARS_TO_PROPAGATE.difference_update(AWS_KEYS)
@@ -100,6 +99,8 @@ def cluster(
         if address is None:
             stack.enter_context(_own_cluster(num_cpus))
         else:
+            _probe(address)
+            stack.enter_context(token_as_asked(address))
             _join(address)
         with Watch(_addresses(), stop or StopRequest(), patience_s=patience_s, started_here=is_ours) as watch:
             try:
@@ -114,18 +115,17 @@ def _say_nothing(data: Any, ignore_prefix: bool) -> None:
 
 
 def _join(address: str) -> None:
-    _probe(address)
     try:
         ray.init(address=address, **_QUIET)
     except ConnectionError as error:
-        raise _no_cluster(address, f"{error}; a cluster with a token needs RAY_AUTH_MODE=token") from error
+        raise no_cluster(address, str(error)) from error
 
 
 @contextmanager
 def _own_cluster(num_cpus: int | None) -> Iterator[None]:
     """Starts a cluster on this machine whose sockets, logs and token lie in a new folder."""
     machine.check_room_for_ray()
-    with machine.folder_for_ray() as folder, _token_in(folder):
+    with machine.folder_for_ray() as folder, own_token(folder):
         mark = folder / "in-use"  # Ray's processes create the folder again, but not this
         mark.touch()
         try:
@@ -173,25 +173,6 @@ def _on_this_machine() -> Iterator[None]:
         for method in _UNNEEDED:
             stack.enter_context(_replaced(node, method, lambda node, **options: None))
         yield
-
-
-@contextmanager
-def _token_in(folder: Path) -> Iterator[None]:
-    """Gives the cluster a token of its own, where Ray would write one into the home folder."""
-    if any(name in os.environ for name in ("RAY_AUTH_TOKEN", _TOKEN_PATH)):
-        yield
-        return
-    path = folder / "token"
-    path.touch(mode=0o600, exist_ok=False)
-    path.write_text(secrets.token_hex(32))
-    os.environ[_TOKEN_PATH] = str(path)
-    ray._raylet.AuthenticationTokenLoader.instance().reset_cache()
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        del os.environ[_TOKEN_PATH]
-        ray._raylet.AuthenticationTokenLoader.instance().reset_cache()
 
 
 @dataclass(frozen=True)
@@ -247,18 +228,11 @@ def _probe(address: str) -> None:
         return
     host, _, port = address.rpartition(":")
     if "://" in address or not host or not port.isdigit():
-        raise _no_cluster(address, "an address is host:port")
+        raise no_cluster(address, "an address is host:port")
     try:
         socket.create_connection((host, int(port)), timeout=PROBE_S).close()
     except (OSError, OverflowError) as error:
-        raise _no_cluster(address, str(error)) from error
-
-
-def _no_cluster(address: str | None, why: str) -> UsageError:
-    return UsageError(
-        f"--address {address}: no Ray cluster answers ({why}). Give the address that "
-        "`ray start --head` printed, `auto` on a node of the cluster, or leave it out to run here."
-    )
+        raise no_cluster(address, str(error)) from error
 
 
 @contextmanager

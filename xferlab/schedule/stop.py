@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -52,6 +55,25 @@ class StopRequest:
             raise self.problem
         if self.signal is not None:
             raise StopNow(self.signal)
+
+    @contextmanager
+    def after(self, hours: float | None) -> Iterator[None]:
+        """Sends this process SIGTERM after so many hours, unless it is to end before; None: never."""
+        if hours is None:
+            yield
+            return
+        timer = threading.Timer(min(hours * 3600, threading.TIMEOUT_MAX), self._terminate)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
+
+    def _terminate(self) -> None:
+        if not self.asked():
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def listen(self) -> None:
         """Installs the handlers, where this is the main thread; again, if a library put its own there."""

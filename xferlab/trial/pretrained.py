@@ -44,6 +44,7 @@ def store_weights(weights: Weights, store: Store, *, cache_dir: Path, note: Note
         DonorError: It cannot be had, is no weights file, or its digest is not the one that the study gives.
     """
     if weights.name is not None:
+        _take_stored(weights, store, cache_dir)
         fetch(weights.name, cache_dir=cache_dir / "donors", sha256=weights.sha256)
     path, data = _file(weights, cache_dir)
     read_weights(path, data, note=note)
@@ -51,6 +52,17 @@ def store_weights(weights: Weights, store: Store, *, cache_dir: Path, note: Note
     if not codec.matches(store.read(layout.donor_path(digest)), digest):
         store.write(layout.donor_path(digest), data)
     return digest
+
+
+def _take_stored(weights: Weights, store: Store, cache_dir: Path) -> None:
+    """Puts published weights that the storage has into the cache: their host may be out of reach."""
+    path, digest = _path(weights, cache_dir), weights.sha256 or published(weights.name or "").sha256
+    if digest is None or path.exists():
+        return
+    data = store.read(layout.donor_path(digest))
+    if codec.matches(data, digest):
+        assert data is not None
+        Store.open(str(path.parent)).write(path.name, data)
 
 
 def check_fits(spec: TrialSpec, given: Input, store: Store, *, cache_dir: Path) -> None:
