@@ -197,7 +197,17 @@ class DashboardOptions(StudyOptions):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class PredictOptions(Options):
+class TrialOptions(Options):
+    """A trial."""
+
+    model: str = _positional(metavar="TRIAL", help="a trial's name or id")
+    study: str | None = _option(metavar="STUDY", help="the study file that names the trial")
+    profile: str | None = _option(metavar="P", help="the profile that the study ran with")
+    storage: str | None = _option(metavar="DIR|URI", help="where the trial's records are")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class PredictOptions(TrialOptions):
     """Of `predict`."""
 
     model: str = _positional(metavar="TRIAL|CHECKPOINT", help="a trial's name or id, or a weights file")
@@ -205,9 +215,6 @@ class PredictOptions(Options):
         metavar="IMAGE", nargs="+", help="images, DICOM files, or folders of them"
     )
     out: str = _option(metavar="DIR", required=True, help="folder for the files of each image and the table")
-    study: str | None = _option(metavar="STUDY", help="the study file that names the trial")
-    profile: str | None = _option(metavar="P", help="the profile that the study ran with")
-    storage: str | None = _option(metavar="DIR|URI", help="where the trial's records are")
     threshold: float | None = _option(
         metavar="T",
         type=float,
@@ -221,6 +228,28 @@ class PredictOptions(Options):
     intensity: str | None = _option(
         metavar="NAME",
         help="for a weights file without its trial's record: `training.intensity` that it was trained with",
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class ExportOptions(TrialOptions):
+    """Of `export`."""
+
+    model: str = _positional(
+        metavar="TRIAL|STUDY", help="a trial's name or id; with --format nnunet-splits a study file"
+    )
+    format: str = _option(
+        choices=("onnx", "torch", "monai", "huggingface", "nnunet-splits"),
+        required=True,
+        help="what to write: an ONNX model, a file of torch.export, a MONAI bundle, a folder for Hugging "
+        "Face, or the splits of a study for nnU-Net",
+    )
+    out: str = _option(metavar="DIR", required=True, help="folder for the files")
+    image: str | None = _option(
+        metavar="FILE", help="what the export is checked on; default: seeded noise of the right size"
+    )
+    licence: str | None = _option(
+        metavar="NAME", help="of the weights, such as cc-by-nc-4.0, for the model card; default: unknown"
     )
 
 
@@ -257,6 +286,7 @@ VERBS: dict[str, tuple[type[Options], str]] = {
     "mirror": (MirrorOptions, "add to Weights & Biases what is missing there"),
     "dashboard": (DashboardOptions, "make a workspace and a report of a study in Weights & Biases"),
     "predict": (PredictOptions, "predict images with the weights of a trial or a file"),
+    "export": (ExportOptions, "write a trained network in a format of other programs, checked against it"),
     "prune": (PruneOptions, "list what a storage holds and no study's last plan names; --yes deletes it"),
     "schema": (Options, "print the JSON Schema of study files, for editors"),
 }

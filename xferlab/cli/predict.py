@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from xferlab.cli.images import SUFFIXES, check_outputs, find
 from xferlab.cli.main import COMPLETE, INCOMPLETE
-from xferlab.cli.options import PredictOptions, StudyOptions
+from xferlab.cli.options import PredictOptions
+from xferlab.cli.trials import Found, find_trial, weights_file
 from xferlab.cli.view import count_of, progress_bar, say
 from xferlab.cohort import STEPS
 from xferlab.data.sources.config import SourceConfig
-from xferlab.errors import DataError, Problem, StorageError, UsageError, suggest
-from xferlab.records import codec, layout, reader
+from xferlab.errors import DataError, Problem, StorageError, UsageError
 from xferlab.records.store import Store
-from xferlab.study.schema import Study
 from xferlab.tasks import registry
 
 if TYPE_CHECKING:  # torch takes seconds to import, and a wrong command line should fail at once
@@ -29,9 +27,6 @@ TABLE = "predictions.csv"
 DEFAULT_THRESHOLD = 0.5
 UNKNOWN_MODALITY = ("", "OT", "SC")
 """What a file has that is no DICOM, or does not say how it was taken."""
-
-_WEIGHTS_SUFFIXES = (".safetensors", ".pt", ".pth")
-_TRIAL_ID = re.compile(r"[0-9a-f]{16}")
 
 
 def run(options: PredictOptions) -> int:
@@ -84,89 +79,23 @@ def _shown_size(predictor: Predictor) -> str:
     return "native size" if size == "native" else f"{size} px"
 
 
-def _model(options: PredictOptions) -> tuple[Store, str] | Path:
-    """Returns the storage and the id of a complete trial, or a weights file."""
-    path = Path(options.model)
-    if path.is_file():
+def _model(options: PredictOptions) -> Found | Path:
+    """Returns a complete trial, or a weights file."""
+    if path := weights_file(options.model):
         return path
-    if path.suffix in _WEIGHTS_SUFFIXES:
-        raise UsageError(f"{path}: there is no such file")
     _refuse_preprocessing(options, "a trial's record")
-    store, plans = _plans(options)
-    ids: dict[str, dict[str, str]] = defaultdict(dict)
-    for study, plan in plans.items():
-        for trial in plan["trials"]:
-            for name in trial["names"]:
-                ids[name][study] = trial["trial_id"]
-    trial_id = options.model if _TRIAL_ID.fullmatch(options.model) else _named(options.model, ids, store)
-    if reader.read_trial(store, trial_id) is not None:
-        return store, trial_id
-    known = {
-        *store.list(layout.TRIALS),
-        *(known for of_studies in ids.values() for known in of_studies.values()),
-    }
-    if trial_id not in known:
-        raise UsageError(f"{store.location}: no trial {trial_id!r}.{suggest(trial_id, known)}")
-    epochs = count_of(len(reader.read_history(store, trial_id)), "epoch")
-    raise UsageError(
-        f"trial {options.model} is not complete ({epochs} so far); `xferlab run {options.study or 'STUDY'}` "
-        "completes it"
-    )
+    return find_trial(options)
 
 
-def _plans(options: PredictOptions) -> tuple[Store, dict[str, dict[str, Any]]]:
-    """Returns the storage and the last plans in it: of the study that is given, or of all."""
-    if options.study is None:
-        store = Store.open(options.storage or Study.model_fields["storage"].default)
-        plans = {
-            study: codec.read_json(store, layout.StudyFiles(study).plan)
-            for study in store.list(layout.STUDIES)
-        }
-        return store, {study: plan for study, plan in plans.items() if plan}
-    from xferlab.cli.session import Session
-
-    session = Session.open(
-        StudyOptions(study=options.study, profile=options.profile, storage=options.storage)
-    )
-    store, study, plan = session.store, session.study, session.last_plan()
-    if options.profile and plan["profile"] != options.profile:
-        ran = f"profile {plan['profile']!r}" if plan["profile"] else "no profile"
-        raise UsageError(
-            f"--profile: study {study} last ran with {ran} in {store.location}, not with "
-            f"{options.profile!r}: its names mean other trials there. Give the trial's id, or that profile."
-        )
-    return store, {study: plan}
-
-
-def _named(name: str, ids: Mapping[str, Mapping[str, str]], store: Store) -> str:
-    """Returns the id of the trial of that name; `ids` are by name and study."""
-    of_studies = ids.get(name, {})
-    if len(set(of_studies.values())) == 1:
-        return next(iter(of_studies.values()))
-    if of_studies:
-        where = ", ".join(f"{study} ({trial_id})" for study, trial_id in of_studies.items())
-        raise UsageError(f"{name} is a trial of several studies: {where}. Give --study, or the id.")
-    if not ids:
-        raise UsageError(
-            f"{store.location}: no study has run here, so {name!r} names nothing. Run it first: "
-            "`xferlab run STUDY`; or give --study or --storage to say where the trial is. A weights file is "
-            "accepted too."
-        )
-    raise UsageError(
-        f"{store.location}: no trial {name!r}; accepted: an id, or arm/stage/rNN such as {min(ids)}, or a "
-        f"weights file.{suggest(name, ids)}"
-    )
-
-
-def _predictor(model: tuple[Store, str] | Path, options: PredictOptions) -> Predictor:
+def _predictor(model: Found | Path, options: PredictOptions) -> Predictor:
     import torch
 
     from xferlab.networks.donors import read_bytes, read_weights
     from xferlab.trial.predictor import Predictor, TrainedOn
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if isinstance(model, tuple):
-        return Predictor.of_trial(*model, device)
+    if isinstance(model, Found):
+        return Predictor.of_trial(model.store, model.trial_id, device)
     data = read_bytes(model)
     if trained := TrainedOn.record_beside(model, data):
         _refuse_preprocessing(options, "the record beside the weights file")
