@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
+from xferlab.cli import nnunet
 from xferlab.cli.facts import facts_of
 from xferlab.cli.main import COMPLETE, INCOMPLETE
-from xferlab.cli.options import ExportOptions, StudyOptions
-from xferlab.cli.session import Session
+from xferlab.cli.options import ExportOptions
 from xferlab.cli.trials import find_trial, weights_file
-from xferlab.cli.view import count_of
 from xferlab.errors import ExportError, UsageError
 from xferlab.records.store import Store
-
-SPLITS, SPLITS_FILE = "nnunet-splits", "splits_final.json"
-_OF_MODELS = ("image", "licence")
 
 
 def run(options: ExportOptions) -> int:
     """Exports a model or splits; exit code 1 where a model differs from the network."""
-    if options.format == SPLITS:
-        return _export_splits(options)
+    if options.format == nnunet.FORMAT:
+        nnunet.export_splits(options)
+        return COMPLETE
     try:
         return _export_model(options)
     except ExportError as error:
@@ -57,45 +53,4 @@ def _export_model(options: ExportOptions) -> int:
         print(line)
     if not facts.licence and options.format == "huggingface":
         print(f"warning: the licence of the weights is {facts.licence_words} (--licence)", file=sys.stderr)
-    return COMPLETE
-
-
-def _export_splits(options: ExportOptions) -> int:
-    """Writes `splits_final.json` of nnU-Net: an entry for each repetition, a file for each section."""
-    for name in _OF_MODELS:
-        if getattr(options, name) is not None:
-            raise UsageError(f"--{name}: is for trained networks, not for splits. Leave it out.")
-    if options.study is not None:
-        raise UsageError("--study: the splits are those of the study that stands first. Leave it out.")
-    session = Session.open(
-        StudyOptions(study=options.model, profile=options.profile, storage=options.storage)
-    )
-    plan = session.plan()
-    splits: dict[str, list[dict[str, list[str]]]] = {}
-    for repetition in range(1, plan.loaded.base.repetitions + 1):
-        for section, case, _ in plan.selector.listed():
-            of_section = splits.setdefault(section, [])
-            while len(of_section) < repetition:
-                of_section.append({"train": [], "val": []})
-            part = {"train": "train", "validation": "val"}.get(plan.selector.part_of(repetition, case))
-            if part:
-                of_section[-1][part].append(Path(case.name).stem)
-    whole = {
-        name: folds for name, folds in splits.items() if all(fold["train"] and fold["val"] for fold in folds)
-    }
-    if not whole:
-        raise UsageError(
-            f"--format {SPLITS}: in no data section of study {session.study} has every repetition both "
-            "training and validation cases; nnU-Net needs both"
-        )
-    store = Store.open(options.out)
-    for section, folds in whole.items():
-        ordered = [{part: sorted(names) for part, names in fold.items()} for fold in folds]
-        store.write(f"{section}/{SPLITS_FILE}", (json.dumps(ordered, indent=4) + "\n").encode())
-    print(
-        f"{count_of(len(next(iter(whole.values()))), 'split')} of study {session.study} in {options.out}: "
-        + ", ".join(f"{section}/{SPLITS_FILE}" for section in whole)
-    )
-    for section in splits.keys() - whole.keys():
-        print(f"{section}: not every repetition trains and validates on it; nothing is written")
     return COMPLETE

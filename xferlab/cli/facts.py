@@ -89,6 +89,7 @@ def _sections(spec: TrialSpec, plan: Mapping[str, Any]) -> Iterator[SectionFacts
             images=told.get("cases", 0),
             patients=told.get("patients", 0),
             is_trained_on=name in trained,
+            is_measured_on=name in measured,
         )
 
 

@@ -59,16 +59,7 @@ def _parts(graph: Graph, facts: Facts) -> Iterator[str]:
     yield "## Data"
     yield _table(
         ("Section", "Source", "Images", "Patients", "Use"),
-        [
-            (
-                each.name,
-                each.source,
-                each.images,
-                each.patients,
-                "trained on" if each.is_trained_on else "measured on",
-            )
-            for each in facts.sections
-        ],
+        [(each.name, each.source, each.images, each.patients, each.use) for each in facts.sections],
     )
     yield (
         f"Training: {facts.images} images of {facts.patients} patients; {facts.validation_images} images "

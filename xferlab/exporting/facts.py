@@ -19,6 +19,7 @@ class SectionFacts:
         images: How many it has.
         patients: Of how many people.
         is_trained_on: Whether the trial learnt from it.
+        is_measured_on: Whether it was measured on it.
     """
 
     name: str
@@ -27,6 +28,13 @@ class SectionFacts:
     images: int
     patients: int
     is_trained_on: bool
+    is_measured_on: bool
+
+    @property
+    def use(self) -> str:
+        """What the trial used it for."""
+        uses = {"trained": self.is_trained_on, "measured": self.is_measured_on}
+        return f"{' and '.join(use for use, is_one in uses.items() if is_one)} on"
 
 
 @dataclass(frozen=True)

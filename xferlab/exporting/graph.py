@@ -63,6 +63,7 @@ class Graph:
                 f"{predictor.origin}: task {predictor.identity.task!r} gives no graph, so its networks "
                 "cannot be exported. `Learner.exported` would return it."
             )
+        exported.module.requires_grad_(False)
         case = _noise(exported) if image is None else _case(predictor, exported, image)
         with torch.inference_mode(), float32():
             outputs = exported.module(case)
@@ -78,6 +79,7 @@ class Graph:
             example = torch.zeros(2, self.exported.channels, 2 * multiple, 3 * multiple)
         with quiet(), torch.no_grad():
             program = torch.export.export(self.exported.module, (example,), dynamic_shapes=(sizes,))
+        program.example_inputs = None  # readers need none
         for node in program.graph.nodes:
             for trace in _TRACES:
                 node.meta.pop(trace, None)

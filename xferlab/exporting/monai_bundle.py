@@ -53,7 +53,7 @@ def _inference(graph: Graph) -> dict[str, Any]:
         "bundle_root": ".",
         "image": "",
         "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
-        "network_def": f"$torch.export.load(@bundle_root + '/{MODEL}').module().to(@device)",
+        "network_def": f"$torch.export.unflatten(torch.export.load(@bundle_root + '/{MODEL}')).to(@device)",
         "preprocessing": {"_target_": "Compose", "transforms": _transforms(graph)},
         "inferer": {"_target_": "SimpleInferer"},
         "input": "$@preprocessing(@image)[None].to(@device)",
@@ -78,12 +78,14 @@ def _transforms(graph: Graph) -> list[dict[str, Any]]:
         "_target_": "LoadImage",
         "reader": "PILReader",
         "converter": f"$lambda image: image.convert('L'){resize}",
-        "reverse_indexing": True,
+        "reverse_indexing": False,  # rows first
         "ensure_channel_first": True,
         "image_only": True,
     }
     plain = {"_target_": "EnsureType", "dtype": "$torch.float32", "track_meta": False}
-    lambdas = [{"_target_": "Lambda", "func": f"$lambda image: {each}"} for each in expressions]
+    lambdas = [
+        {"_target_": "Lambda", "func": f"$lambda image: {each}", "track_meta": False} for each in expressions
+    ]
     return [read, plain, *lambdas]
 
 
