@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.exporting.networks import NAMES, trained
 from tests.studies import noise
-from xferlab.exporting.graph import Graph, run
+from xferlab.exporting.graph import LIMIT, Graph, run
 from xferlab.exporting.onnx_model import onnx_bytes
 from xferlab.exporting.preprocessing import document
 from xferlab.exporting.torch_program import program_bytes
@@ -54,7 +54,7 @@ def graph_of(trials: tuple[Store, dict[str, str]], name: str, image: Path | None
 def test_onnx_equals_pytorch(trials: tuple[Store, dict[str, str]], image: Path, name: str) -> None:
     graph = graph_of(trials, name, image)
     data, difference = onnx_bytes(graph)
-    assert difference < 1e-5
+    assert difference < LIMIT
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     assert str(Path.cwd()).encode() not in data
     (given,) = session.get_inputs()
@@ -64,7 +64,7 @@ def test_onnx_equals_pytorch(trials: tuple[Store, dict[str, str]], image: Path, 
     others = torch.randn(3, graph.exported.channels, height, graph.exported.side)
     found = session.run(None, {"image": others.numpy()})
     for one, other in zip(found, run(graph.exported.module, others), strict=True):
-        assert np.abs(one - other).max() < 1e-5
+        assert np.abs(one - other).max() < LIMIT
 
 
 @pytest.mark.parametrize("name", NAMES)
