@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from tests.tasks.labelled import added
 from xferlab.records.store import Store
 
-COMPUTING = {"benchmarks", "leakage", "networks", "tasks", "training", "trial"}
+COMPUTING = {"benchmarks", "exporting", "leakage", "networks", "tasks", "training", "trial"}
 """Rooms all of whose tests are component tests; in other rooms, a file or a test says it of itself."""
 
 

@@ -161,6 +161,16 @@ TABLE: dict[str, tuple[str, ...]] = {
         "xferlab.errors",
         "xferlab.study.stage",
     ),
+    "xferlab.exporting": (
+        "xferlab.trial.predictor",
+        "xferlab.trial.training",
+        "xferlab.training",
+        "xferlab.records",
+        *TASK_CONFIGS,
+        "xferlab.data.decode",
+        "xferlab.cohort",
+        "xferlab.errors",
+    ),
     "xferlab.schedule": (
         "xferlab.plan",
         "xferlab.records",

@@ -84,6 +84,10 @@ class DonorError(XferlabError):
     """Donor weights are absent, altered, or do not fit the network."""
 
 
+class ExportError(XferlabError):
+    """An exported model is not what the network is."""
+
+
 class StorageError(XferlabError):
     """The storage cannot be read or written."""
 

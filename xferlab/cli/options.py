@@ -260,6 +260,28 @@ class PredictOptions(TrialOptions):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class ExportOptions(TrialOptions):
+    """Of `export`."""
+
+    model: str = _positional(
+        metavar="TRIAL|STUDY", help="a trial's name or id; with --format nnunet-splits a study file"
+    )
+    format: str = _option(
+        choices=("onnx", "torch", "monai", "huggingface", "nnunet-splits"),
+        required=True,
+        help="what to write: an ONNX model, a file of torch.export, a MONAI bundle, a folder for Hugging "
+        "Face, or the splits of a study for nnU-Net",
+    )
+    out: str = _option(metavar="DIR", required=True, help="folder for the files")
+    image: str | None = _option(
+        metavar="FILE", help="what the export is checked on; default: seeded noise of the right size"
+    )
+    licence: str | None = _option(
+        metavar="NAME", help="of the weights, such as cc-by-nc-4.0, for the model card; default: unknown"
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class PruneOptions(JsonOptions):
     """Of `prune`."""
 
@@ -295,6 +317,7 @@ VERBS: dict[str, tuple[type[Options], str]] = {
     "mirror": (MirrorOptions, "add to Weights & Biases what is missing there"),
     "dashboard": (DashboardOptions, "make a workspace and a report of a study in Weights & Biases"),
     "predict": (PredictOptions, "predict images with the weights of a trial or a file"),
+    "export": (ExportOptions, "write a trained network in a format of other programs, checked against it"),
     "prune": (PruneOptions, "list what a storage holds and no study's last plan names; --yes deletes it"),
     "version": (JsonOptions, "show the versions of xferlab, of its libraries and of its records"),
     "schema": (Options, "print the JSON Schema of study files, for editors"),

@@ -13,13 +13,12 @@ from xferlab.cli.images import check_outputs, find
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import PredictOptions
 from xferlab.cli.output import tell
-from xferlab.cli.trials import KnownTrials
+from xferlab.cli.trials import Found, KnownTrials, weights_file
 from xferlab.cli.view import count_of, progress_bar, say
 from xferlab.cohort import STEPS
 from xferlab.data.formats import SUFFIXES
 from xferlab.data.sources.config import SourceConfig
 from xferlab.errors import DataError, Problem, StorageError, UsageError
-from xferlab.records import reader
 from xferlab.records.store import Store
 from xferlab.tasks import registry
 
@@ -31,8 +30,6 @@ TABLE = "predictions.csv"
 DEFAULT_THRESHOLD = 0.5
 UNKNOWN_MODALITY = ("", "OT", "SC")
 """What a file has that is no DICOM, or does not say how it was taken."""
-
-_WEIGHTS_SUFFIXES = (".safetensors", ".pt", ".pth")
 
 
 def run(options: PredictOptions) -> int:
@@ -93,34 +90,23 @@ def _shown_size(predictor: Predictor) -> str:
     return "native size" if size == "native" else f"{size} px"
 
 
-def _model(options: PredictOptions) -> tuple[Store, str] | Path:
-    """Returns the storage and the id of a complete trial, or a weights file."""
-    path = Path(options.model)
-    if path.is_file():
+def _model(options: PredictOptions) -> Found | Path:
+    """Returns a complete trial, or a weights file."""
+    if path := weights_file(options.model):
         return path
-    if path.suffix in _WEIGHTS_SUFFIXES:
-        raise UsageError(f"{path}: there is no such file")
     _refuse_preprocessing(options, "a trial's record")
-    known = KnownTrials.of(options)
-    store, trial_id = known.store, known.find(options.model, otherwise="a weights file")
-    if reader.read_trial(store, trial_id) is not None:
-        return store, trial_id
-    epochs = count_of(len(reader.read_history(store, trial_id)), "epoch")
-    raise UsageError(
-        f"trial {options.model} is not complete ({epochs} so far); `xferlab run {options.study or 'STUDY'}` "
-        "completes it"
-    )
+    return KnownTrials.of(options).complete(options.model, otherwise="a weights file")
 
 
-def _predictor(model: tuple[Store, str] | Path, options: PredictOptions) -> Predictor:
+def _predictor(model: Found | Path, options: PredictOptions) -> Predictor:
     import torch
 
     from xferlab.networks.donors import read_bytes, read_weights
     from xferlab.trial.predictor import Predictor, TrainedOn
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if isinstance(model, tuple):
-        return Predictor.of_trial(*model, device)
+    if isinstance(model, Found):
+        return Predictor.of_trial(model.store, model.trial_id, device)
     data = read_bytes(model)
     if trained := TrainedOn.record_beside(model, data):
         _refuse_preprocessing(options, "the record beside the weights file")

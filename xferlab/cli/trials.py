@@ -6,15 +6,47 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from xferlab.cli.options import StudyOptions, TrialOptions
+from xferlab.cli.view import count_of
 from xferlab.errors import UsageError, suggest
-from xferlab.records import codec, layout
+from xferlab.records import codec, layout, reader
 from xferlab.records.store import Store
 from xferlab.study.schema import Study
 
+_WEIGHTS_SUFFIXES = (".safetensors", ".pt", ".pth")
 _TRIAL_ID = re.compile(r"[0-9a-f]{16}")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A complete trial.
+
+    Attributes:
+        store: Its storage.
+        trial_id: Its id.
+        studies: The studies whose last plans name it.
+    """
+
+    store: Store
+    trial_id: str
+    studies: tuple[str, ...]
+
+
+def weights_file(model: str) -> Path | None:
+    """Returns a weights file; None where something else is named.
+
+    Raises:
+        UsageError: It looks like one, and there is none.
+    """
+    path = Path(model)
+    if path.is_file():
+        return path
+    if path.suffix in _WEIGHTS_SUFFIXES:
+        raise UsageError(f"{path}: there is no such file")
+    return None
 
 
 @dataclass(frozen=True)
@@ -24,10 +56,12 @@ class KnownTrials:
     Attributes:
         store: The storage.
         plans: The last plans in it, by study: of the study that is given, or of all.
+        study: The study file that is given.
     """
 
     store: Store
     plans: Mapping[str, Mapping[str, Any]]
+    study: str | None = None
 
     @staticmethod
     def of(options: TrialOptions) -> KnownTrials:
@@ -56,7 +90,7 @@ class KnownTrials:
                 f"{options.profile!r}: its names mean other trials there. Give the trial's id, or that "
                 "profile."
             )
-        return KnownTrials(store, {study: plan})
+        return KnownTrials(store, {study: plan}, options.study)
 
     def find(self, trial: str, *, otherwise: str = "") -> str:
         """Returns the id of a trial.
@@ -80,6 +114,26 @@ class KnownTrials:
             known |= set(self.store.list(layout.TRIALS))
             raise UsageError(f"{self.store.location}: no trial {trial!r}.{suggest(trial, known)}")
         return trial
+
+    def complete(self, trial: str, *, otherwise: str = "") -> Found:
+        """Returns a complete trial; the arguments are those of `find`.
+
+        Raises:
+            UsageError: There is no such trial, the name means several, or it is not complete.
+        """
+        trial_id = self.find(trial, otherwise=otherwise)
+        if reader.read_trial(self.store, trial_id) is None:
+            epochs = count_of(len(reader.read_history(self.store, trial_id)), "epoch")
+            raise UsageError(
+                f"trial {trial} is not complete ({epochs} so far); `xferlab run {self.study or 'STUDY'}` "
+                "completes it"
+            )
+        studies = [
+            study
+            for study, plan in self.plans.items()
+            if any(entry["trial_id"] == trial_id for entry in plan["trials"])
+        ]
+        return Found(self.store, trial_id, tuple(studies))
 
     def _named(self, name: str, ids: Mapping[str, Mapping[str, str]], otherwise: str) -> str:
         of_studies = ids.get(name, {})

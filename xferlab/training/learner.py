@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from xferlab.training.batches import Rows
+from xferlab.training.exported import Exported
 
 Array = npt.NDArray[Any]
 State = dict[str, Any]
@@ -203,6 +204,10 @@ class Learner(Protocol[E_contra, B]):
             targets: Names of what the trial learnt: `TrialSpec.targets`, else `Identity.default_targets`.
             threshold: From which probability on something is there, for tasks that predict any.
         """
+
+    def exported(self) -> Exported | None:
+        """Returns the part of a prediction that one graph holds; None where the task has none."""
+        return None
 
     def layers(self) -> Mapping[str, Layer]:
         """Returns the layers that deep features compare, by the names that the identity lists."""

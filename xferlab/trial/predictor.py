@@ -28,7 +28,7 @@ from xferlab.records.schema import TrialRecord
 from xferlab.records.store import Store
 from xferlab.tasks import registry
 from xferlab.tasks.config import TrialIdentity
-from xferlab.training.examples import untargeted
+from xferlab.training.examples import AnyExamples, untargeted
 from xferlab.training.learner import Array
 from xferlab.trial.given import Masks, passes
 from xferlab.trial.origin import trained_weights
@@ -216,11 +216,18 @@ class Predictor:
             prepared: The images as `prepared` gives them.
             pictures: The same images, of which others predict what the network takes.
         """
+        examples = self.examples(prepared, pictures)
+        return self.learner.predict(self.learner.load(examples, np.arange(len(prepared)), None))
+
+    def examples(
+        self, prepared: Sequence[npt.NDArray[np.uint8]], pictures: Sequence[Picture] = ()
+    ) -> AnyExamples:
+        """Returns prepared images as the learner takes them; arguments as of `predictions`."""
         examples = untargeted(prepared, self.identity.image_size, device=self.device)
         if MASKS in self.givers:
             _, given = self.givers[MASKS]
             examples.masks = Masks(given, self._given(MASKS, pictures).__getitem__)
-        return self.learner.predict(self.learner.load(examples, np.arange(len(prepared)), None))
+        return examples
 
     def passed(self, pictures: Sequence[Picture]) -> list[dict[str, int]]:
         """Returns of each picture whether it passes the gate, as a column; none without a gate."""

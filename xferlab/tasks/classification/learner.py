@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from xferlab.metrics.markers import markers, patch_markers
 from xferlab.tasks.classification.config import COVERED, HEAT_INSIDE, TASK, Identity
+from xferlab.tasks.classification.exported import exported, probabilities
 from xferlab.tasks.classification.heat import share_inside
 from xferlab.tasks.classification.measures import Measures, thresholds_of
 from xferlab.tasks.classification.network import Classifier, take_over
@@ -24,6 +25,7 @@ from xferlab.tasks.classification.shown import arrays
 from xferlab.tasks.classification.views import view_of
 from xferlab.training.batches import Rows, divide, fixed
 from xferlab.training.examples import ImageExamples, Pixels
+from xferlab.training.exported import Exported
 from xferlab.training.learner import Array, AugmentationSeed, Layer, Learner, Presented, State
 from xferlab.training.step import Optimisation
 from xferlab.training.supervised import Forward, SupervisedLearner
@@ -178,8 +180,7 @@ class ClassificationLearner(SupervisedLearner[ImageExamples, Batch]):
         return self._view.predict(self.network, cases, self._probable)
 
     def _probable(self, logits: torch.Tensor) -> npt.NDArray[np.float32]:
-        exclusive = self._identity.is_exclusive
-        probability = torch.softmax(logits, dim=1) if exclusive else torch.sigmoid(logits)
+        probability = probabilities(logits, is_exclusive=self._identity.is_exclusive)
         return np.asarray(probability.cpu().numpy(), np.float32)
 
     def predict(self, batch: Batch) -> Sequence[Array]:
@@ -234,6 +235,10 @@ class ClassificationLearner(SupervisedLearner[ImageExamples, Batch]):
         if case.voted is not None:
             called = np.arange(self._num_classes) == case.voted
         return present(image[:height], case.heat, dict(zip(targets, case.probability, strict=True)), called)
+
+    def exported(self) -> Exported:
+        """Returns the graph from normalised images, or patches of them, to probabilities."""
+        return exported(self.network, self._identity, self._view)
 
     def state(self) -> State:
         """Returns optimizer, schedule, and the counts of the epoch so far."""

@@ -22,6 +22,7 @@ from xferlab.networks.unet import FIRST_CONVOLUTION
 from xferlab.networks.vgg_levels import width_of
 from xferlab.tasks.config import Execution
 from xferlab.tasks.segmentation.config import Identity
+from xferlab.tasks.segmentation.exported import exported
 from xferlab.tasks.segmentation.native import NativeSegmentation, shrunk
 from xferlab.tasks.segmentation.outputs import outputs_of
 from xferlab.tasks.segmentation.presentation import present
@@ -39,6 +40,7 @@ from xferlab.tasks.segmentation.tiled import TiledSegmentation
 from xferlab.training.augment import Augmentation
 from xferlab.training.batches import Rows, fixed
 from xferlab.training.examples import STRUCTURE, AnyExamples, ImageExamples, NativeExamples, Pixels
+from xferlab.training.exported import Exported
 from xferlab.training.intensity import INTENSITIES
 from xferlab.training.learner import Array, AugmentationSeed, Layer, Learner, Presented
 from xferlab.training.reference import (
@@ -69,6 +71,7 @@ class SegmentationLearner(SupervisedLearner[Any, Any]):
             optimisation=Optimisation(**training.optimisation, better=identity.score.better),
             execution=identity.execution,
         )
+        self._side, self._structures = identity.image_size, identity.model.structures or 1
         self._adapt, self._has_jaccard = identity.adapt or Adapt(), training.score == "jaccard"
         self._reference = reference_in(network)
         self.view = view_of(identity, self._reference, memory_format=layout(network, device))
@@ -160,6 +163,10 @@ class SegmentationLearner(SupervisedLearner[Any, Any]):
         shown = at_size(prediction, width=image.shape[1], height=height)
         masks[:, :height] = self._base.masks(shown, threshold)
         return present(image, dict(zip(targets, masks, strict=True)))
+
+    def exported(self) -> Exported:
+        """Returns the graph from normalised images, or tiles of them, to probabilities."""
+        return exported(self.network, self.view, side=self._side, structures=self._structures)
 
     def layers(self) -> Mapping[str, Layer]:
         """Returns the levels of the network; an upsampling belongs to the decoder level that it feeds."""

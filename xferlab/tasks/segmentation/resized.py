@@ -127,13 +127,17 @@ class ResizedSegmentation:
     def predict(self, model: nn.Module, batch: ImageBatch) -> npt.NDArray[np.float32]:
         """Returns probabilities (N, S, H, W), float32 throughout: a bfloat16 sigmoid ties near 1."""
         with torch.inference_mode(), float32():
-            logits = model(batch.inputs).float()
-            probability = torch.sigmoid(against_others(logits) if self.is_exclusive else logits)
+            probability = probabilities(model(batch.inputs).float(), is_exclusive=self.is_exclusive)
         return cast("npt.NDArray[np.float32]", probability.cpu().numpy())
 
     def masks(self, prediction: Probabilities, threshold: float = THRESHOLD) -> Masks:
         """Returns where each structure is, (S, H, W), as `structures.masks_of` tells it."""
         return masks_of(prediction, threshold, is_exclusive=self.is_exclusive)
+
+
+def probabilities(logits: torch.Tensor, *, is_exclusive: bool) -> torch.Tensor:
+    """Returns the probability of each structure, (N, S, H, W), of a network's logits."""
+    return torch.sigmoid(against_others(logits) if is_exclusive else logits)
 
 
 def _check_channels(channels: int, accepted: int) -> None:

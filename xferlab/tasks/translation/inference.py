@@ -80,7 +80,7 @@ class Inference:
         self._to_eval()
         with float32():
             seen = {name: list(self._images(examples.sets[name])) for name in DOMAINS}
-            there = {name: [self._into(images, OTHER[name]) for images in seen[name]] for name in DOMAINS}
+            there = {name: [self.into(images, OTHER[name]) for images in seen[name]] for name in DOMAINS}
             values = {f"cycle_{name}": self._cycle(seen[name], there[name], name) for name in DOMAINS}
             values |= _told_apart(domains, seen, translated=there["b"]) if domains else {}
             labelled = examples.sets.get(LABELLED)
@@ -100,20 +100,20 @@ class Inference:
         for rows in fixed(len(examples), self.batch_size):
             yield batch_of(examples, rows).single
 
-    def _into(self, images: Tensor, domain: str) -> Tensor:
-        """Images of the other domain as images of a domain, in the mean style of its training images."""
+    def into(self, images: Tensor, domain: str) -> Tensor:
+        """Returns images of the other domain as ones of a domain, in its mean style in training."""
         made: Tensor = self.pair.translated(images, domain, self.styles.of(domain))
         return made
 
     def _there_and_back(self, images: Tensor, domain: str) -> tuple[Tensor, Tensor]:
-        there = self._into(images, OTHER[domain])
-        return there, self._into(there, domain)
+        there = self.into(images, OTHER[domain])
+        return there, self.into(there, domain)
 
     def _cycle(self, seen: Sequence[Tensor], there: Sequence[Tensor], domain: str) -> float:
         """The mean distance of images of a domain from those that come back from `there`."""
         total = 0.0
         for images, translated in zip(seen, there, strict=True):
-            back = self._into(translated, domain)
+            back = self.into(translated, domain)
             total += float((back - images).abs().mean(dim=(1, 2, 3)).sum())
         return total / sum(map(len, seen))
 
@@ -123,7 +123,7 @@ class Inference:
         total, jaccards = 0.0, list[float]()
         for rows in fixed(len(examples), self.batch_size):
             batch = batch_of(examples, rows)
-            logits = self.segmenter.logits(self._into(batch.single, "a"))
+            logits = self.segmenter.logits(self.into(batch.single, "a"))
             total += float(self.segmenter.loss(logits, batch.targets[LABELLED])) * len(rows)
             probabilities = self.segmenter.probabilities(logits).cpu().numpy()
             for row, probability in zip(rows.tolist(), probabilities, strict=True):

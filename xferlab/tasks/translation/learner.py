@@ -19,6 +19,7 @@ from xferlab.networks.dropout import reseed
 from xferlab.networks.layout import layout
 from xferlab.tasks.translation.batches import DOMAINS, Batch, batch_of, rows_of_epoch
 from xferlab.tasks.translation.config import LABELLED, SEGMENTER, Identity
+from xferlab.tasks.translation.exported import exported
 from xferlab.tasks.translation.inference import Inference
 from xferlab.tasks.translation.losses import discriminator_loss, generator_loss
 from xferlab.tasks.translation.measures import Planes, measured, outputs_of, presented
@@ -27,6 +28,7 @@ from xferlab.tasks.translation.segmenting import Segmenting
 from xferlab.tasks.translation.styles import Styles, drawn
 from xferlab.training.batches import Rows
 from xferlab.training.examples import STRUCTURE, AnyExamples
+from xferlab.training.exported import Exported
 from xferlab.training.image_pool import ImagePool
 from xferlab.training.learner import Array, AugmentationSeed, Layer, Learner, Presented, State
 from xferlab.training.precision import float32
@@ -273,6 +275,10 @@ class TranslationLearner(Learner[Any, Batch]):
             targets=targets,
             threshold=threshold,
         )
+
+    def exported(self) -> Exported:
+        """Returns the graph from images of b to the same as images of a, and to probabilities."""
+        return exported(self._inference, self._identity)
 
     def layers(self) -> Mapping[str, Layer]:
         """Names no layers."""

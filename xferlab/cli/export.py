@@ -1,0 +1,64 @@
+"""`xferlab export`: a trained network in a format of other programs, or the splits of a study."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from xferlab.cli import nnunet
+from xferlab.cli.facts import facts_of
+from xferlab.cli.main import COMPLETE, INCOMPLETE
+from xferlab.cli.options import ExportOptions
+from xferlab.cli.output import tell
+from xferlab.cli.trials import KnownTrials, weights_file
+from xferlab.errors import ExportError, UsageError
+from xferlab.records.store import Store
+
+
+def run(options: ExportOptions) -> int:
+    """Exports a model or splits; exit code 1 where a model differs from the network."""
+    if options.format == nnunet.FORMAT:
+        nnunet.export_splits(options)
+        return COMPLETE
+    try:
+        return _export_model(options)
+    except ExportError as error:
+        print(f"xferlab: {error}", file=sys.stderr)
+        return INCOMPLETE
+
+
+def _export_model(options: ExportOptions) -> int:
+    if weights_file(options.model):
+        raise UsageError(
+            f"{options.model}: is a file; export takes a trial (arm/stage/rNN, or its id), whose records it "
+            "tells. Give --study or --storage to say where these are."
+        )
+    found = KnownTrials.of(options).complete(options.model)
+    import torch  # it takes seconds to import, and a wrong command line should fail at once
+
+    from xferlab.exporting.formats import Trained, write
+    from xferlab.exporting.graph import LIMIT, Graph
+    from xferlab.trial.predictor import Predictor
+
+    predictor = Predictor.of_trial(found.store, found.trial_id, torch.device("cpu"))
+    graph = Graph.of(predictor, Path(options.image) if options.image else None)
+    facts = facts_of(found, licence=options.licence or "")
+    trained = Trained(found.store, found.trial_id, graph, facts)
+    files, difference = write(trained, Store.open(options.out), format=options.format)
+    tell(
+        trial_id=found.trial_id,
+        format=options.format,
+        out=options.out,
+        files=files,
+        difference=difference,
+    )
+    case = options.image or "seeded noise"
+    print(
+        f"{facts.name}, {predictor.origin}, as {options.format} in {options.out}: {', '.join(files)}\n"
+        f"largest difference from the network on {case}: {difference:.3g} ({LIMIT:g} is accepted)"
+    )
+    for line in graph.exported.outside:
+        print(line)
+    if not facts.licence and options.format == "huggingface":
+        print(f"warning: the licence of the weights is {facts.licence_words} (--licence)", file=sys.stderr)
+    return COMPLETE

@@ -1,0 +1,139 @@
+"""The model card of an exported trial: a header in YAML for machines, and a page for people."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+import yaml
+
+from xferlab import __version__
+from xferlab.exporting.facts import LICENCE_UNKNOWN, Facts, ResultFacts
+from xferlab.exporting.graph import Graph
+from xferlab.exporting.preprocessing import steps
+
+_UNKNOWN = "unknown"
+_ABSENT = "–"
+
+
+def model_card(graph: Graph, facts: Facts) -> str:
+    """Returns the text of `README.md`."""
+    header = yaml.safe_dump(_header(facts), sort_keys=False, allow_unicode=True)
+    return f"---\n{header}---\n\n" + "\n\n".join(_parts(graph, facts)) + "\n"
+
+
+def _header(facts: Facts) -> dict[str, Any]:
+    trained = [section.name for section in facts.sections if section.is_trained_on]
+    return {
+        "library_name": "pytorch",
+        "license": facts.licence.lower() or _UNKNOWN,
+        "tags": ["medical-imaging", facts.task, facts.network, "xferlab"],
+        "datasets": trained,
+        "metrics": list(dict.fromkeys(result.metric for result in facts.results)),
+        "model-index": [{"name": facts.name, "results": list(_results(facts))}],
+    }
+
+
+def _results(facts: Facts) -> Iterator[dict[str, Any]]:
+    for on, results in groupby(facts.results, key=lambda result: result.on):
+        yield {
+            "task": {"type": f"image-{facts.task}"},
+            "dataset": {"name": on, "type": on.partition(".")[0], "split": on.partition(".")[2]},
+            "metrics": [
+                {"type": result.metric, "name": result.label, "value": round(result.value, 6)}
+                for result in results
+                if math.isfinite(result.value)
+            ],
+        }
+
+
+def _parts(graph: Graph, facts: Facts) -> Iterator[str]:
+    yield f"# {facts.name}"
+    yield f"{facts.title} Exported by xferlab {__version__}."
+    yield f"**{facts.limits}**"
+    yield _licence(facts)
+    yield "## Where it comes from"
+    yield _bullets(_origin(facts))
+    yield "## Data"
+    yield _table(
+        ("Section", "Source", "Images", "Patients", "Use"),
+        [(each.name, each.source, each.images, each.patients, each.use) for each in facts.sections],
+    )
+    yield (
+        f"Training: {facts.images} images of {facts.patients} patients; {facts.validation_images} images "
+        "chose the epoch. A patient is in one part of a repetition only."
+    )
+    yield from facts.notes
+    yield "## Results"
+    yield from _results_part(facts.results)
+    yield "## How to use it"
+    yield (
+        "`model.safetensors` holds the weights, `config.json` the network, and `preprocessing.json` all that "
+        "is done to an image before the network and how an answer follows from its output:"
+    )
+    own = list(steps(graph.predictor, graph.exported.steps))
+    yield "\n".join(f"{number}. {step.name}: {step.rule}" for number, step in enumerate(own, start=1))
+    yield _decision(graph)
+    yield (
+        "With xferlab, `record.json` beside the weights says the rest: "
+        "`xferlab predict model.safetensors image.png --out predictions`."
+    )
+
+
+def _licence(facts: Facts) -> str:
+    words = facts.licence or f"{LICENCE_UNKNOWN} (`license` above; `xferlab export --licence`)"
+    return (
+        f"Licence of the weights: {words}. The licences of the training images may forbid what it allows. "
+        "Networks can remember images: ask your data protection officer before you publish weights."
+    )
+
+
+def _origin(facts: Facts) -> Iterator[str]:
+    yield f"Study {facts.study}, arm {facts.arm}, stage {facts.stage}, repetition {facts.repetition}"
+    yield f"Trial {facts.trial_id}, weights SHA-256 {facts.weights_sha256}"
+    yield f"Network {facts.network}, {facts.parameters:,} parameters"
+    yield f"Starts from {facts.starts_from or 'random weights'}"
+    yield from (f"{what}: {value}" for what, value in facts.others.items())
+
+
+def _results_part(results: Sequence[ResultFacts]) -> Iterator[str]:
+    if not results:
+        yield "This trial was measured on nothing."
+        return
+    yield _table(
+        ("Metric", "On", "This network", "Mean", "SD", "Repetitions", "Images", "Patients"),
+        [
+            (
+                each.label, each.on, _number(each.value), _number(each.mean), _number(each.sd),
+                each.repetitions, each.images, each.patients,
+            )
+            for each in results
+        ],
+    )  # fmt: skip
+    yield (
+        "Mean: over the repetitions of the arm, each with another division of the patients and another seed. "
+        "SD: sample SD over the repetitions; none for one repetition, and for fewer than 5 patients. This "
+        "network: the mean over its own images."
+    )
+
+
+def _decision(graph: Graph) -> str:
+    plain = {name: value for name, value in graph.exported.thresholds.items() if isinstance(value, float)}
+    thresholds = "".join(f" Threshold of the {name}: {value:g}." for name, value in plain.items())
+    names = ", ".join(graph.predictor.targets)
+    return f"{graph.exported.decision}{thresholds}" + (f" Outputs, in order: {names}." if names else "")
+
+
+def _number(value: float | None) -> str:
+    return _ABSENT if value is None or not math.isfinite(value) else f"{value:.4f}"
+
+
+def _bullets(lines: Iterator[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
