@@ -6,6 +6,7 @@ import math
 import re
 import shlex
 import textwrap
+import tomllib
 import typing
 from pathlib import Path
 from typing import Any
@@ -172,6 +173,16 @@ def test_every_command_is_one_that_we_have(line: str) -> None:
 def test_the_page_of_commands_names_every_verb() -> None:
     text = (DOCS / "commands.md").read_text()
     assert [verb for verb in VERBS if f"`xferlab {verb}" not in text] == []
+
+
+def test_the_citation_has_the_fields_of_its_format_and_the_numbers_of_the_package() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    package = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)  # those that it requires
+    assert citation["cff-version"] == "1.2.0"
+    assert all(author.get("name") or author.get("family-names") for author in citation["authors"])
+    assert (citation["version"], citation["license"]) == (package["version"], package["license"])
+    assert package["version"] in (ROOT / "CHANGELOG.md").read_text()
 
 
 def rows(page: Path, heading: str) -> list[list[str]]:
