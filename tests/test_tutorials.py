@@ -155,7 +155,7 @@ def test_the_tutorial_of_own_images_works_with_real_ones(tmp_path: Path) -> None
 
 def test_every_tutorial_is_tried_or_needs_a_cluster() -> None:
     pages = {path.stem for path in TUTORIALS.glob("*.md")}
-    assert pages == {*QUICK, *MINUTES, *CONTINUED, *REAL, *ELSEWHERE}
+    assert pages - {"index"} == {*QUICK, *MINUTES, *CONTINUED, *REAL, *ELSEWHERE}
     assert all(f"<!-- after: {page} -->" in "".join(map(read, MINUTES)) for page in CONTINUED)
 
 
