@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 
 from xferlab.cli.main import build_parser
 from xferlab.metrics.metric import PASSED, Metric
@@ -25,10 +26,12 @@ _PREFIX = re.compile(r"xferlab__(?:tasks__)?(\w+?)__(?:sections__)?(\w+)")
 def setup(app: Sphinx) -> dict[str, bool]:
     """Lets Sphinx fill the pages as it reads them; they are read again at each build."""
     app.connect("source-read", _fill)
-    app.connect(
-        "env-get-outdated", lambda app, env, *_: [name for name in env.found_docs if "reference/" in name]
-    )
+    app.connect("env-get-outdated", _written)
     return {"parallel_read_safe": True}
+
+
+def _written(app: Sphinx, env: BuildEnvironment, *_: object) -> list[str]:
+    return [name for name in env.found_docs if name.startswith("reference/")]
 
 
 def _fill(app: Sphinx, name: str, source: list[str]) -> None:
@@ -55,7 +58,11 @@ def command_line() -> Iterator[str]:
     for name, parser in verbs.choices.items():
         yield from (f"## xferlab {name}", "", parser.description or "", "")
         yield from ("```text", _usage(parser), "```", "")
-        options = [action for action in parser._actions if not isinstance(action, argparse._HelpAction)]
+        options = [
+            action
+            for action in parser._actions
+            if not isinstance(action, argparse._HelpAction) and action.help != argparse.SUPPRESS
+        ]
         if options:
             yield from table(("option", "meaning"), map(_option, options))
 
@@ -66,20 +73,15 @@ def _usage(parser: argparse.ArgumentParser) -> str:
 
 
 def _option(action: argparse.Action) -> tuple[str, str]:
-    choices = [str(choice) for choice in action.choices or ()]
-    values = action.metavar or "|".join(choices) or ""
+    meaning = argparse.HelpFormatter("")._expand_help(action) if action.help else ""
+    values = action.metavar or "|".join(map(str, action.choices or ())) or ""
     value = values if isinstance(values, str) else " ".join(values)
-    names = ", ".join(action.option_strings)
-    parts = [
-        "required" if action.required and names else "",
-        action.help or "",
-        f"default: {action.default}"
-        if names and action.default and "default" not in (action.help or "")
-        else "",
-    ]
-    return f"`{names} {'' if action.nargs == 0 else value}`".replace(" `", "`").replace("` ", "`"), "; ".join(
-        filter(None, parts)
-    )
+    words = [", ".join(action.option_strings), "" if action.nargs == 0 else value]
+    parts = [meaning]
+    if action.option_strings:
+        parts.insert(0, "required" if action.required else "")
+        parts.append(f"default: {action.default}" if action.default and "default" not in meaning else "")
+    return f"`{' '.join(filter(None, words))}`", "; ".join(filter(None, parts))
 
 
 def study_schema() -> Iterator[str]:
