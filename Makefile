@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 PYTEST  = $(BIN)/python -m pytest
 
-.PHONY: help env smoke test test-slow test-gpu check format bench clean
+.PHONY: help env smoke test test-slow test-gpu check docs format bench clean
 
 ## help: this list
 help:
@@ -46,6 +46,10 @@ check: env
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(PYTEST) -q tests/test_layers.py
+
+## docs: builds build/docs/index.html; a warning is an error
+docs: env
+	$(BIN)/sphinx-build -q -W --keep-going docs build/docs
 
 ## format: fixes style where that is possible
 format: env

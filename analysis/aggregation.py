@@ -40,8 +40,9 @@ def aggregate(
         sets: Metrics of sets of cases; default: what `load` noted, else none.
 
     Returns:
-        The keys and these columns. mean: mean over repetitions of a repetition's mean over images, or of its
-        value of a metric of sets.
+        The keys and the columns below.
+
+        mean: mean over repetitions of a repetition's mean over images, or of its value of a metric of sets.
         sd_repetitions: sample SD (n - 1) of those means; NaN for one repetition. sd_images: on a
         hold-out, where every repetition sees the same images, the sample SD over images of an image's
         mean over repetitions; elsewhere the mean over repetitions of the sample SD over a repetition's

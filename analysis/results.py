@@ -165,7 +165,7 @@ class StudyResults:
 
     @property
     def baseline(self) -> str:
-        """The arm that others are compared with: `baseline`, else the first."""
+        """The arm that others are compared with, `baseline` or else the first."""
         return self.arms[0]
 
     @property
@@ -213,7 +213,7 @@ class StudyResults:
 
     @cached_property
     def training_counts(self) -> pd.DataFrame:
-        """What repetitions train on: a row by stage and arm, in the study's order.
+        """What repetitions train on, a row by stage and arm in the study's order.
 
         Columns: repetitions (planned), complete, and mean, min and max over the planned ones of patients,
         images (both trained on) and validation (images), such as `patients_mean`.

@@ -6,6 +6,7 @@ import math
 import re
 import shlex
 import textwrap
+import tomllib
 import typing
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from xferlab.study.space import load_space
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 MAX_README_BYTES = 6_000
 ENVIRONMENT = {"XFERLAB_DATA": "/data"}
 
@@ -44,7 +45,7 @@ BASE = {
 
 def blocks(page: Path, *languages: str) -> list[str]:
     """The code blocks of a page in some languages; the empty one has no name."""
-    fences = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+    fences = re.findall(r"^```(\S*)\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
     return [text for language, text in fences if language in languages]
 
 
@@ -87,9 +88,10 @@ def test_every_relative_link_resolves(page: Path) -> None:
     assert broken == []
 
 
-def test_the_readme_links_to_every_page() -> None:
+def test_the_readme_links_to_every_page_or_its_folder() -> None:
     linked = {link.partition("#")[0] for link in links(ROOT / "README.md")}
-    assert {f"docs/{page.name}" for page in DOCS.glob("*.md")} <= linked
+    pages = {page.relative_to(ROOT) for page in DOCS.rglob("*.md") if page.stem != "index"}
+    assert [str(page) for page in pages if not {str(page), str(page.parent)} & linked] == []
 
 
 def loaded(text: str, folder: Path, profile: str | None = None) -> LoadedStudy:
@@ -171,6 +173,16 @@ def test_every_command_is_one_that_we_have(line: str) -> None:
 def test_the_page_of_commands_names_every_verb() -> None:
     text = (DOCS / "commands.md").read_text()
     assert [verb for verb in VERBS if f"`xferlab {verb}" not in text] == []
+
+
+def test_the_citation_has_the_fields_of_its_format_and_the_numbers_of_the_package() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    package = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)  # those that it requires
+    assert citation["cff-version"] == "1.2.0"
+    assert all(author.get("name") or author.get("family-names") for author in citation["authors"])
+    assert (citation["version"], citation["license"]) == (package["version"], package["license"])
+    assert package["version"] in (ROOT / "CHANGELOG.md").read_text()
 
 
 def rows(page: Path, heading: str) -> list[list[str]]:

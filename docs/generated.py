@@ -1,0 +1,185 @@
+"""Parts of reference pages that are written from the code, at each build.
+
+A page says where with a comment, such as `<!-- generated: metrics -->`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+
+from xferlab.cli.main import build_parser
+from xferlab.metrics.metric import PASSED, Metric
+from xferlab.study.load import json_schema
+from xferlab.tasks import registry
+
+_MARK = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
+_PREFIX = re.compile(r"xferlab__(?:tasks__)?(\w+?)__(?:sections__)?(\w+)")
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Lets Sphinx fill the pages as it reads them; they are read again at each build."""
+    app.connect("source-read", _fill)
+    app.connect("env-get-outdated", _written)
+    return {"parallel_read_safe": True}
+
+
+def _written(app: Sphinx, env: BuildEnvironment, *_: object) -> list[str]:
+    return [name for name in env.found_docs if name.startswith("reference/")]
+
+
+def _fill(app: Sphinx, name: str, source: list[str]) -> None:
+    source[0] = _MARK.sub(lambda found: "\n".join(PARTS[found[1]]()), source[0])
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Yields the lines of a Markdown table."""
+    yield from (f"| {' | '.join(head)} |", f"|{'---|' * len(head)}")
+    for row in rows:
+        yield "| " + " | ".join(_cell(cell) for cell in row) + " |"
+    yield ""
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", r"\|").replace("<", r"\<")
+
+
+def command_line() -> Iterator[str]:
+    """Yields the usage and the options of each verb, as its parser has them."""
+    (verbs,) = (
+        action for action in build_parser()._actions if isinstance(action, argparse._SubParsersAction)
+    )
+    for name, parser in verbs.choices.items():
+        yield from (f"## xferlab {name}", "", parser.description or "", "")
+        yield from ("```text", _usage(parser), "```", "")
+        options = [
+            action
+            for action in parser._actions
+            if not isinstance(action, argparse._HelpAction) and action.help != argparse.SUPPRESS
+        ]
+        if options:
+            yield from table(("option", "meaning"), map(_option, options))
+
+
+def _usage(parser: argparse.ArgumentParser) -> str:
+    parser.formatter_class = lambda prog: argparse.HelpFormatter(prog, width=100)
+    return parser.format_usage().removeprefix("usage: ").replace("\n       ", "\n").strip()
+
+
+def _option(action: argparse.Action) -> tuple[str, str]:
+    meaning = argparse.HelpFormatter("")._expand_help(action) if action.help else ""
+    values = action.metavar or "|".join(map(str, action.choices or ())) or ""
+    value = values if isinstance(values, str) else " ".join(values)
+    words = [", ".join(action.option_strings), "" if action.nargs == 0 else value]
+    parts = [meaning]
+    if action.option_strings:
+        parts.insert(0, "required" if action.required else "")
+        parts.append(f"default: {action.default}" if action.default and "default" not in meaning else "")
+    return f"`{' '.join(filter(None, words))}`", "; ".join(filter(None, parts))
+
+
+def study_schema() -> Iterator[str]:
+    """Yields a section for the study and for each of its parts, with a table of the fields."""
+    schema = json_schema()
+    for name, part in {"Study": schema, **schema["$defs"]}.items():
+        title = _title(name)
+        yield from (f"## {title}", "", " ".join(part.get("description", "").split()), "")
+        required = part.get("required", ())
+        rows = [
+            (f"`{field}`", _type(value), _default(value, field in required), value.get("description", ""))
+            for field, value in part.get("properties", {}).items()
+        ]
+        yield from table(("field", "value", "default", "meaning"), rows)
+
+
+def _title(name: str) -> str:
+    """Returns `Model (translation)` for the name that pydantic gives to one of several classes `Model`."""
+    found = _PREFIX.fullmatch(name)
+    return f"{found[2]} ({found[1]})" if found and found[1] != "study" else name.rpartition("__")[2]
+
+
+def _link(reference: str) -> str:
+    title = _title(reference.rpartition("/")[2])
+    return f"[{title}](#{re.sub(r'[^a-z0-9 ]', '', title.lower()).replace(' ', '-')})"
+
+
+def _type(value: Mapping[str, Any]) -> str:
+    """Returns what a field takes, in words."""
+    if "$ref" in value:
+        return _link(value["$ref"])
+    for key in ("anyOf", "oneOf"):
+        if key in value:
+            return " or ".join(dict.fromkeys(map(_type, value[key])))
+    if "enum" in value:
+        return ", ".join(f"`{each}`" for each in value["enum"])
+    if "const" in value:
+        return f"`{value['const']}`"
+    kind = value.get("type")
+    if kind == "array":
+        return _list(value)
+    if kind == "object":
+        inner = [*value.get("patternProperties", {}).values(), value.get("additionalProperties")]
+        return next((f"{_inner(each)} by name" for each in inner if isinstance(each, dict)), "fields by name")
+    return f"{kind or 'any'}{_bounds(value)}"
+
+
+def _list(value: Mapping[str, Any]) -> str:
+    if "prefixItems" in value:
+        return f"[{', '.join(map(_type, value['prefixItems']))}]"
+    return f"list of {_inner(value['items'])}" if value.get("items") else "list"
+
+
+def _inner(value: Mapping[str, Any]) -> str:
+    text = _type(value)
+    return f"({text})" if " or " in text or "," in text else text
+
+
+def _bounds(value: Mapping[str, Any]) -> str:
+    words = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    limits = [f"{sign} {value[key]}" for key, sign in words.items() if key in value]
+    return f" {', '.join(limits)}" if limits else ""
+
+
+def _default(value: Mapping[str, Any], required: bool) -> str:
+    if required:
+        return "required"
+    if "default" not in value:
+        return ""
+    return f"`{json.dumps(value['default'])}`"
+
+
+def metrics() -> Iterator[str]:
+    """Yields a table of the metrics that each task declares, each metric under the first task that has it."""
+    known = {PASSED.name}
+    for task in registry.names():
+        new = [
+            each
+            for each in registry.task(task).metrics(("first", "second"))
+            if not each.of and each.name not in known
+        ]
+        known |= {each.name for each in new}
+        for title, marker in ((task, False), (f"Markers of {task}", True)):
+            rows = [_metric(each) for each in new if each.marker == marker]
+            if rows:
+                yield from (f"## {title.capitalize()}", "")
+                yield from table(("name", "heading", "unit", "better", "definition", "source"), rows)
+    yield from ("## Stages with a gate", "")
+    yield from table(("name", "heading", "unit", "better", "definition", "source"), [_metric(PASSED)])
+
+
+def _metric(metric: Metric) -> tuple[str, ...]:
+    definition = f"{metric.definition} {metric.undefined}"
+    return f"`{metric.name}`", metric.label, metric.unit, metric.better or "", definition, metric.source
+
+
+PARTS: Mapping[str, Callable[[], Iterator[str]]] = {
+    "command_line": command_line,
+    "study_schema": study_schema,
+    "metrics": metrics,
+}

@@ -1,0 +1,78 @@
+"""The pages that Sphinx builds: without a warning, every page in the table of contents, no dead link."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+from bs4 import BeautifulSoup
+
+from xferlab.cli.main import VERBS
+
+ROOT = Path(__file__).parents[1]
+_VARIABLE = re.compile(r"\bXFERLAB_[A-Z_]+\b")
+
+pytestmark = pytest.mark.component
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, BeautifulSoup]:
+    """The pages by their paths. A page that no table of contents names is a warning, and so an error."""
+    folder = tmp_path_factory.mktemp("docs")
+    command = (sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", ROOT / "docs", folder)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return {path: BeautifulSoup(path.read_text("utf-8"), "html.parser") for path in folder.rglob("*.html")}
+
+
+def test_no_link_of_a_page_is_dead(site: dict[Path, BeautifulSoup]) -> None:
+    ids = {path: {tag["id"] for tag in page.find_all(id=True)} for path, page in site.items()}
+    dead = []
+    for path, page in site.items():
+        for tag in page.select("article a[href], nav a[href], img[src]"):
+            link = str(tag.get("href") or tag.get("src"))
+            name, _, anchor = unquote(link).partition("#")
+            target = (path.parent / name).resolve() if name else path
+            is_dead = not target.exists() or (anchor and target in ids and anchor not in ids[target])
+            if "://" not in link and is_dead:
+                dead.append(f"{path.name}: {link}")
+    assert dead == []
+
+
+def test_every_verb_and_field_has_its_place_in_the_reference(site: dict[Path, BeautifulSoup]) -> None:
+    text = {path.stem: page.get_text(" ") for path, page in site.items() if path.parent.name == "reference"}
+    assert [verb for verb in VERBS if f"xferlab {verb}" not in text["command-line"]] == []
+    assert {"--storage", "--power", "--yes"} <= set(re.findall(r"--\w+", text["command-line"]))
+    assert {"DICE", "AUROC", "CYCLE", "passed", "CTR"} <= set(text["metrics"].split())
+    assert {"label_fraction", "starts_from", "hold_out"} <= set(text["study-schema"].split())
+    assert "xferlab.analysis." in text["python"]
+
+
+def test_nothing_is_loaded_from_elsewhere(site: dict[Path, BeautifulSoup]) -> None:
+    tags = [tag for page in site.values() for tag in page.select("script[src], link[href], img[src]")]
+    sources = {str(tag.get("src") or tag.get("href")) for tag in tags}
+    assert [source for source in sources if "://" in source] == []
+
+
+def test_pages_have_one_title_and_say_what_pictures_show(site: dict[Path, BeautifulSoup]) -> None:
+    pages = {path.name: page for path, page in site.items() if page.find("article")}
+    assert [name for name, page in pages.items() if len(page.find_all("h1")) != 1] == []
+    assert [name for name, page in pages.items() for tag in page.find_all("img") if not tag.get("alt")] == []
+    assert all(page.html and page.html.get("lang") for page in pages.values())
+
+
+def test_every_environment_variable_is_on_its_page() -> None:
+    folders = ("xferlab", "analysis", "jobs", "benchmarks", "docs")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()]
+    page = ROOT / "docs" / "reference" / "environment.md"
+    texts = [
+        path.read_text("utf-8")
+        for path in files
+        if path.suffix in {".py", ".yaml", ".sbatch", ".sh", ".md"} and path != page
+    ]
+    used = {name for text in texts for name in _VARIABLE.findall(text)}
+    assert used == set(_VARIABLE.findall(page.read_text()))

@@ -1,0 +1,166 @@
+"""docs/tutorials/: the commands that a page shows run in an empty folder, and print what the page quotes.
+
+A page is read from top to bottom. A block after "Save this as `NAME`" is written to this file, a block `sh`
+is run by bash, and a block `text` is what the commands before it print: with other numbers and ids, and `...`
+for any text. `<!-- not run: REASON -->` stands before a block that is passed over. `<!-- after: PAGE -->`
+is on a page that continues another one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TUTORIALS = ROOT / "docs" / "tutorials"
+QUICK = ("own-images",)
+"""Pages that take half a minute of a core."""
+MINUTES = ("smoke", "report", "tuning")
+"""Pages that take up to some minutes, with those that they continue."""
+CONTINUED = ("ablation",)
+REAL = ("papers",)
+"""Pages that need the images below `XFERLAB_DATA`."""
+ELSEWHERE = ("slurm",)
+"""Pages whose commands need a cluster."""
+DATA = os.environ.get("XFERLAB_DATA")
+
+_BLOCK = re.compile(r"^```(sh|text|yaml|python)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_VARYING = re.compile(r"(?:\\\.){3}|[0-9a-f]{16}|\d(?:[\d,]|\\\.)*")
+
+pytestmark = pytest.mark.component
+needs_data = pytest.mark.skipif(not DATA, reason="XFERLAB_DATA names no folder of real images")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block, and the file that it is saved as, if any."""
+
+    language: str
+    text: str
+    file: str
+
+
+def read(page: str) -> str:
+    return (TUTORIALS / f"{page}.md").read_text()
+
+
+def blocks(text: str) -> Iterator[Block]:
+    for found in _BLOCK.finditer(text):
+        before = text[: found.start()].rstrip().rpartition("\n\n")[2]
+        file = re.search(r"[Ss]ave this as `([\w./-]+)`", before)
+        if not before.startswith("<!-- not run: "):
+            yield Block(found[1], found[2], file[1] if file else "")
+
+
+def shape(line: str) -> re.Pattern[str]:
+    """Returns the pattern of a quoted line: numbers, ids and widths of columns may differ."""
+    words = (
+        _VARYING.sub(lambda found: ".*" if found[0] == r"\.\.\." else r"\S+", re.escape(word))
+        for word in line.split()
+    )
+    return re.compile(r"\s+".join(words))
+
+
+def unseen(quoted: str, printed: str) -> list[str]:
+    """Returns the first quoted line that was not printed after those before it."""
+    lines = iter(printed.splitlines())
+    for line in quoted.splitlines():
+        pattern = shape(line)
+        if line.strip() != "..." and not any(pattern.fullmatch(each.strip()) for each in lines):
+            return [line]
+    return []
+
+
+def follow(page: str, folder: Path, change: Callable[[str], str] = str) -> None:
+    """Does what a page says, with some words changed, in a folder."""
+    text = change(read(page))
+    before = re.search(r"^<!-- after: (\S+) -->$", text, re.MULTILINE)
+    if before:
+        follow(before[1], folder)
+    printed = ""
+    for block in blocks(text):
+        if block.file:
+            (folder / block.file).write_text(block.text)
+        elif block.language == "sh":
+            printed = run(block.text, folder)
+        elif block.language == "text":
+            assert unseen(block.text, printed) == [], printed
+
+
+def run(commands: str, folder: Path) -> str:
+    variables = {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "XFERLAB_CACHE": str(folder / "cache"),
+    }
+    done = subprocess.run(
+        ("bash", "-euo", "pipefail", "-c", commands),
+        cwd=folder,
+        env=os.environ | variables,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{commands}\n{done.stdout}"
+    return done.stdout
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A folder with what pages use of the checkout."""
+    for name in ("jobs", "search_spaces"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        *QUICK,
+        *(pytest.param(page, marks=pytest.mark.slow) for page in MINUTES),
+        *(pytest.param(page, marks=[pytest.mark.slow, needs_data]) for page in REAL),
+    ],
+)
+def test_what_a_tutorial_shows_happens(page: str, checkout: Path) -> None:
+    follow(page, checkout)
+
+
+@pytest.mark.slow
+@needs_data
+def test_the_tutorial_of_own_images_works_with_real_ones(tmp_path: Path) -> None:
+    pack = Path(str(DATA)) / "montgomery-512"
+    for name in ("images", "masks"):
+        shutil.copytree(pack / name, tmp_path / "chests" / name)
+    image = min((pack / "images").iterdir()).name
+
+    def change(text: str) -> str:
+        """Of a page: real names in place of drawn ones, and no quotations."""
+        text = text.replace("python draw.py\n", "").replace("P[0-9]+", "MCUCXR_[0-9]+")
+        return re.sub(r"^```text\n", "```\n", text.replace("P00_0.png", image), flags=re.MULTILINE)
+
+    follow("own-images", tmp_path, change)
+    assert (tmp_path / "reports" / "quick" / "index.html").is_file()
+    assert image in (tmp_path / "predictions" / "predictions.csv").read_text()
+
+
+def test_every_tutorial_is_tried_or_needs_a_cluster() -> None:
+    pages = {path.stem for path in TUTORIALS.glob("*.md")}
+    assert pages - {"index"} == {*QUICK, *MINUTES, *CONTINUED, *REAL, *ELSEWHERE}
+    assert all(f"<!-- after: {page} -->" in "".join(map(read, MINUTES)) for page in CONTINUED)
+
+
+def test_a_quoted_line_may_differ_in_numbers_and_ids_alone() -> None:
+    printed = "trial 0123456789abcdef x 7\ny\n10 complete"
+    assert unseen("trial  a1b2c3d4e5f60718 x  0.25\n...\n9 complete", printed) == []
+    assert unseen("9 complete\nfirst", "first\n9 complete") == ["first"]
+    assert unseen("9 complete", "9 incomplete") == ["9 complete"]
