@@ -20,7 +20,7 @@ from xferlab.analysis.selection import detailed_arms
 from xferlab.analysis.tables.model import file_name
 from xferlab.analysis.tables.notes import data_notes
 from xferlab.analysis.told import Confusion, Told, counted, mean_and_sd, told
-from xferlab.metrics.curves import precision_at, roc_at
+from xferlab.metrics.curves import precision_at, reliability, roc_at
 from xferlab.metrics.sets import FUNCTIONS, Floats, SetFunction
 
 _GRID = np.linspace(0, 1, 201)
@@ -89,6 +89,7 @@ def class_pictures(contents: Contents) -> Iterator[Picture]:
             stem = f"{evaluated.stage}_on_{file_name(evaluated.stem)}{f'_{number + 1}' if number else ''}"
             for curve in _CURVES:
                 yield _curve_picture(contents, evaluated, shown, (curve, f"{curve.name}_{stem}"))
+            yield _reliability_picture(contents, evaluated, shown, f"reliability_{stem}")
             yield _confusion_picture(contents, evaluated, shown, f"confusion_{stem}")
 
 
@@ -133,26 +134,39 @@ def _grid(num: int, side: float, *, top: float = 0.35) -> tuple[Figure, list[Any
 def _draw_curves(curve: _Curve, shown: Sequence[Told]) -> Figure:
     classes = shown[0].classes
     figure, panels = _grid(len(classes), _PANEL_IN)
-    looks = [(colour, style) for (colour, _), style in zip(LOOKS, _STYLES, strict=False)]
+    looks = _looks()
     for axes, name in zip(panels, classes, strict=True):
         shares = [truth.mean() for (truth,) in shown[0].by_repetition(f"IS_{name}") if len(truth)]
         axes.plot(_GRID, curve.chance(float(np.mean(shares))), ":", color=GREY, linewidth=0.8)
         for place, (each, look) in enumerate(zip(shown, looks, strict=False)):
             height = 0.05 + 0.085 * (len(shown) - 1 - place)
             _draw_curve(axes, curve, (each, name), look=look, y=height)
-        axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", xticks=_TICKS, yticks=_TICKS)
-        axes.set_xlabel(curve.labels[0])
-        axes.set_ylabel(curve.labels[1])
-        axes.set_title(name, loc="left", fontweight="bold")
-    handles = [
-        Line2D([], [], color=colour, linestyle=style, label=", ".join(each.arms))
-        for each, (colour, style) in zip(shown, looks, strict=False)
-    ]
-    figure.legend(handles=handles, loc="outside upper right", ncols=len(handles), handlelength=2.6)
+        _finish_panel(axes, name, curve.labels)
+    _add_legend(figure, shown)
     return figure
 
 
 _TICKS = (0, 0.25, 0.5, 0.75, 1)
+
+
+def _looks() -> list[tuple[str, str]]:
+    """Colour and line style of each arm."""
+    return [(colour, style) for (colour, _), style in zip(LOOKS, _STYLES, strict=False)]
+
+
+def _finish_panel(axes: Any, name: str, labels: tuple[str, str]) -> None:
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", xticks=_TICKS, yticks=_TICKS)
+    axes.set_xlabel(labels[0])
+    axes.set_ylabel(labels[1])
+    axes.set_title(name, loc="left", fontweight="bold")
+
+
+def _add_legend(figure: Figure, shown: Sequence[Told]) -> None:
+    handles = [
+        Line2D([], [], color=colour, linestyle=style, label=", ".join(each.arms))
+        for each, (colour, style) in zip(shown, _looks(), strict=False)
+    ]
+    figure.legend(handles=handles, loc="outside upper right", ncols=len(handles), handlelength=2.6)
 
 
 def _draw_curve(axes: Any, curve: _Curve, what: tuple[Told, str], *, look: tuple[str, str], y: float) -> None:
@@ -170,8 +184,63 @@ def _draw_curve(axes: Any, curve: _Curve, what: tuple[Told, str], *, look: tuple
     spread = "" if few or num < 2 else f" ± {float(area_sd):.3f}"
     text = f"{curve.area_name} {float(area):.3f}{spread}" if num else "undefined"
     x, side = (0.04, "left") if curve.name == "precision_recall" else (0.97, "right")
-    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.6}
-    axes.text(x, y, text, color=colour, ha=side, va="center", fontsize=6.5, bbox=box)
+    axes.text(x, y, text, color=colour, ha=side, va="center", fontsize=6.5, bbox=_BOX)
+
+
+_BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.6}
+
+
+def _reliability_picture(
+    contents: Contents, evaluated: EvaluationSet, shown: Sequence[Told], name: str
+) -> Picture:
+    return Picture(
+        name=name,
+        title=f"reliability of probabilities, stage {evaluated.stage} on {evaluated.name}",
+        caption=(
+            "Share of the class among the images whose probability of it lies in a bin, at the mean of these "
+            "probabilities; the bins are those of the calibration error (ECE). Points and bars: mean ± "
+            "sample SD over the repetitions with images in the bin.",
+            "Dotted: perfect calibration; below it, probabilities are too high. ECE: mean over repetitions ± "
+            "sample SD.",
+            *_counts(shown),
+            *data_notes(contents.results, [evaluated.stage], [evaluated.section]),
+        ),
+        figure=_draw_reliability(shown),
+        subject={"kind": "reliability", **vars(evaluated)},
+    )
+
+
+@drawing()
+def _draw_reliability(shown: Sequence[Told]) -> Figure:
+    figure, panels = _grid(len(shown[0].classes), _PANEL_IN)
+    for axes, name in zip(panels, shown[0].classes, strict=True):
+        axes.plot(_GRID, _GRID, ":", color=GREY, linewidth=0.8)
+        for place, (each, look) in enumerate(zip(shown, _looks(), strict=False)):
+            height = 0.05 + 0.085 * (len(shown) - 1 - place)
+            _draw_bins(axes, (each, name), look=look, y=height)
+        _finish_panel(axes, name, ("Probability", "Share of the class"))
+    _add_legend(figure, shown)
+    return figure
+
+
+def _draw_bins(axes: Any, what: tuple[Told, str], *, look: tuple[str, str], y: float) -> None:
+    (shown, name), (colour, style) = what, look
+    pairs = list(shown.by_repetition(f"IS_{name}", f"P_{name}"))
+    bins = np.array([reliability(truth, score) for truth, score in pairs])
+    of_bins = [mean_and_sd(bins[..., place]) for place in range(bins.shape[-1])]
+    drawn = [(mean, deviation) for mean, deviation, num in of_bins if num]
+    few = shown.num_patients < MIN_PATIENTS
+    for mean, deviation in drawn:
+        if not few and not np.isnan(deviation[1]):
+            low, high = np.clip([mean[1] - deviation[1], mean[1] + deviation[1]], 0, 1)
+            axes.plot([mean[0]] * 2, [low, high], color=colour, alpha=0.5, linewidth=0.6)
+    points = np.array([mean for mean, _ in drawn]).reshape(-1, 2)
+    axes.plot(*points.T, linestyle=style, marker="o", markersize=2.5, color=colour)
+    error = FUNCTIONS["expected_calibration_error"]
+    value, spread, num = mean_and_sd(np.array([error(truth, score) for truth, score in pairs]))
+    text = f"ECE {float(value):.3f}" if num else "undefined"
+    text += "" if few or num < 2 else f" ± {float(spread):.3f}"
+    axes.text(0.97, y, text, color=colour, ha="right", va="center", fontsize=6.5, bbox=_BOX)
 
 
 def _confusion_picture(

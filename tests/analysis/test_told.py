@@ -24,6 +24,7 @@ from xferlab.analysis.tables.metrics import metrics_tables
 from xferlab.analysis.tables.structures import classes_tables, structures_tables
 from xferlab.analysis.told import told
 from xferlab.metrics.classes import NAMED_THRESHOLDS, metrics_of_classes, values_of_classes
+from xferlab.metrics.curves import reliability
 
 pytestmark = pytest.mark.component
 NAMES = ("well", "ill", "worse")
@@ -157,6 +158,20 @@ def test_curves_and_matrices_are_drawn_with_their_numbers(contents: Contents) ->
     assert {"precision_recall_general_on_portable_hold_out", "confusion_general_on_general_test"} <= set(
         pictures
     )
+
+
+def test_reliability_is_drawn_where_bins_hold_images(contents: Contents) -> None:
+    pictures = {picture.name: picture for picture in class_pictures(contents)}
+    axes, bins, errors = pictures["reliability_portable_on_portable_hold_out"].figure.axes[1], [], []
+    for wide in repetitions(contents):
+        truth, score = wide["IS_ill"].to_numpy(), wide["P_ill"].to_numpy()
+        bins.append(reliability(truth, score))
+        weights = np.histogram(score, 15, (0, 1))[0] / len(score)
+        errors.append(np.nansum(weights * np.abs(np.subtract(*bins[-1]))))
+    points = np.ma.masked_invalid(bins).mean(axis=0)
+    drawn = next(line for line in axes.lines if line.get_marker() == "o")
+    assert drawn.get_xydata() == pytest.approx(points.T.compressed().reshape(-1, 2))
+    assert axes.texts[0].get_text() == f"ECE {np.mean(errors):.3f} ± {np.std(errors, ddof=1):.3f}"
 
 
 def test_few_patients_have_no_bands_and_no_deviations(tmp_path: Path) -> None:

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.calibration import calibration_curve
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
-from xferlab.metrics.curves import called, precision_at, roc_at, sensitive_threshold, youden_threshold
+from xferlab.metrics.curves import (
+    called,
+    precision_at,
+    reliability,
+    roc_at,
+    sensitive_threshold,
+    youden_threshold,
+)
 
 SEEDS = range(12)
 
@@ -79,3 +87,16 @@ def test_one_kind_of_cases_has_no_curve() -> None:
         assert np.isnan(youden_threshold(truth, scores))
         assert np.isnan(precision_at(truth, scores, grid)).all() == (truth.sum() == 0)
         assert np.isnan(sensitive_threshold(truth, scores, 0.9)) == (truth.sum() == 0)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_reliability_is_that_of_scikit_learn_with_the_last_bin_closed(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    score = np.concatenate([random.random(40), [1.0]])
+    truth = np.concatenate([random.integers(0, 2, 40), [1]]).astype(float)
+    given, share = reliability(truth, score)
+    expected_share, expected_given = calibration_curve(truth, score, n_bins=15)
+    assert len(given) == len(share) == 15
+    assert np.isnan(given).sum() == 15 - len(expected_given)
+    np.testing.assert_allclose(given[~np.isnan(given)], expected_given)
+    np.testing.assert_allclose(share[~np.isnan(share)], expected_share)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from tests.conftest import Command
@@ -112,6 +113,22 @@ class LearnerContract:
         assert set(task(self.identity.task).variants) <= set(VARIANTS)
         declared = task(self.identity.task).metrics(self.targets)
         assert {metric.computed_by for metric in declared} <= {"", MACRO, *FUNCTIONS}
+
+    def test_an_ensemble_of_equal_networks_shows_what_one_shows(self) -> None:
+        learner, examples, declared = self.learner(), self.shown(), task(self.identity.task)
+        if declared.ensemble_files is None:
+            return
+        (prediction,) = self.predictions(learner, [1])
+        image, targets = examples.case(1)[0][0], self.targets or self.identity.default_targets
+        options: dict[str, Any] = {"height": len(image), "targets": targets, "threshold": 0.5}
+        alone = learner.present(image, prediction, **options)
+        shown = learner.present_ensemble(image, [prediction] * 3, **options)
+        assert set(shown.files) == {*alone.files, *declared.ensemble_files}
+        assert {name: shown.files[name] for name in alone.files} == alone.files
+        same = {name: shown.columns[name] for name in alone.columns}
+        assert same == pytest.approx(alone.columns, abs=2e-6)
+        for name in ("disagreement", "mutual_information"):
+            assert shown.columns[name] == pytest.approx(0.0, abs=1e-6)
 
     def test_weights_survive_their_file(self, tmp_path: Path) -> None:
         trained, learner = self.trainer(), learner_of(self.identity.model_copy(update={"seed": 77}), CPU)

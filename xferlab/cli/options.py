@@ -238,7 +238,10 @@ class LogsOptions(TrialOptions):
 class PredictOptions(TrialOptions):
     """Of `predict`."""
 
-    model: str = _positional(metavar="TRIAL|CHECKPOINT", help="a trial's name or id, or a weights file")
+    model: str = _positional(
+        metavar="TRIAL|CHECKPOINT",
+        help="a trial's name or id, arm/stage for the mean of its repetitions, or a weights file",
+    )
     images: Sequence[str] = _positional(
         metavar="IMAGE", nargs="+", help="images, DICOM files, or folders of them"
     )

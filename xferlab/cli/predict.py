@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xferlab.cli.ensemble import Repetitions
 from xferlab.cli.images import check_outputs, find
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import PredictOptions
@@ -52,11 +54,16 @@ def run(options: PredictOptions) -> int:
         raise UsageError(
             f"--threshold: the outputs of this network (task {task.name!r}) have none. Leave this option out."
         )
-    endings = task.files(predictor.targets).values()
+    endings = predictor.files.values()
     check_outputs(files.images, out=options.out, endings=endings)
+    parts: list[tuple[Predictor, Mapping[str, Path]]] = [(predictor, files.images)]
+    problems = list(files.problems)
+    if isinstance(model, Repetitions):
+        parts, left_out = model.parts(predictor, files.images)
+        problems += left_out
     out = Store.open(options.out)
-    predictions, problems = _predict(predictor, files.images, out, options.threshold)
-    problems = [*files.problems, *problems]
+    predictions, failed = _predict(parts, out, options.threshold)
+    problems += failed
     if not predictions:
         raise DataError(problems)
     is_table_written = _write_table(out, predictions)
@@ -90,21 +97,26 @@ def _shown_size(predictor: Predictor) -> str:
     return "native size" if size == "native" else f"{size} px"
 
 
-def _model(options: PredictOptions) -> Found | Path:
-    """Returns a complete trial, or a weights file."""
+def _model(options: PredictOptions) -> Found | Repetitions | Path:
+    """Returns a complete trial, the repetitions of a stage, or a weights file."""
     if path := weights_file(options.model):
         return path
     _refuse_preprocessing(options, "a trial's record")
-    return KnownTrials.of(options).complete(options.model, otherwise="a weights file")
+    known = KnownTrials.of(options)
+    if ids := known.repetitions(options.model):
+        return Repetitions.of(known.store, options.model, ids, known.sections)
+    return known.complete(options.model, otherwise="a weights file")
 
 
-def _predictor(model: Found | Path, options: PredictOptions) -> Predictor:
+def _predictor(model: Found | Repetitions | Path, options: PredictOptions) -> Predictor:
     import torch
 
     from xferlab.networks.donors import read_bytes, read_weights
     from xferlab.trial.predictor import Predictor, TrainedOn
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if isinstance(model, Repetitions):
+        return model.load(device)
     if isinstance(model, Found):
         return Predictor.of_trial(model.store, model.trial_id, device)
     data = read_bytes(model)
@@ -159,19 +171,26 @@ def _warn_of_others(predictions: Sequence[Prediction], predictor: Predictor) -> 
 
 
 def _predict(
-    predictor: Predictor, images: Mapping[str, Path], out: Store, threshold: float | None
+    parts: Sequence[tuple[Predictor, Mapping[str, Path]]], out: Store, threshold: float | None
 ) -> tuple[list[Prediction], list[Problem]]:
+    """Predicts the images of each part by its network, in the order of their files."""
     from xferlab.trial.predict import Request, predict
 
-    requests = [Request(path, name) for name, path in images.items()]
-    with progress_bar("predicting") as progress:
-        return predict(
-            predictor,
-            requests,
-            out,
-            threshold=DEFAULT_THRESHOLD if threshold is None else threshold,
-            progress=progress,
-        )
+    predictions: list[Prediction] = []
+    problems: list[Problem] = []
+    for predictor, images in parts:
+        requests = [Request(path, name) for name, path in images.items()]
+        with progress_bar("predicting") as progress:
+            found, failed = predict(
+                predictor,
+                requests,
+                out,
+                threshold=DEFAULT_THRESHOLD if threshold is None else threshold,
+                progress=progress,
+            )
+        predictions += found
+        problems += failed
+    return sorted(predictions, key=lambda each: os.path.abspath(each.request.image)), problems
 
 
 def _write_table(store: Store, predictions: Sequence[Prediction]) -> bool:

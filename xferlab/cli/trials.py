@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from xferlab.cli.options import StudyOptions, TrialOptions
 from xferlab.cli.view import count_of
+from xferlab.data.sources.registry import DataSection
 from xferlab.errors import UsageError, suggest
 from xferlab.records import codec, layout, reader
 from xferlab.records.store import Store
@@ -57,11 +58,13 @@ class KnownTrials:
         store: The storage.
         plans: The last plans in it, by study: of the study that is given, or of all.
         study: The study file that is given.
+        sections: Its data sections, by name.
     """
 
     store: Store
     plans: Mapping[str, Mapping[str, Any]]
     study: str | None = None
+    sections: Mapping[str, DataSection] = field(default_factory=dict)
 
     @staticmethod
     def of(options: TrialOptions) -> KnownTrials:
@@ -90,7 +93,7 @@ class KnownTrials:
                 f"{options.profile!r}: its names mean other trials there. Give the trial's id, or that "
                 "profile."
             )
-        return KnownTrials(store, {study: plan}, options.study)
+        return KnownTrials(store, {study: plan}, options.study, session.loaded.base.data)
 
     def find(self, trial: str, *, otherwise: str = "") -> str:
         """Returns the id of a trial.
@@ -102,11 +105,7 @@ class KnownTrials:
         Raises:
             UsageError: There is no such trial, or the name means several.
         """
-        ids: dict[str, dict[str, str]] = defaultdict(dict)
-        for study, plan in self.plans.items():
-            for entry in plan["trials"]:
-                for name in entry["names"]:
-                    ids[name][study] = entry["trial_id"]
+        ids = self._ids()
         if not _TRIAL_ID.fullmatch(trial):
             return self._named(trial, ids, otherwise)
         known = {trial_id for of_studies in ids.values() for trial_id in of_studies.values()}
@@ -134,6 +133,25 @@ class KnownTrials:
             if any(entry["trial_id"] == trial_id for entry in plan["trials"])
         ]
         return Found(self.store, trial_id, tuple(studies))
+
+    def repetitions(self, name: str) -> dict[str, str]:
+        """Returns the ids of all repetitions of a stage of an arm (`arm/stage`) by their names; may be empty.
+
+        Raises:
+            UsageError: Several studies have such trials, and not the same.
+        """
+        is_repetition = re.compile(rf"{re.escape(name)}/r\d+").fullmatch
+        ids = self._ids()
+        return {each: self._named(each, ids, "") for each in ids if is_repetition(each)}
+
+    def _ids(self) -> dict[str, dict[str, str]]:
+        """The ids of trials, by name and study."""
+        ids: dict[str, dict[str, str]] = defaultdict(dict)
+        for study, plan in self.plans.items():
+            for entry in plan["trials"]:
+                for name in entry["names"]:
+                    ids[name][study] = entry["trial_id"]
+        return ids
 
     def _named(self, name: str, ids: Mapping[str, Mapping[str, str]], otherwise: str) -> str:
         of_studies = ids.get(name, {})

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from xferlab.metrics.calibration import NUM_BINS
+
 Floats = NDArray[np.float64]
 
 
@@ -74,6 +76,19 @@ def precision_at(truth: Floats, score: Floats, sensitivities: Floats) -> Floats:
     # A share that a grid and a division round differently is the same.
     place = np.searchsorted(points.sensitivity, np.maximum(sensitivities - 1e-12, 1e-12), side="left")
     return np.asarray(points.precision[place])
+
+
+def reliability(truth: Floats, score: Floats) -> tuple[Floats, Floats]:
+    """Returns the mean probability and the share of the class in each of `NUM_BINS` bins, (B,) each.
+
+    The bins are those of the calibration error: equal ones on [0, 1], of which 1 belongs to the last. NaN in
+    a bin without cases.
+    """
+    bins = np.minimum((score * NUM_BINS).astype(np.intp), NUM_BINS - 1)
+    weights = (np.ones_like(score), score, truth)
+    num, given, true = (np.bincount(bins, weights=each, minlength=NUM_BINS) for each in weights)
+    with np.errstate(invalid="ignore"):
+        return given / num, true / num
 
 
 def youden_threshold(truth: Floats, score: Floats) -> float:

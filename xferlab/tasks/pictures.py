@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from itertools import cycle
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,7 +127,12 @@ def _blend(part: NDArray[np.float32], colour: NDArray[np.float32], opacity: NDAr
     part += opacity[..., None] * (colour - part)
 
 
-def png(pixels: NDArray[np.uint8]) -> bytes:
+def map_png(values: NDArray[np.floating[Any]], *, largest: float) -> bytes:
+    """Returns values (H, W) as a grey PNG of 16 bits: 0 is 0, 65535 is the largest value."""
+    return png(np.rint(np.clip(values / largest, 0, 1) * np.iinfo(np.uint16).max).astype(np.uint16))
+
+
+def png(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> bytes:
     """Returns an image (H, W), or RGB (H, W, 3), as a PNG without metadata."""
     sink = io.BytesIO()
     Image.fromarray(pixels).save(sink, format="PNG", compress_level=_PNG_LEVEL)

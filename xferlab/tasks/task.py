@@ -165,6 +165,8 @@ class Task:
         files: What `predict` writes for an image: takes the targets of a trial, and returns the ending of
             each file's name, by its column in `predictions.csv`. With `{"card": "_age.txt"}`, `a.png` gets
             the file `a_age.txt`, whose bytes are `files["card"]` of what `Learner.present` returns.
+        ensemble_files: The endings of the files that `Learner.present_ensemble` returns beside these, by
+            column; None where outputs of several networks are not averaged, and `predict` refuses them.
         reads_masks: Whether its learner asks for masks. Where it does not, a corrected mask renews no trial,
             and images without masks take part.
         of_weights: `module:function` that returns an identity for bare weights; empty where none can.
@@ -203,6 +205,7 @@ class Task:
     panels_show: str = ""
     variants: tuple[str, ...] = OBJECTS
     files: Callable[[tuple[str, ...]], Mapping[str, str]] = no_files
+    ensemble_files: Mapping[str, str] | None = None
     reads_masks: bool = True
     of_weights: str = ""
     report: str = ""

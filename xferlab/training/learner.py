@@ -209,6 +209,21 @@ class Learner(Protocol[E_contra, B]):
         """Returns the part of a prediction that one graph holds; None where the task has none."""
         return None
 
+    def present_ensemble(
+        self,
+        image: npt.NDArray[np.uint8],
+        predictions: Sequence[Array],
+        *,
+        height: int,
+        targets: Sequence[str],
+        threshold: float,
+    ) -> Presented:
+        """Returns what `predict` writes of the mean of several networks, and how far they agree.
+
+        For tasks with `Task.ensemble_files`; arguments as of `present`, with a prediction of each network.
+        """
+        raise NotImplementedError
+
     def layers(self) -> Mapping[str, Layer]:
         """Returns the layers that deep features compare, by the names that the identity lists."""
 

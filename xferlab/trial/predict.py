@@ -15,7 +15,6 @@ from xferlab.data.pixels import Picture
 from xferlab.errors import DataError, Problem, StorageError, check_names
 from xferlab.parallel import for_each
 from xferlab.records.store import Store
-from xferlab.tasks import registry
 from xferlab.training.learner import Array
 from xferlab.trial.failure import Kind, kind_of
 from xferlab.trial.predictor import Predictor
@@ -128,7 +127,7 @@ class _Output:
 
     image: _Image
     probability: Array
-    passed: Mapping[str, int]
+    passed: Mapping[str, float]
 
 
 Problems = tuple[Problem, ...]
@@ -162,7 +161,7 @@ def _predicted(predictor: Predictor, images: Sequence[_Image]) -> Sequence[_Outp
     return [_finite(*output) for output in zip(images, outputs, passed, strict=True)]
 
 
-def _finite(image: _Image, probability: Array, passed: Mapping[str, int]) -> _Output | Problems:
+def _finite(image: _Image, probability: Array, passed: Mapping[str, float]) -> _Output | Problems:
     if np.isfinite(probability).all():
         return _Output(image, probability, passed)
     what = "the network's output is not finite, although its weights are; nothing is written for it."
@@ -172,14 +171,10 @@ def _finite(image: _Image, probability: Array, passed: Mapping[str, int]) -> _Ou
 def _put(predictor: Predictor, store: Store, threshold: float, output: _Output) -> Prediction | Problems:
     """Writes each output whole or not at all."""
     request, picture = output.image.request, output.image.picture
-    shown = predictor.learner.present(
-        picture.pixels,
-        output.probability,
-        height=predictor.seen(picture.pixels),
-        targets=predictor.targets,
-        threshold=threshold,
+    shown, endings = (
+        predictor.present(picture.pixels, output.probability, threshold=threshold),
+        predictor.files,
     )
-    endings = registry.task(predictor.identity.task).files(predictor.targets)
     check_names("Learner.present", shown.files, declared_in="Task.files", accepted=endings)
     files = {column: request.name + endings[column] for column in shown.files}
     try:

@@ -29,7 +29,7 @@ from xferlab.records.store import Store
 from xferlab.tasks import registry
 from xferlab.tasks.config import TrialIdentity
 from xferlab.training.examples import AnyExamples, untargeted
-from xferlab.training.learner import Array
+from xferlab.training.learner import Array, Presented
 from xferlab.trial.given import Masks, passes
 from xferlab.trial.origin import trained_weights
 from xferlab.trial.training import AnyLearner, load_weights
@@ -229,7 +229,18 @@ class Predictor:
             examples.masks = Masks(given, self._given(MASKS, pictures).__getitem__)
         return examples
 
-    def passed(self, pictures: Sequence[Picture]) -> list[dict[str, int]]:
+    @property
+    def files(self) -> Mapping[str, str]:
+        """The endings of the files that `present` returns, by their columns."""
+        return registry.task(self.identity.task).files(self.targets)
+
+    def present(self, image: npt.NDArray[np.uint8], prediction: Array, *, threshold: float) -> Presented:
+        """Returns what is written of a prediction for a grey image (H, W)."""
+        return self.learner.present(
+            image, prediction, height=self.seen(image), targets=self.targets, threshold=threshold
+        )
+
+    def passed(self, pictures: Sequence[Picture]) -> list[dict[str, float]]:
         """Returns of each picture whether it passes the gate, as a column; none without a gate."""
         if GATE not in self.givers:
             return [{} for _ in pictures]

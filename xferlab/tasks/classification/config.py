@@ -90,6 +90,7 @@ TASK = Task(
     check=check,
     check_single=check_single,
     files=lambda classes: {"heat": "_heat.png"},
+    ensemble_files={},
     reads_masks=False,
     report="xferlab.tasks.classification.report",
 )

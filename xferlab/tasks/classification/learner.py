@@ -13,6 +13,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from xferlab.metrics.markers import markers, patch_markers
+from xferlab.metrics.uncertainty import Uncertainty
 from xferlab.tasks.classification.config import COVERED, HEAT_INSIDE, TASK, Identity
 from xferlab.tasks.classification.exported import exported, probabilities
 from xferlab.tasks.classification.heat import share_inside
@@ -230,11 +231,31 @@ class ClassificationLearner(SupervisedLearner[ImageExamples, Batch]):
         self, image: Pixels, prediction: Array, *, height: int, targets: Sequence[str], threshold: float
     ) -> Presented:
         """Returns the image with heat over it, the class, and the probability of each class."""
-        case = self._read(prediction)
+        return self._presented(image[:height], self._read(prediction), targets, threshold)
+
+    def present_ensemble(
+        self,
+        image: Pixels,
+        predictions: Sequence[Array],
+        *,
+        height: int,
+        targets: Sequence[str],
+        threshold: float,
+    ) -> Presented:
+        """Returns the same of the mean probabilities and heat, and how far the networks agree, as columns."""
+        cases = list(map(self._read, predictions))
+        shown = self._presented(image[:height], Prediction.mean_of(cases), targets, threshold)
+        probability = np.stack([case.probability for case in cases])
+        agreement = Uncertainty.of(probability, is_exclusive=self._identity.is_exclusive)
+        return Presented(shown.files, {**shown.columns, **agreement.columns()})
+
+    def _presented(
+        self, seen: Pixels, case: Prediction, targets: Sequence[str], threshold: float
+    ) -> Presented:
         called = self._measures.called(case.probability, threshold)
         if case.voted is not None:
             called = np.arange(self._num_classes) == case.voted
-        return present(image[:height], case.heat, dict(zip(targets, case.probability, strict=True)), called)
+        return present(seen, case.heat, dict(zip(targets, case.probability, strict=True)), called)
 
     def exported(self) -> Exported:
         """Returns the graph from normalised images, or patches of them, to probabilities."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +42,19 @@ class Prediction:
         """Returns what patches predict together."""
         called = voted(patches[:, CLASSES:])
         return Prediction(patches[:, CLASSES:].mean(axis=0), heats[called], patches, heats, covered)
+
+    @staticmethod
+    def mean_of(cases: Sequence[Prediction]) -> Prediction:
+        """Returns what several networks predict together: means, and of patches the vote of all networks'."""
+        covered = float(np.mean([case.covered for case in cases]))
+        patches = [case.patches for case in cases if case.patches is not None]
+        heats = [case.heats for case in cases if case.heats is not None]
+        if patches:
+            return Prediction.of_patches(np.concatenate(patches), np.mean(heats, axis=0), covered)
+        probability, heat = (
+            np.mean([getattr(case, name) for case in cases], axis=0) for name in ("probability", "heat")
+        )
+        return Prediction(probability, heat)
 
     @property
     def voted(self) -> int | None:

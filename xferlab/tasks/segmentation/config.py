@@ -149,6 +149,9 @@ def files_of(structures: Sequence[str]) -> dict[str, str]:
     return {column: f"_{column}.png" for column in (*several, "overlay")}
 
 
+ENSEMBLE_FILES = {"entropy_map": "_entropy.png", "disagreement_map": "_disagreement.png"}
+"""What `predict` adds for several networks, as `files_of`."""
+
 TASK = Task(
     name="segmentation",
     version=2,
@@ -170,6 +173,7 @@ TASK = Task(
     panels_show="The image, and over it the output, filled, with the reference outlined in yellow.",
     variants=(*OBJECTS, ORIGINAL),
     files=files_of,
+    ensemble_files=ENSEMBLE_FILES,
     report="xferlab.tasks.segmentation.report",
     of_weights="xferlab.tasks.segmentation.learner:identity_of_weights",
 )

@@ -21,6 +21,7 @@ from xferlab.networks.translator import Translator, translator_in
 from xferlab.networks.unet import FIRST_CONVOLUTION
 from xferlab.networks.vgg_levels import width_of
 from xferlab.tasks.config import Execution
+from xferlab.tasks.segmentation.agreement import with_agreement
 from xferlab.tasks.segmentation.config import Identity
 from xferlab.tasks.segmentation.exported import exported
 from xferlab.tasks.segmentation.native import NativeSegmentation, shrunk
@@ -52,7 +53,7 @@ from xferlab.training.reference import (
     reference_in,
 )
 from xferlab.training.step import Optimisation
-from xferlab.training.structures import at_size, confusions_of, metrics_of
+from xferlab.training.structures import Masks, at_size, confusions_of, metrics_of
 from xferlab.training.supervised import Forward, SupervisedLearner
 
 
@@ -159,10 +160,31 @@ class SegmentationLearner(SupervisedLearner[Any, Any]):
         self, image: Pixels, prediction: Array, *, height: int, targets: Sequence[str], threshold: float
     ) -> Presented:
         """Returns masks and an overlay at the image's size, and figures about them."""
+        return present(image, self._shown(image, prediction, height, targets, threshold))
+
+    def present_ensemble(
+        self,
+        image: Pixels,
+        predictions: Sequence[Array],
+        *,
+        height: int,
+        targets: Sequence[str],
+        threshold: float,
+    ) -> Presented:
+        """Returns the same of the mean probabilities, and maps and figures of how far they agree."""
+        several = np.stack(predictions)
+        masks = self._shown(image, several.mean(axis=0), height, targets, threshold)
+        shown, is_exclusive = present(image, masks), self._base.is_exclusive
+        return with_agreement(shown, masks, several, height=height, is_exclusive=is_exclusive)
+
+    def _shown(
+        self, image: Pixels, prediction: Array, height: int, targets: Sequence[str], threshold: float
+    ) -> dict[str, Masks]:
+        """Where each structure is, by name, at the image's size."""
         masks = np.zeros((len(targets), *image.shape), bool)
         shown = at_size(prediction, width=image.shape[1], height=height)
         masks[:, :height] = self._base.masks(shown, threshold)
-        return present(image, dict(zip(targets, masks, strict=True)))
+        return dict(zip(targets, masks, strict=True))
 
     def exported(self) -> Exported:
         """Returns the graph from normalised images, or tiles of them, to probabilities."""

@@ -1,0 +1,254 @@
+"""Ensembles of the repetitions of a real, tiny study through the command line."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from tests.conftest import Command, Said
+from xferlab.cli.main import main
+from xferlab.data.pixels import Picture
+from xferlab.records import layout, reader
+from xferlab.records.store import Store
+from xferlab.training.structures import at_size
+from xferlab.trial.predictor import Predictor
+
+pytestmark = pytest.mark.component
+
+NAME, SIDE, PATIENTS = "a/general", 48, 14
+STUDY = {
+    "study": "ensemble",
+    "seed": 5,
+    "repetitions": 3,
+    "data": {
+        "cxr": {
+            "source": "manifest", "root": "pack", "where": {"device": "fixed"}, "hold_out": 0.15,
+            "same_patient": [["p13", "pfriend"]],
+        },
+        "old": {"source": "manifest", "root": "pack", "where": {"device": "portable"}},
+    },
+    "model": {"init_features": 2, "image_size": 32},
+    "stages": {
+        "donor": {"data": "old", "evaluate_on": []},
+        "general": {"data": "cxr", "starts_from": "donor", "evaluate_on": ["cxr.test", "cxr.hold_out"]},
+    },
+    "training": {"batch_size": 4, "max_epochs": 2, "lr": 1.0e-2, "device": "cpu", "precision": "float32"},
+    "arms": {"a": {}},
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A complete study on disk.
+
+    Attributes:
+        study: Its file; the folder `pack` lies beside it.
+        store: Its storage.
+        trials: Ids of the repetitions.
+        unseen: Which of them neither trained nor selected with a patient, nor their donor, by the
+            number of the patient.
+    """
+
+    study: Path
+    store: Store
+    trials: list[str]
+    unseen: dict[int, list[str]]
+
+    def image(self, patient: object, device: str = "fixed") -> Path:
+        return self.study.parent / f"pack/{patient}-{device}.png"
+
+    def who(self, number: int) -> int:
+        """A patient whom so many of the networks have not seen."""
+        return next(patient for patient, trials in self.unseen.items() if len(trials) == number)
+
+
+def put(root: Path, patient: object, device: str, seed: int) -> dict[str, str]:
+    """Saves an image in which a bright disc is the structure."""
+    rng, name = np.random.default_rng(seed), f"{patient}-{device}"
+    rows, columns = np.indices((SIDE, SIDE))
+    disc = (rows - rng.integers(14, 34)) ** 2 + (columns - rng.integers(14, 34)) ** 2 < 100
+    image = rng.integers(0, 120, (SIDE, SIDE)) + 100 * disc
+    Image.fromarray(image.astype(np.uint8)).save(root / f"{name}.png")
+    Image.fromarray((255 * disc).astype(np.uint8)).save(root / f"{name}_mask.png")
+    return {
+        "image": f"{name}.png", "mask": f"{name}_mask.png", "patient_id": f"p{patient}",
+        "pathology": "all", "device": device,
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
+    """Trains the study, once."""
+    root = tmp_path_factory.mktemp("ensemble")
+    (root / "pack").mkdir()
+    devices = ("fixed", "portable", "lateral")
+    table = [
+        put(root / "pack", patient, device, 10 * patient + number)
+        for patient in range(PATIENTS)
+        for number, device in enumerate(devices)
+    ]
+    table.append(put(root / "pack", "friend", "lateral", 999))
+    with open(root / "pack/metadata.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, list(table[0]))
+        writer.writeheader()
+        writer.writerows(table)
+    study = root / "study.yaml"
+    study.write_text(yaml.safe_dump(STUDY, sort_keys=False))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XFERLAB_CACHE", str(root / "cache"))
+        words = ("run", study, "--executor", "in-process", "--storage", root / "storage")
+        assert main(list(map(str, words))) == 0
+        assert (
+            main(["plan", str(study), "--storage", str(root / "storage"), "--cases", str(root / "w.csv")])
+            == 0
+        )
+    store = Store.open(str(root / "storage"))
+    plan = reader.read_plan(store, "ensemble")
+    names = [f"{NAME}/r{number:02}" for number in (1, 2, 3)]
+    trials = [trial["trial_id"] for name in names for trial in plan["trials"] if name in trial["names"]]
+    with open(root / "w.csv", newline="") as file:
+        parts = {row["name"]: row for row in csv.DictReader(file) if row["section"] == "cxr"}
+    unseen = {
+        patient: [
+            trial
+            for number, trial in enumerate(trials, start=1)
+            if {parts[f"{patient}-fixed.png"][f"part_{each}"] for each in ("r01", f"r{number:02}")}
+            <= {"test", "hold_out"}  # the donor trained in the division of the first repetition
+        ]
+        for patient in range(PATIENTS)
+    }
+    yield Trained(study, store, trials, unseen)
+    torch.set_num_threads(1)
+
+
+Predict = Callable[..., Said]
+
+
+@pytest.fixture
+def predict(trained: Trained, command: Command) -> Predict:
+    """Predicts images into the folder `out` of the test's folder."""
+
+    def predict(*images: object, model: str = NAME, code: int = 0, **options: object) -> Said:
+        words = [word for name, value in options.items() for word in (f"--{name}", value)]
+        where = () if {"study", "storage"} & set(options) else ("--storage", trained.store.location)
+        return command("predict", model, *images, "--out", "out", *where, *words, code=code)
+
+    return predict
+
+
+def rows() -> list[dict[str, str]]:
+    with open("out/predictions.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def values(name: str) -> np.ndarray:
+    with Image.open(Path("out") / name) as picture:
+        return np.asarray(picture)
+
+
+def probabilities(trained: Trained, trials: list[str], pixels: np.ndarray) -> np.ndarray:
+    """Of each network by itself, (N, 32, 32)."""
+    networks = [Predictor.of_trial(trained.store, trial, torch.device("cpu")) for trial in trials]
+    return np.stack([network.predictions([network.prepared(Picture(pixels))])[0][0] for network in networks])
+
+
+def test_an_ensemble_predicts_the_mean_and_says_how_far_its_networks_agree(
+    trained: Trained, predict: Predict, tmp_path: Path
+) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (60, 80), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "new.png")
+    several = probabilities(trained, trained.trials, pixels)
+    level = round(float(np.median(several.mean(axis=0))), 4)
+    said = predict("new.png", threshold=level)
+    assert f"1 image predicted by {NAME} (3 repetitions) at 32 px" in said.out
+    assert said.err == ""
+    (row,) = rows()
+    name = next(column for column in row if column.endswith("_pixels")).removesuffix("_pixels")
+    assert (row["networks"], row["width"], row["height"]) == ("3", "80", "60")
+    mean = at_size(several.mean(axis=0)[None], width=80, height=60)[0]
+    mask = values("new_mask.png") == 255
+    assert np.array_equal(mask, mean > level)
+    assert float(row[f"{name}_probability"]) == pytest.approx(mean[mask].mean(), abs=1e-5)
+    p = several.mean(axis=0).astype(float)
+    entropy = -p * np.log(p) - (1 - p) * np.log(1 - p)
+    assert float(row["entropy"]) == pytest.approx(entropy.mean(), abs=1e-5)
+    assert float(row["disagreement"]) == pytest.approx(several.std(axis=0).mean(), abs=1e-5)
+    assert 0 < float(row["mutual_information"]) < float(row["entropy"]) < np.log(2)
+    for kind, expected, largest in (
+        ("entropy", entropy, np.log(2)),
+        ("disagreement", several.std(axis=0), 0.5),
+    ):
+        stored = values(f"new_{kind}.png")
+        assert (stored.shape, stored.dtype) == ((60, 80), np.uint16)
+        wide = at_size(expected.astype(np.float32)[None], width=80, height=60)[0]
+        assert np.abs(stored / 65535 * largest - wide).max() < 1e-4
+        assert float(row[f"{name}_{kind}"]) == pytest.approx(wide[mask].mean(), abs=1e-5)
+
+
+@pytest.mark.parametrize("device", ["fixed", "lateral"])
+def test_an_image_of_the_study_is_predicted_by_those_who_never_saw_its_patient(
+    trained: Trained, predict: Predict, device: str
+) -> None:
+    """Also where it is not of the section that they trained on."""
+    patients = [trained.who(number) for number in (0, 1, 3)]
+    said = predict(*(trained.image(patient, device) for patient in patients), code=1)
+    shown = {Path(row["input"]).name: int(row["networks"]) for row in rows()}
+    assert shown == {f"{patients[1]}-{device}.png": 1, f"{patients[2]}-{device}.png": 3}
+    refused, last = said.err.splitlines()
+    assert refused.startswith(
+        f"{trained.image(patients[0], device)}: is of the study's data, and all networks"
+    )
+    assert last == "1 input could not be predicted"
+    assert "3 images of the study's data: predicted by those networks only" in said.out
+    (alone,) = (row for row in rows() if row["networks"] == "1")
+    assert (float(alone["disagreement"]), float(alone["mutual_information"])) == (0, 0)
+    with Image.open(trained.image(patients[1], device)) as picture:
+        single = probabilities(trained, trained.unseen[patients[1]], np.asarray(picture))
+    p = single[0].astype(float)
+    assert float(alone["entropy"]) == pytest.approx(
+        (-p * np.log(p) - (1 - p) * np.log(1 - p)).mean(), abs=1e-5
+    )
+
+
+def test_the_study_file_says_who_is_one_patient(trained: Trained, predict: Predict) -> None:
+    friend = trained.image("friend", "lateral")
+    predict(friend)
+    assert rows()[0]["networks"] == "3"
+    number = len(trained.unseen[13])
+    assert 0 < number < 3
+    predict(friend, study=trained.study, storage=trained.store.location, code=0)
+    assert rows()[0]["networks"] == str(number)
+
+
+def test_images_that_all_networks_know_are_left_out_together(trained: Trained, predict: Predict) -> None:
+    said = predict(trained.image(trained.who(0)), code=2)
+    assert "learned from its patient (training or validation), so that an ensemble would look too" in said.err
+    assert not Path("out").exists()
+
+
+def test_data_that_is_elsewhere_and_repetitions_that_lack(
+    trained: Trained, predict: Predict, tmp_path: Path
+) -> None:
+    shutil.copytree(trained.store.location, tmp_path / "s")
+    image = shutil.copy(trained.image(trained.who(0)), tmp_path / "x.png")
+    (tmp_path / "s" / layout.TrialFiles(trained.trials[1]).record).unlink()
+    pack = trained.study.parent / "pack"
+    pack.rename(pack.with_name("away"))
+    try:
+        said = predict(image, storage="s")
+    finally:
+        pack.with_name("away").rename(pack)
+    assert "cases that these networks learned from are not found on this machine" in said.err
+    for trial in (trained.trials[0], trained.trials[2]):
+        (tmp_path / "s" / layout.TrialFiles(trial).record).unlink()
+    said = predict(image, storage="s", code=2)
+    assert f"{NAME}: none of 3 repetitions is complete" in said.err
