@@ -120,7 +120,7 @@ class Munit(Pair):
     def translated(self, images: Tensor, into: str, style: Tensor) -> Tensor:
         """Returns images of the other domain with their content and a style of a domain."""
         content, _ = self._of(OTHER[into]).encode(images)
-        return self._of(into).decode(content, style.expand(len(images), -1))
+        return self._of(into).decode(content, style.expand(images.shape[0], -1))
 
     def style_of(self, images: Tensor, domain: str) -> Tensor:
         """Returns the styles of images of a domain, `(N, style)`."""
