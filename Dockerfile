@@ -21,7 +21,7 @@ RUN apt-get update \
 COPY pyproject.toml constraints.txt README.md LICENSE /opt/xferlab/
 WORKDIR /opt/xferlab
 RUN PIP_EXTRA_INDEX_URL="$TORCH_INDEX" \
-    pip install --no-cache-dir --constraint constraints.txt '.[cluster,dashboard,dicom,nifti,tune]' \
+    pip install --no-cache-dir --constraint constraints.txt '.[cluster,dashboard,dicom,export,nifti,tune]' \
     && rm -rf build ./*.egg-info
 
 COPY analysis analysis
