@@ -151,7 +151,7 @@ def test_every_kind_of_failure_comes_with_advice() -> None:
 
 
 @pytest.mark.component
-@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC])
+@pytest.mark.parametrize("error", [errno.EIO, pytest.param(errno.ENOSPC, marks=pytest.mark.slow)])
 def test_a_storage_that_fails_in_mid_run_is_worth_a_requeue(
     command: Command, tmp_path: Path, error: int
 ) -> None:

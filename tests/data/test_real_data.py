@@ -58,6 +58,7 @@ def test_numbers_of_the_pack(both: dict[str, Any], real_memo: Path) -> None:
     assert len({c.patient for c in results["portable"]} & {c.patient for c in results["general"]}) == 12
 
 
+@pytest.mark.slow
 def test_planning_knows_usable_masks_without_decoding(section: Any, real_data: Path, real_memo: Path) -> None:
     sections = {"all": pack(section, real_data)}
     assert StudyIndex(sections, memo_dir=real_memo).audit.unusable == {}

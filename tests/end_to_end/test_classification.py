@@ -101,6 +101,7 @@ def test_cases_hold_what_metrics_of_sets_are_made_of(study: Path) -> None:
         assert 0 <= roc_auc_score(cases["IS_covid19"], cases["P_covid19"]) <= 1, name
 
 
+@pytest.mark.slow
 @pytest.mark.component
 def test_a_report_has_classes_heat_and_what_objects_cost(
     study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -113,6 +114,7 @@ def test_a_report_has_classes_heat_and_what_objects_cost(
     assert list((tmp_path / "figures").glob("*heat_kinds_on_chests_hold_out.png"))
 
 
+@pytest.mark.slow
 @pytest.mark.component
 def test_wandb_has_the_metrics_of_sets_of_the_report_and_who_predicts_for_whom(
     study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

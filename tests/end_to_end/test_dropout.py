@@ -85,6 +85,7 @@ def test_each_stage_and_variant_has_every_metric() -> None:
     assert measured.loc[measured["metric"] == "DICE_PIXELWISE", "value"].between(0.5, 1).all()
 
 
+@pytest.mark.slow
 def test_a_report_with_figures_and_deep_features_is_written() -> None:
     assert main(["report", "study.yaml", "--storage", "results", "--out", "report"]) == 0
     page = next(Path("report").glob("*.html")).read_text()

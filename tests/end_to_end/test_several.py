@@ -120,6 +120,7 @@ def test_weights_of_several_structures_need_their_record_and_have_numbers_where_
     assert written == {"a_overlay.png", *(f"a_mask_structure{number}.png" for number in (1, 2, 3))}
 
 
+@pytest.mark.slow
 def test_the_report_has_a_table_structure_by_structure(study: Path, tmp_path: Path, command: Command) -> None:
     command("report", study, "--storage", study.parent / "results", "--out", ".", code=0)
     page = (tmp_path / "report.md").read_text()

@@ -112,6 +112,7 @@ def sited_pack(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_sites_that_are_left_out_are_reported_one_by_one_without_a_verdict(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command, capfd: pytest.CaptureFixture[str]
 ) -> None:

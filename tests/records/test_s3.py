@@ -86,6 +86,7 @@ def test_an_error_that_stays_is_told_and_changes_nothing(remote: tuple[Shaky, St
 # --- the bytes of a disk ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_predictions_on_an_object_store_have_the_bytes_of_a_disk(
     s3_uri: str, tmp_path: Path, command: Command
 ) -> None:
@@ -98,6 +99,7 @@ def test_predictions_on_an_object_store_have_the_bytes_of_a_disk(
     assert {name: hashlib.sha256(store.read(name) or b"").hexdigest() for name in whole} == whole
 
 
+@pytest.mark.slow
 def test_a_longer_training_equals_one_from_scratch(s3_uri: str, tmp_path: Path, command: Command) -> None:
     def run(max_epochs: int, storage: str) -> str:
         training = {**TINY["training"], "max_epochs": max_epochs, "patience": max_epochs}

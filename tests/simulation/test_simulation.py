@@ -38,7 +38,7 @@ from xferlab.study.load import load
 
 pytestmark = pytest.mark.usefixtures("added_tasks")
 
-FAST, ALL = 200, 10_000
+FAST, ALL = 100, 10_000
 ENDS = {State.COMPLETE, State.FAILED, State.BLOCKED}
 
 SHAPES = {

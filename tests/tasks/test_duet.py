@@ -178,6 +178,7 @@ def test_weights_of_another_shape_name_the_network() -> None:
         learner.start_network_from("segmenter", UNet(init_features=4).state_dict(), origin="somewhere")
 
 
+@pytest.mark.slow
 def test_the_mirror_says_what_both_networks_start_from(study: Path, command: Command) -> None:
     changes = {"repetitions": 1, "tracking": {"wandb": {"mode": "offline", "images": 0}}}
     stages = {name: {**stage, "repetitions": 1} for name, stage in STAGES.items()}

@@ -184,6 +184,7 @@ def test_runs_of_other_profiles_and_superseded_ones_are_not_shown(
     assert told == [("IN", ["study:tiny"]), ("NIN", ["profile:short", "superseded"])]
 
 
+@pytest.mark.slow
 def test_a_server_gets_what_the_file_holds_and_a_second_call_replaces_it(
     server: Server, dashboard: Dashboard, study: Path, tmp_path: Path
 ) -> None:
@@ -263,6 +264,7 @@ def test_trouble_with_the_service_is_told_in_time(
     assert "Nothing of the study is lost" in said
 
 
+@pytest.mark.slow
 def test_a_title_or_a_file_that_cannot_be_says_so(dashboard: Dashboard, tmp_path: Path) -> None:
     code, said = dashboard("--name", "x" * 129, "--output", str(tmp_path / "a.json"))
     assert (code, "at most 128 characters" in said, "Traceback" in said) == (2, True, False)

@@ -57,7 +57,7 @@ def run(folder: Path, storage: Path, patch: pytest.MonkeyPatch) -> tuple[int, st
 
 
 def files(storage: Path, kind: str = "") -> list[Path]:
-    """All files, or those of a kind, by their path in the storage; a log is no record, and nothing reads it."""
+    """All files but logs, which are no records, or those of a kind, by their path in the storage."""
     found = (path.relative_to(storage) for path in storage.rglob("*") if path.is_file())
     paths = sorted(path for path in found if "logs" not in path.parts)
     return [path for path in paths if kind in ("", kind_of(path))]
