@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,23 @@ READERS = {
 }
 
 
+def accepted(path: Path, reader: Callable[[Path], Any]) -> Any:
+    """Returns what a reader makes of a file; None where it refuses it, and names it."""
+    (result,) = for_each([path], partial(attempt, reader))
+    if isinstance(result, DataError):
+        assert {problem.where for problem in result.problems} == {str(path)}
+        return None
+    return result
+
+
+def is_picture(path: Path) -> bool:
+    picture = accepted(path, read_image)
+    if picture is None:
+        return False
+    assert (picture.pixels.ndim, picture.pixels.dtype) == (2, np.uint8)
+    return True
+
+
 @pytest.mark.parametrize("name", ["a.png", "a.dcm"])
 @pytest.mark.parametrize("reader", READERS)
 def test_images(tmp_path: Path, name: str, reader: str, examples: int) -> None:
@@ -79,9 +97,8 @@ def test_images(tmp_path: Path, name: str, reader: str, examples: int) -> None:
 
     def read(data: bytes) -> bool:
         path.write_bytes(data)
-        (pixels,) = for_each([path], partial(attempt, open_pixels))
-        if isinstance(pixels, DataError):
-            assert {problem.where for problem in pixels.problems} == {str(path)}
+        pixels = accepted(path, open_pixels)
+        if pixels is None:
             return False
         assert (pixels.ndim, pixels.dtype.kind in kinds) == (ndim, True)
         assert 0 < pixels.size <= 3 * MAX_PIXELS
@@ -131,12 +148,7 @@ def test_dicom(tmp_path: Path, examples: int) -> None:
 
     def read(data: bytes) -> bool:
         path.write_bytes(bytes(128) + b"DICM" + data)
-        (picture,) = for_each([path], partial(attempt, read_image))
-        if isinstance(picture, DataError):
-            assert {problem.where for problem in picture.problems} == {str(path)}
-            return False
-        assert (picture.pixels.ndim, picture.pixels.dtype) == (2, np.uint8)
-        return True
+        return is_picture(path)
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"pydicom\b")
@@ -155,12 +167,7 @@ def test_nifti(tmp_path: Path, examples: int) -> None:
 
     def read(data: bytes) -> bool:
         path.write_bytes(data)
-        (picture,) = for_each([path], partial(attempt, read_image))
-        if isinstance(picture, DataError):
-            assert {problem.where for problem in picture.problems} == {str(path)}
-            return False
-        assert (picture.pixels.ndim, picture.pixels.dtype) == (2, np.uint8)
-        return True
+        return is_picture(path)
 
     assert all(read(data) for data in whole)
     feed(mutated(whole, FIELDS), read, examples=examples)

@@ -127,13 +127,15 @@ class RetryPolicy:
         reason = f"{failure['type']}: {failure['message']}"
         note = partial(logs.note, self.store, trial.trial_id)
         if self._lacks_parents(trial):
-            note(f"{reason}; it waits for that", level="WARNING")
-            self.listener.changed(trial, State.WAITING, f"{reason}; it waits for that")
+            decision = f"{reason}; it waits for that"
+            note(decision, level="WARNING")
+            self.listener.changed(trial, State.WAITING, decision)
             self.graph.wait(trial.trial_id)
         elif self._worth_another(trial.trial_id, failure):
-            note(f"{reason}; it is tried again", level="WARNING")
+            decision = f"{reason}; it is tried again"
+            note(decision, level="WARNING")
             self.graph.put_back(trial.trial_id)
-            self.listener.changed(trial, State.READY, f"{reason}; it is tried again")
+            self.listener.changed(trial, State.READY, decision)
         else:
             note(f"{reason}; this run does not try it again", level="ERROR")
             self._fail(trial, reason)

@@ -21,7 +21,7 @@ from xferlab.tasks import registry
 from xferlab.trial.attempt import Attempt
 from xferlab.trial.checkpoint import Checkpoints
 from xferlab.trial.examples import TrialContext, fit_examples
-from xferlab.trial.log import captured
+from xferlab.trial.log import recorded
 from xferlab.trial.origin import load_origins
 from xferlab.trial.predictions import predictions_for
 from xferlab.trial.training import trainer_of
@@ -55,13 +55,9 @@ def run_sample(
         return record
     attempt = Attempt(search, sample.sample_id)
     sections = [section for trial in sample.trials for section in trial.data.values()]
-    with captured(attempt.log, sections=sections):
-        try:
-            record = _Run(sample, context, attempt, stop).to_record(on_epoch)
-            attempt.complete()
-        except BaseException as error:
-            attempt.failed(error)
-            raise
+    with recorded(attempt, sections=sections):
+        record = _Run(sample, context, attempt, stop).to_record(on_epoch)
+        attempt.complete()
     return record
 
 

@@ -62,7 +62,7 @@ class Attempt:
         goal = "measures what is missing" if self._trained else f"trains from epoch {first_epoch} on"
         kept = f", after the training of trial {continues}" if continues else ""
         last = self._earlier[-1:]
-        before = "".join(f"; the attempt before, on {one['host']}: {one['outcome']}" for one in last)
+        before = "".join(f"; the attempt before, on {entry['host']}: {entry['outcome']}" for entry in last)
         self.log.add(f"attempt {len(self._earlier) + 1} {goal}{kept}{before}")
         self.log.flush()
 

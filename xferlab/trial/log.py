@@ -1,4 +1,4 @@
-"""What loggers and libraries say while a trial runs goes into the trial's log, too."""
+"""What loggers and libraries say while a trial runs goes into the trial's log, too; a failure is stored."""
 
 from __future__ import annotations
 
@@ -9,9 +9,21 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 from xferlab.records.logs import MIRROR, WORKER, LogFile
+from xferlab.trial.attempt import Attempt
 
 _LOGGER = logging.getLogger("xferlab")
 _MIRROR = "xferlab.mirror"
+
+
+@contextmanager
+def recorded(attempt: Attempt, *, sections: Iterable[Mapping[str, Any]]) -> Iterator[None]:
+    """Adds to the log of an attempt what is said meanwhile, as `captured` does, and stores what is raised."""
+    with captured(attempt.log, sections=sections):
+        try:
+            yield
+        except BaseException as error:
+            attempt.failed(error)
+            raise
 
 
 @contextmanager

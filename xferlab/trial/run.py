@@ -36,7 +36,7 @@ from xferlab.trial.examples import TrialContext, fit_examples
 from xferlab.trial.features import extract
 from xferlab.trial.given import Given
 from xferlab.trial.headline import final_values
-from xferlab.trial.log import captured
+from xferlab.trial.log import recorded
 from xferlab.trial.origin import Origin, load_origins, names_of, trained_weights, weights_of
 from xferlab.trial.pictures import outputs_of
 from xferlab.trial.predictions import predictions_for
@@ -78,13 +78,9 @@ def run_trial(spec: TrialSpec, store: Store, *, cache_dir: Path, hooks: Hooks | 
     if record is not None and is_measured(store, spec, record.weights_sha256):
         return record
     attempt = Attempt(store, spec.trial_id, trained=record is not None)
-    with captured(attempt.log, sections=spec.data.values()):
-        try:
-            context = TrialContext(store, cache_dir, environment.prepare(spec.identity.execution))
-            return _Run(spec, context, attempt, hooks or Hooks()).to_record(record)
-        except BaseException as error:
-            attempt.failed(error)
-            raise
+    with recorded(attempt, sections=spec.data.values()):
+        context = TrialContext(store, cache_dir, environment.prepare(spec.identity.execution))
+        return _Run(spec, context, attempt, hooks or Hooks()).to_record(record)
 
 
 class _Run:
