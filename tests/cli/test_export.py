@@ -211,6 +211,8 @@ def test_splits_for_nnunet(study: Path, export: Export, tmp_path: Path) -> None:
         ("imagesTr/a_1_0000.nii.gz", "a_1"),
         ("ward/b.c_0001.png", "b.c"),
         ("x0000.tif", "x0000"),
+        ("IMG0001", "IMG0001"),
+        ("1.2.840.1133", "1.2.840.1133"),
     ],
 )
 def test_a_case_has_the_name_that_nnunet_gives_it(image: str, case: str) -> None:

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xferlab.cli.seen import SeenPatients, digest_of
+from xferlab.cli.seen import SeenPatients
 from xferlab.cli.view import count_of
+from xferlab.data.cache import default_cache_dir
+from xferlab.data.memo import FileMemo
 from xferlab.data.sources.registry import DataSection
 from xferlab.errors import Problem, UsageError
 from xferlab.records import reader
@@ -83,11 +85,12 @@ class Repetitions:
         seen = SeenPatients.of(self.store, self.trials, self.declared)
         self._warn(seen)
         parts = defaultdict[tuple[str, ...], dict[str, Path]](dict)
-        digests = {name: digest_of(image) for name, image in images.items()}
+        memo = FileMemo(default_cache_dir() / "digests", Path())
+        digests, _ = memo.digests(map(str, images.values()))  # whoever predicts the others says what is wrong
         for name, image in images.items():
-            parts[seen.unseen_by(digests[name])][name] = image
+            parts[seen.unseen_by(digests.get(str(image), ""))][name] = image
         problems = [Problem(str(image), self._refusal) for image in parts.pop((), {}).values()]
-        if number := sum(digest in seen.of_images for digest in digests.values()):
+        if number := sum(digests.get(str(image)) in seen.of_images for image in images.values()):
             print(
                 f"{count_of(number, 'image')} of the study's data: predicted by those networks only that did "
                 "not learn from the patient"

@@ -14,6 +14,9 @@ from xferlab.cli.trials import KnownTrials, weights_file
 from xferlab.errors import ExportError, UsageError
 from xferlab.records.store import Store
 
+HUGGING_FACE = "huggingface"
+"""The format with a model card."""
+
 
 def run(options: ExportOptions) -> int:
     """Exports a model or splits; exit code 1 where a model differs from the network."""
@@ -42,8 +45,9 @@ def _export_model(options: ExportOptions) -> int:
 
     predictor = Predictor.of_trial(found.store, found.trial_id, torch.device("cpu"))
     graph = Graph.of(predictor, Path(options.image) if options.image else None)
-    facts = facts_of(found, licence=options.licence or "")
-    trained = Trained(found.store, found.trial_id, graph, facts)
+    is_card = options.format == HUGGING_FACE
+    facts = facts_of(found, licence=options.licence or "", with_results=is_card)
+    trained = Trained(found.store, graph, facts)
     files, difference = write(trained, Store.open(options.out), format=options.format)
     tell(
         trial_id=found.trial_id,
@@ -59,6 +63,6 @@ def _export_model(options: ExportOptions) -> int:
     )
     for line in graph.exported.outside:
         print(line)
-    if not facts.licence and options.format == "huggingface":
+    if not facts.licence and is_card:
         print(f"warning: the licence of the weights is {facts.licence_words} (--licence)", file=sys.stderr)
     return COMPLETE

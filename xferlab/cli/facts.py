@@ -19,8 +19,8 @@ if TYPE_CHECKING:  # pandas takes a second to import
     from xferlab.analysis.contents import Contents
 
 
-def facts_of(found: Found, *, licence: str) -> Facts:
-    """Returns what the records tell of a trial.
+def facts_of(found: Found, *, licence: str, with_results: bool) -> Facts:
+    """Returns what the records tell of a trial; its results take all tables of its study.
 
     Raises:
         UsageError: No last plan of a study names it.
@@ -51,7 +51,7 @@ def facts_of(found: Found, *, licence: str) -> Facts:
         images=record.num_train,
         validation_images=record.num_validation,
         sections=tuple(_sections(spec, plan)),
-        results=tuple(_results(found, study, (arm, stage, entry["repetition"]))),
+        results=tuple(_results(found, study, (arm, stage, entry["repetition"]))) if with_results else (),
         notes=tuple(_notes(spec, plan)),
         weights_sha256=record.weights_sha256,
         licence=licence,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -15,8 +15,8 @@ from xferlab.cli.status import states
 from xferlab.cli.trials import KnownTrials
 from xferlab.plan.spec import PlannedTrial
 from xferlab.records.logs import DRIVER, LogLine, LogReader
+from xferlab.records.store import Store
 from xferlab.schedule.lease import driver_of
-from xferlab.tracking import unmirrored
 
 LOCAL_EVERY_S, REMOTE_EVERY_S = 1.0, 5.0
 
@@ -28,6 +28,9 @@ def run(options: LogsOptions) -> int:
     told: list[dict[str, Any]] = []
     tell(trial_id=trial_id, lines=told)
     log, last, state = LogReader(known.store, trial_id), None, None if options.follow else "complete"
+    studies = known.studies_of(trial_id)
+    entries = known.plans[studies[0]]["trials"] if studies and options.follow else ()
+    needed = _with_ancestors(trial_id, list(map(PlannedTrial.from_entry, entries)))
     try:
         while True:
             is_over = state is not None
@@ -36,13 +39,15 @@ def run(options: LogsOptions) -> int:
                 told.append(asdict(last))
             if is_over or is_lost(sys.stdout):
                 break
-            state = _end(known, trial_id, last)
+            state = _end(known.store, studies, needed, last)
             if state is None:
                 time.sleep(LOCAL_EVERY_S if known.store.is_local else REMOTE_EVERY_S)
     except KeyboardInterrupt:  # how one stops following
         return INCOMPLETE
     if last is None:
         print(f"nothing is said of trial {options.trial}; `xferlab status` shows its state", file=sys.stderr)
+    from xferlab.tracking import unmirrored  # takes pandas, a second
+
     for study in known.plans:
         if reason := unmirrored(known.store, study).get(trial_id):
             print(f"W&B: {reason}; `xferlab mirror` completes it", file=sys.stderr)
@@ -55,16 +60,12 @@ def _shown(line: LogLine) -> str:
     return f"{line.at[:19]}Z{level} {line.source} on {line.host} ({line.pid}): {text}"
 
 
-def _end(known: KnownTrials, trial_id: str, last: LogLine | None) -> str | None:
-    """Returns the state in which a trial has ended; None while somebody works on it, or will."""
-    store = known.store
-    trials = {
-        study: list(map(PlannedTrial.from_entry, plan["trials"])) for study, plan in known.plans.items()
-    }
-    studies = [study for study, planned in trials.items() if any(t.trial_id == trial_id for t in planned)]
+def _end(
+    store: Store, studies: Sequence[str], needed: Sequence[PlannedTrial], last: LogLine | None
+) -> str | None:
+    """Returns the state in which the last trial has ended; None while somebody works on it, or will."""
     if not studies:
         return "unplanned"
-    needed = _with_ancestors(trial_id, trials[studies[0]])
     state = str(states(store, studies[0], needed)[-1]["state"])
     if state == "running":
         return None

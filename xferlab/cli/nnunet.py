@@ -12,6 +12,7 @@ from xferlab.cli.options import ExportOptions, StudyOptions
 from xferlab.cli.output import tell
 from xferlab.cli.session import Session
 from xferlab.cli.view import count_of
+from xferlab.data.formats import without_suffix
 from xferlab.errors import UsageError
 from xferlab.plan.plan import Plan
 from xferlab.records.store import Store
@@ -38,19 +39,19 @@ def export_splits(options: ExportOptions) -> None:
     session = Session.open(
         StudyOptions(study=options.model, profile=options.profile, storage=options.storage)
     )
-    found = splits_of(session.plan())
-    if not found:
+    of_sections = splits_of(session.plan())
+    if not of_sections:
         raise UsageError(
             f"--format {FORMAT}: study {session.study} has no data section of which every repetition both "
             "trains and validates on some cases, as nnU-Net needs"
         )
     store = Store.open(options.out)
-    for section, splits in found.items():
-        store.write(f"{section}/{FILE}", (json.dumps(splits, indent=4) + "\n").encode())
-    tell(out=options.out, files=[f"{section}/{FILE}" for section in found])
-    number = count_of(len(next(iter(found.values()))), "split")
-    files = ", ".join(f"{section}/{FILE}" for section in found)
-    print(f"{number} of study {session.study} in {options.out}: {files}")
+    files = {f"{section}/{FILE}": splits for section, splits in of_sections.items()}
+    for name, splits in files.items():
+        store.write(name, (json.dumps(splits, indent=4) + "\n").encode())
+    tell(out=options.out, files=list(files))
+    number = count_of(len(next(iter(files.values()))), "split")
+    print(f"{number} of study {session.study} in {options.out}: {', '.join(files)}")
 
 
 def splits_of(plan: Plan) -> Mapping[str, Splits]:
@@ -64,8 +65,12 @@ def splits_of(plan: Plan) -> Mapping[str, Splits]:
     for section, case, _ in plan.selector.listed():
         of_repetitions = [plan.selector.part_of(repetition, case) for repetition in repetitions]
         cases.setdefault(section, {}).setdefault(case.name, of_repetitions)
-    found = {section: _splits(section, parts, len(repetitions)) for section, parts in cases.items()}
-    return {section: splits for section, splits in found.items() if all(all(one.values()) for one in splits)}
+    trainable = {
+        section: parts
+        for section, parts in cases.items()
+        if all(set(PARTS) <= set(of_repetition) for of_repetition in zip(*parts.values(), strict=True))
+    }
+    return {section: _splits(section, parts, len(repetitions)) for section, parts in trainable.items()}
 
 
 def _splits(section: str, parts: Mapping[str, Sequence[str | None]], repetitions: int) -> Splits:
@@ -87,4 +92,4 @@ def _splits(section: str, parts: Mapping[str, Sequence[str | None]], repetitions
 
 def case_name(image: str) -> str:
     """Returns what nnU-Net calls the case of an image: `a` of `imagesTr/a_0000.nii.gz`."""
-    return _CHANNEL.sub("", PurePath(image).name.removesuffix(".gz").rpartition(".")[0])
+    return _CHANNEL.sub("", PurePath(without_suffix(image)).name)

@@ -60,7 +60,8 @@ def run(options: PlanOptions) -> int:
     all_and_left = {"all": totals(trials, plan), "left": totals(left, plan)}
     estimate = estimated(session, plan, {row["trial_id"]: row for row in rows}, measure=options.measure)
     told = {"totals": all_and_left, "moved": moves, "estimate": estimate and estimate.to_json()}
-    tell(**_as_json(plan, trials, complete), **told)
+    if options.json:  # the document of a large plan takes time
+        tell(**_as_json(plan, trials, complete), **told)
     _print(plan, trials, found)
     done = [row for row in rows if row["state"] == "complete"]
     ends = {row["trial_id"]: (row["stopped_by"], row["best_score"]) for row in done}

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from xferlab.cli.view import progress_bar
 from xferlab.cohort import Case
@@ -136,12 +134,3 @@ def _cases(sections: Sequence[DataSection]) -> tuple[list[Case], str]:
             whole = open_source(name, section.model_copy(update={"where": {}}), memo_dir=memo_dir)
             cases += index.audit.joined(whole.survey.cases)
     return cases, str(errors[0].problems[0]) if errors else ""
-
-
-def digest_of(image: Path) -> str:
-    """Returns the SHA-256 of a file; empty if it cannot be read."""
-    try:
-        with open(image, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:  # whoever predicts it says so
-        return ""

@@ -45,8 +45,12 @@ def run(options: StatusOptions) -> int:
     now.print_remarks()
     _print(shown, now.trials)
     print(counts_of(rows))
-    is_complete = not now.lacks_trials and all(row["state"] == "complete" for row in rows)
-    return COMPLETE if is_complete else INCOMPLETE
+    return COMPLETE if all_complete(rows, now) else INCOMPLETE
+
+
+def all_complete(rows: Iterable[Mapping[str, Any]], now: StudyComparison) -> bool:
+    """Whether nothing is left of what the study asks for."""
+    return not now.lacks_trials and all(row["state"] == "complete" for row in rows)
 
 
 def chosen_states(options: WatchOptions, now: StudyComparison) -> list[dict[str, Any]]:
@@ -82,10 +86,14 @@ def counts_of(rows: Iterable[Mapping[str, Any]]) -> str:
     return ", ".join(f"{number} {state}" for state, number in sorted(counts.items())) or "no trial"
 
 
-def _print(rows: Sequence[dict[str, Any]], trials: Iterable[PlannedTrial]) -> None:
+def scores_of(rows: Sequence[Mapping[str, Any]], trials: Iterable[PlannedTrial]) -> tuple[str, list[str]]:
+    """Returns the best scores of rows for people, below their heading."""
     by_id = {trial.trial_id: trial for trial in trials}
-    shown = [by_id[row["trial_id"]] for row in rows]
-    heading, scores = best_scores(shown, [row["best_score"] for row in rows])
+    return best_scores([by_id[row["trial_id"]] for row in rows], [row["best_score"] for row in rows])
+
+
+def _print(rows: Sequence[dict[str, Any]], trials: Iterable[PlannedTrial]) -> None:
+    heading, scores = scores_of(rows, trials)
     cells = [
         (row["name"], row["trial_id"], described(row), str(row["epochs"]), score)
         for row, score in zip(rows, scores, strict=True)

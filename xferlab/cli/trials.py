@@ -127,12 +127,15 @@ class KnownTrials:
                 f"trial {trial} is not complete ({epochs} so far); `xferlab run {self.study or 'STUDY'}` "
                 "completes it"
             )
-        studies = [
+        return Found(self.store, trial_id, self.studies_of(trial_id))
+
+    def studies_of(self, trial_id: str) -> tuple[str, ...]:
+        """Returns the studies whose last plans name a trial."""
+        return tuple(
             study
             for study, plan in self.plans.items()
             if any(entry["trial_id"] == trial_id for entry in plan["trials"])
-        ]
-        return Found(self.store, trial_id, tuple(studies))
+        )
 
     def repetitions(self, name: str) -> dict[str, str]:
         """Returns the ids of all repetitions of a stage of an arm (`arm/stage`) by their names; may be empty.

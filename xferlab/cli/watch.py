@@ -19,8 +19,8 @@ from xferlab.cli.last_plan import StudyComparison, compare
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import WatchOptions
 from xferlab.cli.output import is_lost
-from xferlab.cli.status import chosen_states, counts_of, tell_states
-from xferlab.cli.view import SHOWN_FAILED, SHOWN_RUNNING, best_scores, duration
+from xferlab.cli.status import all_complete, chosen_states, counts_of, scores_of, tell_states
+from xferlab.cli.view import SHOWN_FAILED, SHOWN_RUNNING, duration
 
 WATCH_EVERY_S = 5.0
 PLAIN_EVERY_S = 60.0
@@ -47,7 +47,7 @@ def run(options: WatchOptions) -> int:
                 live.update(_panel(rows, now), refresh=True)
             else:
                 lines.show(rows)
-            is_complete = not now.lacks_trials and all(row["state"] == "complete" for row in rows)
+            is_complete = all_complete(rows, now)
             if is_complete or is_lost(sys.stdout):
                 return COMPLETE if is_complete else INCOMPLETE
             try:
@@ -85,13 +85,10 @@ def left_s(rows: Collection[Row]) -> tuple[dict[str, float], float | None]:
 
 def _panel(rows: Sequence[Row], now: StudyComparison) -> Group:
     """What a terminal shows."""
-    of_running, _ = left_s(rows)
+    of_running, total_s = left_s(rows)
     running = [row for row in rows if row["state"] == "running"]
     shown = running[:SHOWN_RUNNING]
-    trials = {trial.trial_id: trial for trial in now.trials}
-    heading, scores = best_scores(
-        [trials[row["trial_id"]] for row in shown], [row["best_score"] for row in shown]
-    )
+    heading, scores = scores_of(shown, now.trials)
     table = Table("running", "on", "epoch", heading, "s / epoch", "left", box=None, pad_edge=False)
     for row, score in zip(shown, scores, strict=True):
         left = of_running.get(row["trial_id"])
@@ -106,17 +103,15 @@ def _panel(rows: Sequence[Row], now: StudyComparison) -> Group:
     more = len(running) - len(shown)
     failed = [row for row in rows if "failure" in row][-SHOWN_FAILED:]
     return Group(
-        Text(_summary(rows)),
+        Text(_summary(rows, total_s)),
         *([table] if running else []),
         *([Text(f"and {more} more")] if more else []),
         *(Text(_failed(row), style="red") for row in failed),
     )
 
 
-def _summary(rows: Collection[Row]) -> str:
-    _, total_s = left_s(rows)
-    is_open = any(row["state"] in OPEN for row in rows)
-    return counts_of(rows) + (f" (about {duration(total_s)} left)" if total_s and is_open else "")
+def _summary(rows: Collection[Row], total_s: float | None) -> str:
+    return counts_of(rows) + (f" (about {duration(total_s)} left)" if total_s else "")
 
 
 def _failed(row: Row) -> str:
@@ -138,5 +133,5 @@ class _Lines:
         for row in changed:
             print(_failed(row) if "failure" in row else f"{row['name']} {row['state']}")
         if changed or time.monotonic() - self._printed_at >= PLAIN_EVERY_S:
-            print(_summary(rows), flush=True)
+            print(_summary(rows, left_s(rows)[1]), flush=True)
             self._printed_at = time.monotonic()

@@ -73,8 +73,8 @@ def _parts(graph: Graph, facts: Facts) -> Iterator[str]:
         "`model.safetensors` holds the weights, `config.json` the network, and `preprocessing.json` all that "
         "is done to an image before the network and how an answer follows from its output:"
     )
-    own = list(steps(graph.predictor, graph.exported.steps))
-    yield "\n".join(f"{number}. {step.name}: {step.rule}" for number, step in enumerate(own, start=1))
+    numbered = enumerate(steps(graph), start=1)
+    yield "\n".join(f"{number}. {step.name}: {step.rule}" for number, step in numbered)
     yield _decision(graph)
     yield (
         "With xferlab, `record.json` beside the weights says the rest: "

@@ -34,7 +34,7 @@ class SectionFacts:
     def use(self) -> str:
         """What the trial used it for."""
         uses = {"trained": self.is_trained_on, "measured": self.is_measured_on}
-        return f"{' and '.join(use for use, is_one in uses.items() if is_one)} on"
+        return f"{' and '.join(use for use, is_used in uses.items() if is_used)} on"
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,8 @@ class Facts:
     @property
     def title(self) -> str:
         """What it is, in a sentence."""
-        what = ", ".join(section.contents for section in self.sections if section.is_trained_on)
-        return f"{self.network} for {self.task}, trained on {what or 'images of a study'} ({self.name})."
+        what = ", ".join(self._contents) or "images of a study"
+        return f"{self.network} for {self.task}, trained on {what} ({self.name})."
 
     @property
     def licence_words(self) -> str:
@@ -127,8 +127,12 @@ class Facts:
     @property
     def modality(self) -> str:
         """What the images are, in a word or two."""
-        trained = [section.contents for section in self.sections if section.is_trained_on]
-        return next(filter(None, trained), "unknown")
+        return next(iter(self._contents), "unknown")
+
+    @property
+    def _contents(self) -> list[str]:
+        trained_on = dict.fromkeys(each.contents for each in self.sections if each.is_trained_on)
+        return list(filter(None, trained_on))
 
     @property
     def limits(self) -> str:

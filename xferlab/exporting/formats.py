@@ -31,13 +31,11 @@ class Trained:
 
     Attributes:
         store: Its storage.
-        trial_id: Its id.
         graph: What it tells.
         facts: What its records tell.
     """
 
     store: Store
-    trial_id: str
     graph: Graph
     facts: Facts
 
@@ -62,7 +60,7 @@ def _monai(trained: Trained) -> Made:
 
 def _hugging_face(trained: Trained) -> Made:
     """The weights as they are stored, with what builds their network again, and a model card."""
-    files, graph = layout.TrialFiles(trained.trial_id), trained.graph
+    files, graph = layout.TrialFiles(trained.facts.trial_id), trained.graph
     weights, record = trained.store.read(files.weights), trained.store.read(files.record)
     assert weights is not None, "the graph was made from them"
     assert record is not None, "the graph was made from it"
@@ -91,9 +89,9 @@ def _read_again(graph: Graph, weights: bytes, record: bytes) -> float:
     identity = registry.identity_of(TrialRecord.from_json(codec.checked(record)).identity)
     learner = registry.learner_of(identity, graph.predictor.device)
     load_weights(learner, load(weights), origin=WEIGHTS)
-    own = learner.exported()
-    assert own is not None, "the same task gave a graph before"
-    return graph.difference(run(own.module, graph.case), made=WEIGHTS)
+    exported = learner.exported()
+    assert exported is not None, "the same task gave a graph before"
+    return graph.difference(run(exported.module, graph.case), made=WEIGHTS)
 
 
 FORMATS: Mapping[str, Callable[[Trained], Made]] = {
@@ -123,7 +121,7 @@ def write(trained: Trained, store: Store, *, format: str) -> tuple[list[str], fl
     told = {
         "format": format,
         "study": trained.facts.name,
-        "trial_id": trained.trial_id,
+        "trial_id": trained.facts.trial_id,
         "weights_sha256": trained.facts.weights_sha256,
         "xferlab": __version__,
         **({"opset": onnx_model.OPSET} if format == "onnx" else {}),

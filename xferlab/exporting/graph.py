@@ -24,7 +24,7 @@ from xferlab.trial.predictor import Predictor
 
 LIMIT = 1e-4
 """Largest absolute difference from the network's output at which an export is whole."""
-INPUT = "image"
+INPUT, INPUT_AXES = "image", ("batch", "channel", "height", "width")
 _TRACES = ("stack_trace", "source_fn_stack", "from_node")
 """What a graph notes of the machine that made it: paths of source files."""
 
@@ -65,9 +65,7 @@ class Graph:
             )
         exported.module.requires_grad_(False)
         case = _noise(exported) if image is None else _case(predictor, exported, image)
-        with torch.inference_mode(), float32():
-            outputs = exported.module(case)
-        return Graph(predictor, exported, case, _arrays(outputs))
+        return Graph(predictor, exported, case, run(exported.module, case))
 
     @cached_property
     def program(self) -> ExportedProgram:
@@ -92,7 +90,7 @@ class Graph:
             ExportError: It is above `LIMIT`, or no number.
         """
         pairs = zip(self.expected, outputs, strict=True)
-        largest = max(float(np.abs(one - other).max()) for one, other in pairs)
+        largest = max(float(np.abs(expected - output).max()) for expected, output in pairs)
         if not largest <= LIMIT:
             raise ExportError(
                 f"{made}: differs from the network by up to {largest:.3g}; {LIMIT:g} is accepted. Nothing is "
@@ -112,15 +110,12 @@ def _case(predictor: Predictor, exported: Exported, image: Path) -> torch.Tensor
     return exported.inputs(examples, np.arange(1)).contiguous()
 
 
-def _arrays(outputs: torch.Tensor | Sequence[torch.Tensor]) -> tuple[Array, ...]:
+def run(module: torch.nn.Module, case: torch.Tensor) -> tuple[Array, ...]:
+    """Returns what a module tells of a case."""
+    with torch.inference_mode(), float32():
+        outputs = module(case)
     tensors = (outputs,) if isinstance(outputs, torch.Tensor) else outputs
     return tuple(tensor.detach().cpu().numpy() for tensor in tensors)
-
-
-def run(module: torch.nn.Module, case: torch.Tensor) -> tuple[Array, ...]:
-    """Returns what a module that was read again tells of a case."""
-    with torch.inference_mode(), float32():
-        return _arrays(module(case))
 
 
 def need(packages: Sequence[str], *, format: str) -> None:

@@ -66,7 +66,7 @@ def _transforms(graph: Graph) -> list[dict[str, Any]]:
     size = graph.predictor.identity.image_size
     resize = "" if size == "native" else f".resize(({size}, {size}), {_BILINEAR})"
     expressions = []
-    for step in steps(graph.predictor, graph.exported.steps):
+    for step in steps(graph):
         if step.name not in _READ:
             if not step.expression:
                 raise UsageError(
@@ -140,7 +140,7 @@ def _given(graph: Graph, number: int, size: int | str) -> dict[str, Any]:
         "dtype": "float32",
         "value_range": list(output.range),
         "is_patch_data": False,
-        "channel_def": {str(place): name for place, name in enumerate(names)},
+        "channel_def": {str(channel): name for channel, name in enumerate(names)},
     }
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
-from xferlab.exporting.graph import INPUT, Graph, need, quiet
+from xferlab.exporting.graph import INPUT, INPUT_AXES, Graph, need, quiet
 
 if TYPE_CHECKING:
     import onnx
@@ -26,14 +26,14 @@ def onnx_bytes(graph: Graph) -> tuple[bytes, float]:
     need(_PACKAGES, format="onnx")
     import onnxruntime
 
-    outputs = [output.name for output in graph.exported.outputs]
+    names = [output.name for output in graph.exported.outputs]
     with quiet():
         program = torch.onnx.export(
             graph.program,
             dynamo=True,
             opset_version=OPSET,
             input_names=[INPUT],
-            output_names=outputs,
+            output_names=names,
             verbose=False,
         )
     assert program is not None
@@ -41,20 +41,15 @@ def onnx_bytes(graph: Graph) -> tuple[bytes, float]:
     _name_axes(model, graph)
     data = model.SerializeToString()
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-    found = session.run(outputs, {INPUT: graph.case.numpy()})
-    return data, graph.difference(found, made=MODEL)
+    outputs = session.run(names, {INPUT: graph.case.numpy()})
+    return data, graph.difference(outputs, made=MODEL)
 
 
 def _name_axes(model: onnx.ModelProto, graph: Graph) -> None:
     """Gives free axes the names that `preprocessing.json` has, in place of numbers of the exporter's."""
-    _name((model.graph.input[0],), ("batch", "channel", "height", "width"))
-    for value, output in zip(model.graph.output, graph.exported.outputs, strict=True):
-        _name((value,), output.axes)
-    del model.graph.value_info[:]
-
-
-def _name(values: Any, axes: tuple[str, ...]) -> None:
-    for value in values:
-        for size, axis in zip(value.type.tensor_type.shape.dim, axes, strict=True):
+    axes = [INPUT_AXES, *(output.axes for output in graph.exported.outputs)]
+    for value, names in zip([model.graph.input[0], *model.graph.output], axes, strict=True):
+        for size, name in zip(value.type.tensor_type.shape.dim, names, strict=True):
             if not size.HasField("dim_value"):
-                size.dim_param = axis
+                size.dim_param = name
+    del model.graph.value_info[:]

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from xferlab.cohort import STEPS
-from xferlab.exporting.graph import INPUT, Graph
+from xferlab.exporting.graph import INPUT, INPUT_AXES, Graph
 from xferlab.training.exported import Step
 from xferlab.trial.predictor import Predictor
 
@@ -21,9 +21,9 @@ _RULES = {
 }
 
 
-def steps(predictor: Predictor, graph_steps: tuple[Step, ...]) -> Iterator[Step]:
+def steps(graph: Graph) -> Iterator[Step]:
     """Yields all that is done to the pixels of a file before the graph, in order."""
-    section, size = predictor.section, predictor.identity.image_size
+    section, size = graph.predictor.section, graph.predictor.identity.image_size
     if section is not None and section.channels != 1:
         yield Step("channels of the file", "the channels stay apart", {"channels": section.channels})
     else:
@@ -36,7 +36,7 @@ def steps(predictor: Predictor, graph_steps: tuple[Step, ...]) -> Iterator[Step]
     if size != "native":
         rule = "stretched to the square, bilinear, antialiased (Pillow: Image.Resampling.BILINEAR), 8 bits"
         yield Step("resize", rule, {"height_px": size, "width_px": size})
-    yield from graph_steps
+    yield from graph.exported.steps
 
 
 def document(graph: Graph) -> dict[str, Any]:
@@ -48,16 +48,13 @@ def document(graph: Graph) -> dict[str, Any]:
         "input": {
             "name": INPUT,
             "dtype": "float32",
-            "axes": ["batch", "channel", "height", "width"],
+            "axes": list(INPUT_AXES),
             "channels": exported.channels,
             "height_px": size,
             "width_px": size,
             "trained_at_px": graph.predictor.identity.image_size,
         },
-        "steps": [
-            {name: value for name, value in asdict(step).items() if value}
-            for step in steps(graph.predictor, exported.steps)
-        ],
+        "steps": [{name: value for name, value in asdict(step).items() if value} for step in steps(graph)],
         "expressions": "PyTorch, of `image`, float32 (C, H, W)",
         "outputs": [{**asdict(output), "dtype": "float32"} for output in exported.outputs],
         "targets": targets,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,11 +42,17 @@ def expected_calibration_error(image: ScoredImage) -> float:
     the absolute difference of mean output and target frequency is averaged over the bins, weighted by their
     pixels. A bin without pixels has no weight.
     """
-    scaled = np.multiply(image.probability, NUM_BINS, dtype=np.float64)
-    bins = np.minimum(scaled, NUM_BINS - 1, out=scaled).astype(np.intp)
+    bins = bins_of(image.probability)
     # Per bin, |sum of outputs - number of target pixels| is its pixels times its gap.
     gaps = np.bincount(bins, weights=image.once(_errors), minlength=NUM_BINS)
     return float(np.abs(gaps).sum() / bins.size)
+
+
+def bins_of(probability: NDArray[Any]) -> NDArray[np.intp]:
+    """Returns the bin of each probability, one of `NUM_BINS` equal ones on [0, 1]; 1 belongs to the last."""
+    scaled = np.multiply(probability, NUM_BINS, dtype=np.float64)
+    bins: NDArray[np.intp] = np.minimum(scaled, NUM_BINS - 1, out=scaled).astype(np.intp)
+    return bins
 
 
 def _errors(image: ScoredImage) -> NDArray[np.float64]:

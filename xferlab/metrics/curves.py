@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xferlab.metrics.calibration import NUM_BINS
+from xferlab.metrics.calibration import NUM_BINS, bins_of
 
 Floats = NDArray[np.float64]
 
@@ -84,7 +84,7 @@ def reliability(truth: Floats, score: Floats) -> tuple[Floats, Floats]:
     The bins are those of the calibration error: equal ones on [0, 1], of which 1 belongs to the last. NaN in
     a bin without cases.
     """
-    bins = np.minimum((score * NUM_BINS).astype(np.intp), NUM_BINS - 1)
+    bins = bins_of(score)
     weights = (np.ones_like(score), score, truth)
     num, given, true = (np.bincount(bins, weights=each, minlength=NUM_BINS) for each in weights)
     with np.errstate(invalid="ignore"):

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from xferlab.metrics.calibration import NUM_BINS
+from xferlab.metrics.calibration import NUM_BINS, bins_of
 from xferlab.metrics.metric import Metric
 
 Floats = NDArray[np.float64]
@@ -145,8 +145,7 @@ def told(truth: Floats, called: Floats, weights: Weights) -> tuple[Floats, Float
 
 def gaps(truth: Floats, score: Floats, weights: Weights) -> tuple[Floats, Floats]:
     """Returns the sum of probability - truth in each of `NUM_BINS` bins, (B, J, W), and how many cases."""
-    bins = np.minimum((score * NUM_BINS).astype(np.intp), NUM_BINS - 1)
-    in_bins = (bins == np.arange(NUM_BINS)[:, None, None]) * (score - truth)
+    in_bins = (bins_of(score) == np.arange(NUM_BINS)[:, None, None]) * (score - truth)
     return weights.summed(in_bins), weights.summed(np.ones_like(truth))
 
 

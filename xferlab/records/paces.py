@@ -47,11 +47,11 @@ def paces(store: Store, wanted: Collection[str], own: Mapping[str, Sequence[str]
         own: The ids of the study's complete trials, by kind.
     """
     chosen = [trial_id for kind in wanted for trial_id in own.get(kind, ())[-MAX_OF_KIND:]]
-    runs = _by_kind(_read(store, chosen), wanted)
+    runs = _by_kind(_read(store, chosen, wanted))
     if lacking := set(wanted) - runs.keys():
         read = {trial_id for ids in own.values() for trial_id in ids}
         others = [trial_id for trial_id in store.list(layout.TRIALS) if trial_id not in read]
-        runs |= _by_kind(_read(store, others[:MAX_OTHERS]), lacking)
+        runs |= _by_kind(_read(store, others[:MAX_OTHERS], lacking))
     return {kind: _pace(of_kind) for kind, of_kind in runs.items()}
 
 
@@ -71,21 +71,20 @@ def _pace(runs: Sequence[_Run]) -> Pace:
     )
 
 
-def _by_kind(runs: Iterable[_Run], wanted: Collection[str]) -> dict[str, list[_Run]]:
+def _by_kind(runs: Iterable[_Run]) -> dict[str, list[_Run]]:
     groups: dict[str, list[_Run]] = defaultdict(list)
     for run in runs:
-        if run.kind in wanted:
-            groups[run.kind].append(run)
+        groups[run.kind].append(run)
     return dict(groups)
 
 
-def _read(store: Store, trial_ids: Sequence[str]) -> list[_Run]:
+def _read(store: Store, trial_ids: Sequence[str], wanted: Collection[str]) -> list[_Run]:
     with ThreadPoolExecutor(_READERS) as pool:
-        return list(filter(None, pool.map(lambda trial_id: _run(store, trial_id), trial_ids)))
+        return list(filter(None, pool.map(lambda trial_id: _run(store, trial_id, wanted), trial_ids)))
 
 
-def _run(store: Store, trial_id: str) -> _Run | None:
-    """What a trial took; None where it is not complete, or its time is not that of its whole training."""
+def _run(store: Store, trial_id: str, wanted: Collection[str]) -> _Run | None:
+    """What a trial of these kinds took; None where it is not complete, or its time is not of all training."""
     body = reader.read_run(store, trial_id)
     attempts = body.get("attempts", [])
     is_whole = all(attempt.get("outcome") in _WHOLE and "continues" not in attempt for attempt in attempts)
@@ -97,9 +96,11 @@ def _run(store: Store, trial_id: str) -> _Run | None:
         return None
     if record is None:
         return None
-    training = record.identity["training"]
+    training, kind = record.identity["training"], kind_of(record.identity)
+    if kind not in wanted:
+        return None
     return _Run(
-        kind_of(record.identity),
+        kind,
         (training["max_epochs"], training["patience"]),
         record.num_epochs,
         record.num_train,

@@ -12,6 +12,19 @@ from xferlab.training.batches import Rows
 from xferlab.training.reference import Reference
 
 
+class Probabilities(nn.Module):
+    """A network with what makes probabilities of its logits."""
+
+    def __init__(self, network: nn.Module, of_logits: Callable[[Tensor], Tensor]):
+        """Takes the network, and the function of what it returns."""
+        super().__init__()
+        self.network, self.of_logits = network, of_logits
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns probabilities, (N, classes) or (N, structures, H, W), of normalised images (N, C, H, W)."""
+        return self.of_logits(self.network(images))
+
+
 @dataclass(frozen=True)
 class Step:
     """Something that is done to an image on its way into a graph.

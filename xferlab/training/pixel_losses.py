@@ -139,6 +139,11 @@ def loss_of(
     return _mean(LOSSES[name], against_others(logits), target, valid, smoothing)
 
 
+def probabilities(logits: torch.Tensor, *, is_exclusive: bool) -> torch.Tensor:
+    """Returns the probability of each structure, (N, S, H, W), of a network's logits."""
+    return torch.sigmoid(against_others(logits) if is_exclusive else logits)
+
+
 def against_others(logits: torch.Tensor) -> torch.Tensor:
     """Returns logits (N, S, H, W) whose sigmoids are the softmax probabilities of all but the first channel.
 

@@ -40,15 +40,7 @@ class Ensemble(Predictor):
                 f"{origin}: outputs of task {first.identity.task!r} are not averaged over networks; name one "
                 "repetition, such as arm/stage/r01"
             )
-        return Ensemble(
-            origin,
-            first.learner,
-            first.identity,
-            first.device,
-            first.sections,
-            first.targets,
-            members=members,
-        )
+        return Ensemble(**{**vars(first), "origin": origin, "members": members})
 
     def only(self, trials: Sequence[str]) -> Ensemble:
         """Returns the ensemble of some of the trials."""

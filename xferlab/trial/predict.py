@@ -171,10 +171,8 @@ def _finite(image: _Image, probability: Array, passed: Mapping[str, float]) -> _
 def _put(predictor: Predictor, store: Store, threshold: float, output: _Output) -> Prediction | Problems:
     """Writes each output whole or not at all."""
     request, picture = output.image.request, output.image.picture
-    shown, endings = (
-        predictor.present(picture.pixels, output.probability, threshold=threshold),
-        predictor.files,
-    )
+    shown = predictor.present(picture.pixels, output.probability, threshold=threshold)
+    endings = predictor.files
     check_names("Learner.present", shown.files, declared_in="Task.files", accepted=endings)
     files = {column: request.name + endings[column] for column in shown.files}
     try:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from xferlab.metrics.classes import NAMED_THRESHOLDS, THRESHOLD
 from xferlab.networks.normalisation import Normalisation
@@ -14,22 +15,9 @@ from xferlab.tasks.classification.config import Identity
 from xferlab.tasks.classification.measures import CHOSEN, NO_THRESHOLD
 from xferlab.tasks.classification.network import Classifier
 from xferlab.tasks.classification.views import View
-from xferlab.training.exported import Exported, Output, Step, channels_step, intensity_step
+from xferlab.training.exported import Exported, Output, Probabilities, Step, channels_step, intensity_step
 
 OUTPUT = Output("probability", ("batch", "class"), "Probability that an image is of a class.")
-
-
-class Probabilities(nn.Module):
-    """A network with what makes probabilities of its logits."""
-
-    def __init__(self, network: nn.Module, *, is_exclusive: bool):
-        """Takes the network."""
-        super().__init__()
-        self.network, self.is_exclusive = network, is_exclusive
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Returns probabilities (N, K) of normalised images (N, C, H, W)."""
-        return probabilities(self.network(images), is_exclusive=self.is_exclusive)
 
 
 def probabilities(logits: Tensor, *, is_exclusive: bool) -> Tensor:
@@ -42,7 +30,9 @@ def exported(network: Classifier, identity: Identity, view: View) -> Exported:
     model = identity.model
     patches = model.patches
     return Exported(
-        module=Probabilities(network.network, is_exclusive=identity.is_exclusive).eval(),
+        module=Probabilities(
+            network.network, partial(probabilities, is_exclusive=identity.is_exclusive)
+        ).eval(),
         inputs=view.judged,
         channels=model.in_channels,
         side=patches.size_px if patches else model.image_size,

@@ -46,15 +46,13 @@ class Prediction:
     @staticmethod
     def mean_of(cases: Sequence[Prediction]) -> Prediction:
         """Returns what several networks predict together: means, and of patches the vote of all networks'."""
-        covered = float(np.mean([case.covered for case in cases]))
         patches = [case.patches for case in cases if case.patches is not None]
+        if not patches:
+            probability = np.mean([case.probability for case in cases], axis=0)
+            return Prediction(probability, np.mean([case.heat for case in cases], axis=0))
         heats = [case.heats for case in cases if case.heats is not None]
-        if patches:
-            return Prediction.of_patches(np.concatenate(patches), np.mean(heats, axis=0), covered)
-        probability, heat = (
-            np.mean([getattr(case, name) for case in cases], axis=0) for name in ("probability", "heat")
-        )
-        return Prediction(probability, heat)
+        covered = float(np.mean([case.covered for case in cases]))
+        return Prediction.of_patches(np.concatenate(patches), np.mean(heats, axis=0), covered)
 
     @property
     def voted(self) -> int | None:

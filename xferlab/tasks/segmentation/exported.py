@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor, nn
 
 from xferlab.metrics.measuring import THRESHOLD
 from xferlab.tasks.segmentation.native import NativeBatch, NativeSegmentation
-from xferlab.tasks.segmentation.resized import ImageBatch, ResizedSegmentation, probabilities
+from xferlab.tasks.segmentation.resized import ImageBatch, ResizedSegmentation
 from xferlab.tasks.segmentation.tiled import TiledSegmentation
-from xferlab.training.exported import Exported, Output, Step, channels_step, intensity_step, on_whole_image
+from xferlab.training.exported import (
+    Exported,
+    Output,
+    Probabilities,
+    Step,
+    channels_step,
+    intensity_step,
+    on_whole_image,
+)
+from xferlab.training.pixel_losses import probabilities
 
 OUTPUT = Output(
     "probability", ("batch", "structure", "height", "width"), "Probability that a pixel is of a structure."
 )
 _EXAMPLE_SIDES = 4
 """Multiples of what a network takes that make an image to try it with, where it takes any size."""
-
-
-class Probabilities(nn.Module):
-    """A network with what makes probabilities of its logits."""
-
-    def __init__(self, network: nn.Module, *, is_exclusive: bool):
-        """Takes the network."""
-        super().__init__()
-        self.network, self.is_exclusive = network, is_exclusive
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Returns probabilities (N, S, H, W) of normalised images (N, C, H, W)."""
-        return probabilities(self.network(images), is_exclusive=self.is_exclusive)
 
 
 def exported(
@@ -48,7 +46,7 @@ def exported(
     base = view if isinstance(view, ResizedSegmentation) else view.base
     shares = base.is_exclusive and structures > 1
     return Exported(
-        module=Probabilities(network, is_exclusive=base.is_exclusive).eval(),
+        module=Probabilities(network, partial(probabilities, is_exclusive=base.is_exclusive)).eval(),
         inputs=lambda examples, rows: _first(view.batch(examples, rows, None)),
         channels=base.in_channels,
         side=_side(view, side),

@@ -18,7 +18,7 @@ from xferlab.training.degradation import degrade
 from xferlab.training.examples import IGNORED, STRUCTURE, ImageExamples
 from xferlab.training.intensity import normalise
 from xferlab.training.learner import AugmentationSeed
-from xferlab.training.pixel_losses import against_others, loss_of
+from xferlab.training.pixel_losses import loss_of, probabilities
 from xferlab.training.precision import float32
 from xferlab.training.reference import Reference
 from xferlab.training.structures import Masks, Probabilities, masks_of
@@ -133,11 +133,6 @@ class ResizedSegmentation:
     def masks(self, prediction: Probabilities, threshold: float = THRESHOLD) -> Masks:
         """Returns where each structure is, (S, H, W), as `structures.masks_of` tells it."""
         return masks_of(prediction, threshold, is_exclusive=self.is_exclusive)
-
-
-def probabilities(logits: torch.Tensor, *, is_exclusive: bool) -> torch.Tensor:
-    """Returns the probability of each structure, (N, S, H, W), of a network's logits."""
-    return torch.sigmoid(against_others(logits) if is_exclusive else logits)
 
 
 def _check_channels(channels: int, accepted: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from xferlab.metrics.measuring import THRESHOLD
@@ -13,7 +12,7 @@ from xferlab.networks.layout import layout
 from xferlab.tasks.translation.batches import Targets
 from xferlab.tasks.translation.sections import Segmenter
 from xferlab.training.intensity import normalise
-from xferlab.training.pixel_losses import against_others, loss_of
+from xferlab.training.pixel_losses import loss_of, probabilities
 from xferlab.training.reference import add_reference, reference_in
 from xferlab.training.structures import Masks, Probabilities, masks_of
 
@@ -74,7 +73,7 @@ class Segmenting:
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Returns the probability of each structure, `(N, S, H, W)`."""
-        return torch.sigmoid(against_others(logits) if self.section.is_exclusive else logits)
+        return probabilities(logits, is_exclusive=self.section.is_exclusive)
 
     def masks(self, probabilities: Probabilities, threshold: float = THRESHOLD) -> Masks:
         """Returns where each structure of an image is, (S, H, W), as its own stage tells it."""

@@ -1,0 +1,33 @@
+"""What a model card says of its data, also where a section does not say what its images are."""
+
+from __future__ import annotations
+
+import pytest
+
+from xferlab.exporting.facts import Facts, SectionFacts
+
+
+def facts(*contents: str) -> Facts:
+    sections = tuple(
+        SectionFacts(f"s{number}", "manifest", what, 1, 1, is_trained_on=True, is_measured_on=False)
+        for number, what in enumerate(contents)
+    )
+    return Facts(
+        study="s", arm="a", stage="g", repetition=1, trial_id="0" * 16, task="t", network="unet",
+        parameters=1, starts_from="", patients=1, images=1, validation_images=1, sections=sections,
+        results=(), notes=(), weights_sha256="", licence="", others={},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("contents", "title", "modality"),
+    [
+        (("chest X-rays",), "chest X-rays", "chest X-rays"),
+        (("", "brain MRI"), "brain MRI", "brain MRI"),
+        (("", ""), "images of a study", "unknown"),
+    ],
+)
+def test_sections_that_do_not_say_what_they_are_leave_no_gap(contents, title, modality) -> None:
+    card = facts(*contents)
+    assert card.title == f"unet for t, trained on {title} (s a/g/r01)."
+    assert card.modality == modality
