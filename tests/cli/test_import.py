@@ -11,14 +11,10 @@ import yaml
 from PIL import Image
 
 from tests.data.test_dicom import write as write_dicom
+from tests.importing.layouts import table
 from xferlab.cli.main import BAD_INPUT, COMPLETE, main
 
 STAGES = {"lungs": {"data": "mine", "structures": ["lungs"]}}
-
-
-def table(folder: Path) -> list[dict[str, str]]:
-    with open(folder / "metadata.csv", newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def study(text: str, folder: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tests.data.test_dicom import write
 from tests.importing.layouts import imported, is_accepted, table
 from tests.refusals import problems_of
 from xferlab.data.decode import read_labels
+from xferlab.data.nifti import check_slice
 from xferlab.errors import DataError
 from xferlab.importing.dicom_masks import has_objects, read_objects
 
@@ -177,3 +179,12 @@ def test_two_objects_about_one_structure_are_refused(tmp_path: Path) -> None:
 def test_folders_without_objects_have_another_layout(tmp_path: Path) -> None:
     assert not has_objects(images(tmp_path))
     problems_of(DataError, read_objects, tmp_path, match="holds no DICOM-SEG objects")
+
+
+def test_a_pipe_keeps_nobody_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.dcm")
+    os.mkfifo(tmp_path / "x.nii")
+    assert not has_objects(tmp_path)
+    assert [problem.what for problem in problems_of(DataError, check_slice, tmp_path / "x.nii")] == [
+        "cannot be read as NIfTI: [Errno 22] Is no regular file. Export it again."
+    ]

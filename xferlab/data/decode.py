@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from xferlab.data.formats import SUFFIXES
+from xferlab.data.formats import DICOM, SUFFIXES
 from xferlab.data.memo import read_file
 from xferlab.data.nifti import Slice, is_nifti, read_nifti, read_slice
 from xferlab.data.pixels import (
@@ -246,7 +246,7 @@ def is_dicom(path: Path, data: bytes | None = None) -> bool:
         DataError: The file cannot be read.
     """
     head = _content(path, 132) if data is None else data[:132]
-    return head[128:] == b"DICM" or lacks_preamble(head) or path.suffix.lower() in (".dcm", ".dicom")
+    return head[128:] == b"DICM" or lacks_preamble(head) or path.suffix.lower() in DICOM
 
 
 def is_image_file(path: Path) -> bool:

@@ -21,6 +21,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
+from xferlab.data.memo import read_file, regular
 from xferlab.data.pixels import check_size, lacks_preamble
 from xferlab.errors import DataError
 
@@ -56,7 +57,7 @@ def read_header(path: Path, *names: str) -> Any:
     """
     last = max(map(Tag, names))
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=regular) as file:
             is_bare = lacks_preamble(file.read(132))
             file.seek(0)
             return read_partial(file, stop_when=lambda tag, *_: tag > last, force=is_bare)
@@ -74,8 +75,7 @@ def read_frames(path: Path) -> tuple[Any, NDArray[Any]]:
             too many pixels.
     """
     try:
-        data = path.read_bytes()
-        dataset = open_dataset(path, data)
+        dataset = open_dataset(path, read_file(path))
         check_size(path, width=int(dataset.Columns), height=int(dataset.Rows))
         frames = int(dataset.get("NumberOfFrames") or 1)
         check_size(path, width=int(dataset.Columns) * int(dataset.Rows), height=frames)

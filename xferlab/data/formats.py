@@ -6,6 +6,7 @@ PILLOW = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
 NIFTI = (".nii", ".nii.gz")
 DICOM = (".dcm", ".dicom")
 SUFFIXES = (*PILLOW, *DICOM, *NIFTI)
+NOT_DICOM = (*PILLOW, *NIFTI)
 
 
 def without_suffix(name: str) -> str:

@@ -140,7 +140,7 @@ class FileMemo:
         """The digest of a file, which is remembered if a later change would alter the stamp; or why not."""
         started_ns = time.time_ns()
         try:
-            with open(self.root / name, "rb", opener=_regular) as file:
+            with open(self.root / name, "rb", opener=regular) as file:
                 status = os.fstat(file.fileno())
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         except (OSError, ValueError) as error:  # ValueError: a name that the file system cannot spell
@@ -165,14 +165,14 @@ def read_file(path: Path, size: int = -1) -> bytes:
         OSError: It cannot be read, or is no regular file.
         DataError: It has more than `MAX_BYTES`.
     """
-    with open(path, "rb", opener=_regular) as file:
+    with open(path, "rb", opener=regular) as file:
         length = os.fstat(file.fileno()).st_size
         if length > MAX_BYTES:
             raise DataError.at(path, f"has {length:,} bytes; up to {MAX_BYTES:,} are accepted.")
         return file.read(size)
 
 
-def _regular(name: str, flags: int) -> int:
+def regular(name: str, flags: int) -> int:
     """Opens a regular file, as `open` wants it of its opener."""
     # Without blocking: a pipe that took the file's name would keep us waiting for ever.
     descriptor = os.open(name, flags | os.O_NONBLOCK)

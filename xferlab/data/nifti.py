@@ -16,6 +16,8 @@ import io
 import math
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -24,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xferlab.data.formats import NIFTI
+from xferlab.data.memo import regular
 from xferlab.data.pixels import STRETCH, Levels, Picture, check_size, lost_contrast, stretch
 from xferlab.errors import DataError
 
@@ -103,36 +106,32 @@ def read_slice(path: Path, data: bytes) -> Slice:
     Raises:
         DataError: As `read_nifti`.
     """
-    nibabel = _nibabel(path)
-    errors = (*_READ_ERRORS, nibabel.spatialimages.HeaderDataError, nibabel.wrapstruct.WrapStructError)
-    try:
-        with _opened(data) as file:
-            header = _header(nibabel, file)
-            shape = _shape(path, header)
-            stored = _stored(path, header, file, shape)
+    with _nibabel(path) as nibabel, _opened(data) as file:
+        header = _header(nibabel, file)
+        stored = _stored(path, header, file, _shape(path, header))
         return _turned(nibabel, path, header, stored)
-    except errors as error:
-        why = " ".join(str(error).split()).rstrip(".")
-        raise DataError.at(path, f"cannot be read as NIfTI: {why}. Export it again.") from error
 
 
 def check_slice(path: Path) -> None:
     """Raises DataError if a file is not one slice, or nibabel is not installed; reads the header alone."""
-    nibabel = _nibabel(path)
-    errors = (*_READ_ERRORS, nibabel.spatialimages.HeaderDataError, nibabel.wrapstruct.WrapStructError)
-    try:
-        with open(path, "rb") as raw, _opened(raw) as file:
-            _shape(path, _header(nibabel, file))
-    except errors as error:
-        raise DataError.at(path, f"cannot be read as NIfTI: {error}.") from error
+    with _nibabel(path) as nibabel, open(path, "rb", opener=regular) as raw, _opened(raw) as file:
+        _shape(path, _header(nibabel, file))
 
 
-def _nibabel(path: Path) -> Any:
+@contextmanager
+def _nibabel(path: Path) -> Iterator[Any]:
+    """Yields nibabel; what it raises over a damaged file becomes a DataError."""
     try:
         import nibabel
+        from nibabel.spatialimages import HeaderDataError
+        from nibabel.wrapstruct import WrapStructError
     except ImportError as error:
         raise DataError.at(path, "is a NIfTI file, which `pip install 'xferlab[nifti]'` can read.") from error
-    return nibabel
+    try:
+        yield nibabel
+    except (*_READ_ERRORS, HeaderDataError, WrapStructError) as error:
+        why = " ".join(str(error).split()).rstrip(".")
+        raise DataError.at(path, f"cannot be read as NIfTI: {why}. Export it again.") from error
 
 
 def _opened(data: bytes | IO[bytes]) -> IO[bytes]:

@@ -15,8 +15,8 @@ from xferlab.data.formats import without_suffix
 from xferlab.data.pixels import check_size
 from xferlab.data.sources.manifest.config import MASK
 from xferlab.errors import DataError, Problem, attempt
-from xferlab.importing.found import Entry, Listing, as_name
-from xferlab.importing.json_file import has_fields, read_json
+from xferlab.importing.found import Entry, Listing, as_name, parted, structure_name
+from xferlab.importing.json_file import has_fields, json_in, read_json
 from xferlab.importing.outlines import mask_of
 from xferlab.importing.pictures import write_png
 from xferlab.importing.table import folder_of
@@ -46,7 +46,7 @@ class _Image:
 
 def is_coco(path: Path) -> bool:
     """Returns whether a file has the lists of COCO."""
-    return path.suffix.lower() == ".json" and path.is_file() and has_fields(read_json(path), *_LISTS)
+    return has_fields(json_in(path), *_LISTS)
 
 
 def read_coco(file: Path) -> Listing:
@@ -64,14 +64,8 @@ def read_coco(file: Path) -> Listing:
     if not all(has_fields(content, name) and isinstance(content[name], list) for name in _LISTS):
         raise DataError.at(file, f"lacks one of the lists {', '.join(_LISTS)}, which a file of COCO has.")
     names = _categories(file, content["categories"])
-    found = [attempt(_image, file, item) for item in content["images"]]
-    images = [image for image in found if not isinstance(image, DataError)]
-    left_out = [
-        Problem(each.where, each.what, "warning", "images that are left out")
-        for error in found
-        if isinstance(error, DataError)
-        for each in error.problems
-    ]
+    items = (attempt(_image, file, item) for item in content["images"])
+    images, left_out = parted(list(items), "images that are left out")
     if not images:
         raise DataError.at(file, f"names no image that is there. {left_out[0].what if left_out else ''}")
     _check_names(file, images)
@@ -104,13 +98,13 @@ def _image(file: Path, item: Any) -> _Image:
         raise DataError.at(file, f"gives the size of {name} as {size}; whole numbers are accepted.")
     check_size(Path(name), width=size[1], height=size[0])
     above = file.parent.parent
-    folders = (file.parent, file.parent / "images", above, above / "images")
     split = above / file.stem.removeprefix(_SPLIT_OF)
-    places = [Path(os.path.normpath(folder / name)) for folder in (*folders, split)]
-    there = [place for place in dict.fromkeys(places) if place.is_file()]
+    folders = (file.parent, file.parent / "images", above, above / "images", split)
+    candidates = [Path(os.path.normpath(folder / name)) for folder in folders]
+    there = [path for path in dict.fromkeys(candidates) if path.is_file()]
     if len(there) == 1:
         return _Image(str(item["id"]), there[0], _inside(name), size)
-    shown = ", ".join(str(place.parent) for place in there) or ", ".join(map(str, (*folders, split)))
+    shown = ", ".join(str(path.parent) for path in there) or ", ".join(map(str, folders))
     raise DataError.at(name, f"is in {'several' if there else 'none'} of the folders {shown}.")
 
 
@@ -122,14 +116,10 @@ def _categories(file: Path, categories: Any) -> dict[str, str]:
     """
     names: dict[str, str] = {}
     for category in categories:
-        name = as_name(str(category.get("name", ""))) if isinstance(category, dict) else ""
-        if not name or name in names.values():
-            raise DataError.at(
-                file,
-                f"has a category {category}; names of structures have letters, digits, `-` and `_`, and must "
-                "differ in these. Rename it.",
-            )
-        names[str(category.get("id"))] = name
+        given = category if isinstance(category, dict) else {}
+        what = f"category {category}"
+        name = structure_name(str(given.get("name", "")), names.values(), where=file, what=what)
+        names[str(given.get("id"))] = name
     return names
 
 

@@ -11,7 +11,7 @@ from xferlab.data.formats import SUFFIXES
 from xferlab.data.sources.manifest.config import MASK
 from xferlab.errors import DataError, Problem
 from xferlab.importing.found import IMAGE, PART, PATIENT, TEST, TRAINING, Entry, Listing
-from xferlab.importing.json_file import has_fields, read_json
+from xferlab.importing.json_file import has_fields, json_in, read_json
 from xferlab.importing.labels import labels_and_regions
 
 DESCRIPTION, LABEL = "dataset.json", "label"
@@ -28,10 +28,7 @@ PARTS = {
 
 def is_datalist(path: Path) -> bool:
     """Returns whether a file is such a list, or a folder has one that is called `dataset.json`."""
-    file = _file(path)
-    if file.suffix.lower() != ".json" or not file.is_file():
-        return False
-    content = read_json(file)
+    content = json_in(_file(path))
     if isinstance(content, list):
         return bool(content) and has_fields(content[0], IMAGE)
     lists = [content[name] for name in PARTS if has_fields(content, name)]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xferlab.data.decode import is_image_file
-from xferlab.data.formats import DICOM, SUFFIXES, without_suffix
+from xferlab.data.formats import NOT_DICOM, without_suffix
 from xferlab.data.sources.manifest.config import MASK
 from xferlab.errors import DataError, Problem, attempt
 from xferlab.importing.folders import walk
@@ -100,9 +100,8 @@ def read_objects(folder: Path) -> Listing:
 
 
 def _dicom_files(folder: Path) -> list[Path]:
-    others = tuple(suffix for suffix in SUFFIXES if suffix not in DICOM)
     paths = sorted(walk(folder, without=[folder / WRITTEN]))
-    return [path for path in paths if not path.name.lower().endswith(others) and is_image_file(path)]
+    return [path for path in paths if not path.name.lower().endswith(NOT_DICOM) and is_image_file(path)]
 
 
 def _header(path: Path) -> Any:

@@ -10,7 +10,7 @@ from pathlib import Path
 from xferlab.data.decode import is_image_file
 from xferlab.data.formats import SUFFIXES, without_suffix
 from xferlab.errors import DataError, Problem
-from xferlab.importing.found import Entry, Listing
+from xferlab.importing.found import Entry, Listing, spare_mask
 
 LOOKED_AT = 500
 """Masks whose names are compared with those of images, to see what they have in common."""
@@ -48,7 +48,7 @@ def joined_by_name(images: Path, masks: Mapping[str, Path]) -> Listing:
         if is_same:
             not_images |= used
         else:
-            left_out += [_spare(there[name]) for name in there if name not in used]
+            left_out += [spare_mask(there[name]) for name in there if name not in used]
     entries = tuple(
         Entry(path, {column: of[name] for column, of in of_column.items() if name in of})
         for name, path in files.items()
@@ -141,10 +141,6 @@ def _beside(name: str, before: str) -> str:
     """Returns a name in its folder with something before it."""
     folder, slash, last = name.rpartition("/")
     return f"{folder}{slash}{before}{last}"
-
-
-def _spare(path: Path) -> Problem:
-    return Problem(str(path), "is the mask of no image.", "warning", "masks without an image")
 
 
 def _nothing_joins(masks: Collection[str], images: Collection[str]) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 from xferlab.data.sources.manifest.table import REQUIRED
-from xferlab.errors import Problem
+from xferlab.errors import DataError, Problem, joined
+
+Result = TypeVar("Result")
 
 IMAGE, PATIENT = REQUIRED
 """Columns of the table."""
@@ -19,6 +22,33 @@ PART, TRAINING, TEST = "part", "training", "test"
 def as_name(text: str) -> str:
     """Returns letters, digits, `-` and `_` of a text, as names in studies have them; may be empty."""
     return re.sub(r"[^A-Za-z0-9_-]+", "_", text).strip("_-")
+
+
+def structure_name(text: str, taken: Collection[str], *, where: Path, what: str) -> str:
+    """Returns the name of a structure that a description calls by a text.
+
+    Raises:
+        DataError: The text has no sign that a name can have, or agrees in these with another.
+    """
+    name = as_name(text)
+    if not name or name in taken:
+        raise DataError.at(
+            where,
+            f"has a {what}; names of structures have letters, digits, `-` and `_`, and must differ in these. "
+            "Rename it.",
+        )
+    return name
+
+
+def parted(results: Sequence[Result | DataError], kind: str = "") -> tuple[list[Result], list[Problem]]:
+    """Returns what several attempts gave, and warnings of a kind about those that are left out."""
+    left_out = [replace(problem, severity="warning", kind=kind) for problem in joined(results).problems]
+    return [result for result in results if not isinstance(result, DataError)], left_out
+
+
+def spare_mask(path: Path) -> Problem:
+    """Returns the warning about a mask whose image is not there."""
+    return Problem(str(path), "is the mask of no image.", "warning", "masks without an image")
 
 
 @dataclass(frozen=True)

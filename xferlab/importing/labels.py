@@ -9,7 +9,7 @@ from typing import Any
 
 from xferlab.data.sources.manifest.config import IGNORE
 from xferlab.errors import DataError
-from xferlab.importing.found import as_name
+from xferlab.importing.found import structure_name
 
 
 def labels_and_regions(labels: Any, *, where: Path) -> tuple[dict[str, list[int]], dict[str, list[str]]]:
@@ -36,17 +36,11 @@ def _named(labels: Any, where: Path) -> Iterator[tuple[str, list[int]]]:
     names = set[str]()
     for label, given in labels.items() if isinstance(labels, dict) else ():
         group = given if isinstance(given, list) else [given]
-        name = IGNORE if label == IGNORE else as_name(str(label))
         if not all(isinstance(value, int) for value in group):
             raise DataError.at(where, f"gives the label {label!r} as {given!r}; numbers are accepted.")
         if group in ([0], []):
             continue
-        if not name or name in names:
-            raise DataError.at(
-                where,
-                f"has a label {label!r}; names of structures have letters, digits, `-` and `_`, and must "
-                "differ in these. Rename it.",
-            )
+        name = structure_name(str(label), names, where=where, what=f"label {label!r}")
         names.add(name)
         yield name, group
     if not names - {IGNORE}:

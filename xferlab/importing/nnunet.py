@@ -10,7 +10,7 @@ from typing import Any
 
 from xferlab.data.sources.manifest.config import MASK
 from xferlab.errors import DataError, Problem
-from xferlab.importing.found import PART, PATIENT, TEST, TRAINING, Entry, Listing
+from xferlab.importing.found import PART, PATIENT, TEST, TRAINING, Entry, Listing, spare_mask
 from xferlab.importing.json_file import has_fields, read_json
 from xferlab.importing.labels import labels_and_regions
 
@@ -48,11 +48,7 @@ def read_nnunet(folder: Path) -> Listing:
     entries: list[Entry] = []
     for part, cases in by_part.items():
         masks = _files(folder / _FOLDERS[part][1], ending, left_out)
-        left_out += [
-            Problem(str(path), "is the mask of no image.", "warning", "masks without an image")
-            for case, path in masks.items()
-            if case not in cases
-        ]
+        left_out += [spare_mask(path) for case, path in masks.items() if case not in cases]
         known = {PART: part} if by_part[TEST] else {}
         entries += [
             Entry(image, _mask(masks.get(case)), {PATIENT: case, **known, **folds.get(case, {})})
@@ -123,8 +119,8 @@ def _folds(folder: Path, cases: Mapping[str, Path]) -> tuple[dict[str, dict[str,
     The file lies in the folder, or in that of the preprocessed data set beside `nnUNet_raw`. Where a case is
     validated in no fold or in several, there are no folds.
     """
-    places = (folder / SPLITS, folder.parent.parent / _PREPROCESSED / folder.name / SPLITS)
-    path = next((place for place in places if place.is_file()), None)
+    candidates = (folder / SPLITS, folder.parent.parent / _PREPROCESSED / folder.name / SPLITS)
+    path = next((candidate for candidate in candidates if candidate.is_file()), None)
     if path is None:
         return {}, ()
     folds = read_json(path)

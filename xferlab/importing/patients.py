@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 from xferlab.data.formats import without_suffix
 from xferlab.data.sources.manifest.config import MASK
 from xferlab.data.sources.manifest.table import read_table
-from xferlab.errors import DataError, Problem, UsageError, attempt
-from xferlab.importing.found import IMAGE, PATIENT, Entry, Listing
+from xferlab.errors import DataError, UsageError, attempt
+from xferlab.importing.found import IMAGE, PATIENT, Entry, Listing, parted
 from xferlab.parallel import for_each
 
 HEADER = "dicom"
@@ -40,13 +40,8 @@ def with_patients(listing: Listing, source: str | None, *, images: Path, keep_id
         DataError: The table cannot be read, or no image has a patient.
     """
     cells = _reader(source, images, keep_ids=keep_ids)
-    entries: list[Entry] = []
-    left_out: list[Problem] = []
-    for result in for_each(listing.images, lambda entry: attempt(_with_patient, entry, cells)):
-        if isinstance(result, Entry):
-            entries.append(result)
-        else:
-            left_out += [Problem(each.where, each.what, "warning", KIND) for each in result.problems]
+    results = for_each(listing.images, lambda entry: attempt(_with_patient, entry, cells))
+    entries, left_out = parted(results, KIND)
     if not entries:
         raise DataError.at(images, f"no image has a patient. {left_out[0].where}: {left_out[0].what}")
     return replace(listing, images=tuple(entries), left_out=(*listing.left_out, *left_out))

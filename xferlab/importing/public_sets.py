@@ -12,7 +12,7 @@ from xferlab.data.formats import SUFFIXES
 from xferlab.data.sources.manifest.config import MASK
 from xferlab.errors import DataError, Problem
 from xferlab.importing.folders import walk
-from xferlab.importing.found import PATIENT, Entry, Listing
+from xferlab.importing.found import PATIENT, Entry, Listing, spare_mask
 from xferlab.importing.published import PublishedSet
 from xferlab.importing.raw_images import converted
 
@@ -48,14 +48,20 @@ def read_public(folder: Path, public: PublishedSet) -> Listing:
     """
     files = sorted(walk(folder, without=[folder / WRITTEN]))
     masks = {name: _matches(folder, files, pattern) for name, pattern in public.masks.items()}
-    used = {file.path for found in masks.values() for file in found.values()}
+    used = {file.path for of_structure in masks.values() for file in of_structure.values()}
     images = _matches(folder, [path for path in files if path not in used], public.images)
     if not images or not used:
         what = "images" if not images else "masks"
         raise DataError.at(folder, f"holds no {what} named as those of {public.title}.")
     entries = tuple(_entry(id, file, masks, public) for id, file in images.items())
     known = used | {file.path for file in images.values()}
-    left_out = (*_spare(masks.values(), images), *_others(files, known, public))
+    spare = (
+        spare_mask(file.path)
+        for of_structure in masks.values()
+        for id, file in of_structure.items()
+        if id not in images
+    )
+    left_out = (*spare, *_others(files, known, public))
     listing = Listing(entries, left_out, parts=public.parts, knows_patients=True)
     return _readable(listing, folder, public)
 
@@ -82,20 +88,15 @@ def _matches(folder: Path, files: Sequence[Path], pattern: str) -> dict[str, _Fi
 
 
 def _entry(id: str, image: _File, masks: Mapping[str, Mapping[str, _File]], public: PublishedSet) -> Entry:
-    own = {name: found[id] for name, found in masks.items() if id in found}
+    of_image = {name: of_structure[id] for name, of_structure in masks.items() if id in of_structure}
     cells = {
-        name: value for file in own.values() for name, value in file.groups.items() if name not in (ID, CLASS)
+        name: value
+        for file in of_image.values()
+        for name, value in file.groups.items()
+        if name not in (ID, CLASS)
     }
     cells |= {PATIENT: id, STRATUM: public.classes[image.groups[CLASS]]}
-    return Entry(image.path, {f"{MASK}_{name}": file.path for name, file in own.items()}, cells)
-
-
-def _spare(masks: Iterable[Mapping[str, _File]], images: Mapping[str, _File]) -> Iterator[Problem]:
-    for found in masks:
-        for id, file in found.items():
-            if id not in images:
-                what = "is the mask of no image."
-                yield Problem(str(file.path), what, "warning", "masks without an image")
+    return Entry(image.path, {f"{MASK}_{name}": file.path for name, file in of_image.items()}, cells)
 
 
 def _others(files: Iterable[Path], known: Collection[Path], public: PublishedSet) -> Iterator[Problem]:

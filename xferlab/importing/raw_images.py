@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from xferlab.data.memo import read_file
 from xferlab.errors import DataError
 from xferlab.importing.pictures import write_png
 from xferlab.importing.published import RawImages
@@ -42,7 +43,7 @@ def pixels_of(path: Path, raw: RawImages) -> NDArray[np.uint16]:
         DataError: The file cannot be read, has another size, or values of more bits.
     """
     try:
-        data = path.read_bytes()
+        data = read_file(path)
     except OSError as error:
         raise DataError.at(path, f"cannot be read: {error.strerror or error}.") from error
     side, dtype = raw.side_px, np.dtype(raw.dtype)

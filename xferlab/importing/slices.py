@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from xferlab.data.formats import NIFTI
 from xferlab.data.nifti import check_slice
-from xferlab.errors import DataError, Problem, attempt
-from xferlab.importing.found import Entry, Listing
+from xferlab.errors import DataError, attempt
+from xferlab.importing.found import Entry, Listing, parted
 from xferlab.parallel import for_each
 
 KIND = "volumes and files that cannot be read"
@@ -19,19 +19,13 @@ def without_volumes(listing: Listing) -> Listing:
     Raises:
         DataError: No image is left.
     """
-    named = [entry for entry in listing.images if entry.image.name.lower().endswith(NIFTI)]
-    results = for_each(named, lambda entry: attempt(check_slice, entry.image))
-    refused: dict[int, DataError] = {
-        id(entry): result
-        for entry, result in zip(named, results, strict=True)
-        if isinstance(result, DataError)
-    }
-    images: tuple[Entry, ...] = tuple(entry for entry in listing.images if id(entry) not in refused)
-    left_out = [
-        Problem(each.where, each.what, "warning", KIND)
-        for error in refused.values()
-        for each in error.problems
-    ]
+    images, left_out = parted(for_each(listing.images, lambda entry: attempt(_checked, entry)), KIND)
     if left_out and not images:
         raise DataError.at(left_out[0].where, left_out[0].what)
-    return replace(listing, images=images, left_out=(*listing.left_out, *left_out))
+    return replace(listing, images=tuple(images), left_out=(*listing.left_out, *left_out))
+
+
+def _checked(entry: Entry) -> Entry:
+    if entry.image.name.lower().endswith(NIFTI):
+        check_slice(entry.image)
+    return entry

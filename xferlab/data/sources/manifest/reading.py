@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from xferlab.cohort import Case
 from xferlab.data import preprocessing
 from xferlab.data.decode import DECODE_VERSION, Labels, is_dicom, read_image, read_labels
-from xferlab.data.formats import NIFTI, PILLOW
+from xferlab.data.formats import NOT_DICOM
 from xferlab.data.pixels import Picture
 from xferlab.data.sources.filters import apply_where, join_patients
 from xferlab.data.sources.manifest.config import ManifestData
@@ -37,7 +37,6 @@ from xferlab.errors import DataError, FileUnavailableError, Problem, attempt, jo
 
 IMAGE = "image"
 _DRIVE = re.compile("[A-Za-z]:/")
-_NEVER_DICOM = (*PILLOW, *NIFTI)
 
 
 NO_STRATUM = "all"
@@ -251,7 +250,7 @@ class ManifestSource(FileSource):
         keys = {
             name: f"padding range {digests[name]}"
             for name in names
-            if name in digests and not name.lower().endswith(_NEVER_DICOM)
+            if name in digests and not name.lower().endswith(NOT_DICOM)
         }
         padded, errors = self.memo.facts(keys, lambda name: self._has_padding_range(name, digests[name]))
         return padded, {name: error.problems[0].what.removesuffix(".") for name, error in errors.items()}
