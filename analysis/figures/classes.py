@@ -6,6 +6,7 @@ import math
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,6 @@ from matplotlib.lines import Line2D
 from xferlab.analysis.aggregation import MIN_PATIENTS
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.figures.style import GREY, LOOKS, PAGE_IN, Picture, drawing
-from xferlab.analysis.results import EvaluationSet
 from xferlab.analysis.selection import detailed_arms
 from xferlab.analysis.tables.model import file_name
 from xferlab.analysis.tables.notes import data_notes
@@ -79,6 +79,23 @@ _CURVES = (
 )
 
 
+@dataclass(frozen=True)
+class _Drawn:
+    """A figure of an evaluation set.
+
+    Attributes:
+        kind: Stem of files, and what papers' figures are found by.
+        title: What it shows.
+        sentences: How it is read.
+        figure: The figure.
+    """
+
+    kind: str
+    title: str
+    sentences: tuple[str, ...]
+    figure: Figure
+
+
 def class_pictures(contents: Contents) -> Iterator[Picture]:
     """Yields curves and confusion matrices of each evaluation set of stages that tell classes."""
     detailed = set(detailed_arms(contents.results))
@@ -87,30 +104,39 @@ def class_pictures(contents: Contents) -> Iterator[Picture]:
         for number, classes in enumerate(dict.fromkeys(each.classes for each in of_set)):
             shown = [each for each in of_set if each.classes == classes]
             stem = f"{evaluated.stage}_on_{file_name(evaluated.stem)}{f'_{number + 1}' if number else ''}"
-            for curve in _CURVES:
-                yield _curve_picture(contents, evaluated, shown, (curve, f"{curve.name}_{stem}"))
-            yield _reliability_picture(contents, evaluated, shown, f"reliability_{stem}")
-            yield _confusion_picture(contents, evaluated, shown, f"confusion_{stem}")
+            notes = (*_counts(shown), *data_notes(contents.results, [evaluated.stage], [evaluated.section]))
+            for drawn in _drawn(shown):
+                yield Picture(
+                    name=f"{drawn.kind}_{stem}",
+                    title=f"{drawn.title}, stage {evaluated.stage} on {evaluated.name}",
+                    caption=(*drawn.sentences, *notes),
+                    figure=drawn.figure,
+                    subject={"kind": drawn.kind, **vars(evaluated)},
+                )
 
 
-def _curve_picture(
-    contents: Contents, evaluated: EvaluationSet, shown: Sequence[Told], what: tuple[_Curve, str]
-) -> Picture:
-    curve, name = what
-    return Picture(
-        name=name,
-        title=f"{curve.title}, stage {evaluated.stage} on {evaluated.name}",
-        caption=(
+def _drawn(shown: Sequence[Told]) -> Iterator[_Drawn]:
+    for curve in _CURVES:
+        sentences: tuple[str, ...] = (
             "Each class against the rest. Lines: mean over repetitions of their exact curves; bands: ± "
             "sample SD over repetitions.",
             curve.sentence,
             f"{curve.area_name}: mean over repetitions ± sample SD of the exact areas. Dotted: chance.",
-            *_counts(shown),
-            *data_notes(contents.results, [evaluated.stage], [evaluated.section]),
-        ),
-        figure=_draw_curves(curve, shown),
-        subject={"kind": curve.name, **vars(evaluated)},
+        )
+        yield _Drawn(curve.name, curve.title, sentences, _draw_curves(curve, shown))
+    sentences = (
+        "Share of the class among the images whose probability of it lies in a bin, at the mean of these "
+        "probabilities; the bins are those of the calibration error (ECE). Points and bars: mean ± "
+        "sample SD over the repetitions with images in the bin.",
+        "Dotted: perfect calibration; below it, probabilities are too high. ECE: mean over repetitions ± "
+        "sample SD.",
     )
+    yield _Drawn("reliability", "reliability of probabilities", sentences, _draw_reliability(shown))
+    sentences = (
+        "Share of the images of each class, mean over repetitions; in parentheses their number in a "
+        "repetition, mean over repetitions. Lines: what images are; columns: what they are called.",
+    )
+    yield _Drawn("confusion", "what images of each class are called", sentences, _draw_confusions(shown))
 
 
 def _counts(shown: Sequence[Told]) -> Iterator[str]:
@@ -130,50 +156,54 @@ def _grid(num: int, side: float, *, top: float = 0.35) -> tuple[Figure, list[Any
     return figure, axes[:num]
 
 
-@drawing()
 def _draw_curves(curve: _Curve, shown: Sequence[Told]) -> Figure:
-    classes = shown[0].classes
-    figure, panels = _grid(len(classes), _PANEL_IN)
-    looks = _looks()
-    for axes, name in zip(panels, classes, strict=True):
+    def chance(name: str) -> Floats:
         shares = [truth.mean() for (truth,) in shown[0].by_repetition(f"IS_{name}") if len(truth)]
-        axes.plot(_GRID, curve.chance(float(np.mean(shares))), ":", color=GREY, linewidth=0.8)
-        for place, (each, look) in enumerate(zip(shown, looks, strict=False)):
-            height = 0.05 + 0.085 * (len(shown) - 1 - place)
-            _draw_curve(axes, curve, (each, name), look=look, y=height)
-        _finish_panel(axes, name, curve.labels)
-    _add_legend(figure, shown)
-    return figure
+        return curve.chance(float(np.mean(shares)))
+
+    return _draw_panels(shown, curve.labels, chance=chance, draw=partial(_draw_curve, curve=curve))
+
+
+def _draw_reliability(shown: Sequence[Told]) -> Figure:
+    labels = ("Probability", "Share of the class")
+    return _draw_panels(shown, labels, chance=lambda name: _GRID, draw=_draw_bins)
 
 
 _TICKS = (0, 0.25, 0.5, 0.75, 1)
+_BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.6}
 
 
-def _looks() -> list[tuple[str, str]]:
-    """Colour and line style of each arm."""
-    return [(colour, style) for (colour, _), style in zip(LOOKS, _STYLES, strict=False)]
-
-
-def _finish_panel(axes: Any, name: str, labels: tuple[str, str]) -> None:
-    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", xticks=_TICKS, yticks=_TICKS)
-    axes.set_xlabel(labels[0])
-    axes.set_ylabel(labels[1])
-    axes.set_title(name, loc="left", fontweight="bold")
-
-
-def _add_legend(figure: Figure, shown: Sequence[Told]) -> None:
+@drawing()
+def _draw_panels(
+    shown: Sequence[Told],
+    labels: tuple[str, str],
+    *,
+    chance: Callable[[str], Floats],
+    draw: Callable[..., None],
+) -> Figure:
+    """Returns a panel for each class, with a dotted line over the grid and what `draw` draws of each arm."""
+    figure, panels = _grid(len(shown[0].classes), _PANEL_IN)
+    looks = [(colour, style) for (colour, _), style in zip(LOOKS, _STYLES, strict=False)]
+    for axes, name in zip(panels, shown[0].classes, strict=True):
+        axes.plot(_GRID, chance(name), ":", color=GREY, linewidth=0.8)
+        for number, (each, look) in enumerate(zip(shown, looks, strict=False)):
+            draw(axes, each, name, look=look, y=0.05 + 0.085 * (len(shown) - 1 - number))
+        axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", xticks=_TICKS, yticks=_TICKS)
+        axes.set_xlabel(labels[0])
+        axes.set_ylabel(labels[1])
+        axes.set_title(name, loc="left", fontweight="bold")
     handles = [
         Line2D([], [], color=colour, linestyle=style, label=", ".join(each.arms))
-        for each, (colour, style) in zip(shown, _looks(), strict=False)
+        for each, (colour, style) in zip(shown, looks, strict=False)
     ]
     figure.legend(handles=handles, loc="outside upper right", ncols=len(handles), handlelength=2.6)
+    return figure
 
 
-def _draw_curve(axes: Any, curve: _Curve, what: tuple[Told, str], *, look: tuple[str, str], y: float) -> None:
-    (shown, name), (colour, style) = what, look
+def _draw_curve(axes: Any, shown: Told, name: str, *, curve: _Curve, look: tuple[str, str], y: float) -> None:
+    colour, style = look
     pairs = list(shown.by_repetition(f"IS_{name}", f"P_{name}"))
     mean, deviation, num = mean_and_sd(np.array([curve.at(truth, score, _GRID) for truth, score in pairs]))
-    area, area_sd, _ = mean_and_sd(np.array([curve.area(truth, score) for truth, score in pairs]))
     few = shown.num_patients < MIN_PATIENTS
     if num > 1 and not few:
         low, high = np.clip(mean - deviation, 0, 1), np.clip(mean + deviation, 0, 1)
@@ -181,53 +211,16 @@ def _draw_curve(axes: Any, curve: _Curve, what: tuple[Told, str], *, look: tuple
         for edge in (low, high):  # where bands overlap, their colours mix
             axes.plot(_GRID, edge, linestyle=style, color=colour, alpha=0.5, linewidth=0.4)
     axes.plot(_GRID, mean, linestyle=style, color=colour)
-    spread = "" if few or num < 2 else f" ± {float(area_sd):.3f}"
-    text = f"{curve.area_name} {float(area):.3f}{spread}" if num else "undefined"
+    text = _valued(curve.area_name, curve.area, pairs, few=few)
     x, side = (0.04, "left") if curve.name == "precision_recall" else (0.97, "right")
     axes.text(x, y, text, color=colour, ha=side, va="center", fontsize=6.5, bbox=_BOX)
 
 
-_BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.6}
-
-
-def _reliability_picture(
-    contents: Contents, evaluated: EvaluationSet, shown: Sequence[Told], name: str
-) -> Picture:
-    return Picture(
-        name=name,
-        title=f"reliability of probabilities, stage {evaluated.stage} on {evaluated.name}",
-        caption=(
-            "Share of the class among the images whose probability of it lies in a bin, at the mean of these "
-            "probabilities; the bins are those of the calibration error (ECE). Points and bars: mean ± "
-            "sample SD over the repetitions with images in the bin.",
-            "Dotted: perfect calibration; below it, probabilities are too high. ECE: mean over repetitions ± "
-            "sample SD.",
-            *_counts(shown),
-            *data_notes(contents.results, [evaluated.stage], [evaluated.section]),
-        ),
-        figure=_draw_reliability(shown),
-        subject={"kind": "reliability", **vars(evaluated)},
-    )
-
-
-@drawing()
-def _draw_reliability(shown: Sequence[Told]) -> Figure:
-    figure, panels = _grid(len(shown[0].classes), _PANEL_IN)
-    for axes, name in zip(panels, shown[0].classes, strict=True):
-        axes.plot(_GRID, _GRID, ":", color=GREY, linewidth=0.8)
-        for place, (each, look) in enumerate(zip(shown, _looks(), strict=False)):
-            height = 0.05 + 0.085 * (len(shown) - 1 - place)
-            _draw_bins(axes, (each, name), look=look, y=height)
-        _finish_panel(axes, name, ("Probability", "Share of the class"))
-    _add_legend(figure, shown)
-    return figure
-
-
-def _draw_bins(axes: Any, what: tuple[Told, str], *, look: tuple[str, str], y: float) -> None:
-    (shown, name), (colour, style) = what, look
+def _draw_bins(axes: Any, shown: Told, name: str, *, look: tuple[str, str], y: float) -> None:
+    colour, style = look
     pairs = list(shown.by_repetition(f"IS_{name}", f"P_{name}"))
     bins = np.array([reliability(truth, score) for truth, score in pairs])
-    of_bins = [mean_and_sd(bins[..., place]) for place in range(bins.shape[-1])]
+    of_bins = [mean_and_sd(bins[..., number]) for number in range(bins.shape[-1])]
     drawn = [(mean, deviation) for mean, deviation, num in of_bins if num]
     few = shown.num_patients < MIN_PATIENTS
     for mean, deviation in drawn:
@@ -236,28 +229,15 @@ def _draw_bins(axes: Any, what: tuple[Told, str], *, look: tuple[str, str], y: f
             axes.plot([mean[0]] * 2, [low, high], color=colour, alpha=0.5, linewidth=0.6)
     points = np.array([mean for mean, _ in drawn]).reshape(-1, 2)
     axes.plot(*points.T, linestyle=style, marker="o", markersize=2.5, color=colour)
-    error = FUNCTIONS["expected_calibration_error"]
-    value, spread, num = mean_and_sd(np.array([error(truth, score) for truth, score in pairs]))
-    text = f"ECE {float(value):.3f}" if num else "undefined"
-    text += "" if few or num < 2 else f" ± {float(spread):.3f}"
+    text = _valued("ECE", FUNCTIONS["expected_calibration_error"], pairs, few=few)
     axes.text(0.97, y, text, color=colour, ha="right", va="center", fontsize=6.5, bbox=_BOX)
 
 
-def _confusion_picture(
-    contents: Contents, evaluated: EvaluationSet, shown: Sequence[Told], name: str
-) -> Picture:
-    return Picture(
-        name=name,
-        title=f"what images of each class are called, stage {evaluated.stage} on {evaluated.name}",
-        caption=(
-            "Share of the images of each class, mean over repetitions; in parentheses their number in a "
-            "repetition, mean over repetitions. Lines: what images are; columns: what they are called.",
-            *_counts(shown),
-            *data_notes(contents.results, [evaluated.stage], [evaluated.section]),
-        ),
-        figure=_draw_confusions(shown),
-        subject={"kind": "confusion", **vars(evaluated)},
-    )
+def _valued(name: str, function: SetFunction, pairs: Sequence[Sequence[Floats]], *, few: bool) -> str:
+    """Returns a value of sets as mean and SD over repetitions; `few` patients have no SD."""
+    mean, deviation, num = mean_and_sd(np.array([function(*pair) for pair in pairs]))
+    spread = "" if few or num < 2 else f" ± {float(deviation):.3f}"
+    return f"{name} {float(mean):.3f}{spread}" if num else "undefined"
 
 
 @drawing()
