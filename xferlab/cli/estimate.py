@@ -60,13 +60,13 @@ def _measured(
     say(f"training {count_of(len(chosen), 'trial')} for {MEASURED_S:.0f} s in all, to measure the pace")
     from xferlab.trial.measured import measured  # takes PyTorch
 
-    limit_s, found = MEASURED_S / len(chosen), dict[str, Pace]()
+    limit_s, of_kinds = MEASURED_S / len(chosen), dict[str, Pace]()
     for kind, trial in chosen.items():
         try:
-            found[kind] = measured(trial, plan.selections, cache_dir=session.cache_dir, limit_s=limit_s)
+            of_kinds[kind] = measured(trial, plan.selections, cache_dir=session.cache_dir, limit_s=limit_s)
         except (XferlabError, MemoryError, RuntimeError) as error:  # PyTorch's are RuntimeErrors
             say(f"{trial.name} cannot be measured: {error}")
-    return found
+    return of_kinds
 
 
 def _done(row: Mapping[str, Any]) -> int:

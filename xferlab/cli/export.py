@@ -36,21 +36,21 @@ def _export_model(options: ExportOptions) -> int:
             f"{options.model}: is a file; export takes a trial (arm/stage/rNN, or its id), whose records it "
             "tells. Give --study or --storage to say where these are."
         )
-    found = KnownTrials.of(options).complete(options.model)
+    trial = KnownTrials.of(options).complete(options.model)
     import torch  # it takes seconds to import, and a wrong command line should fail at once
 
     from xferlab.exporting.formats import Trained, write
     from xferlab.exporting.graph import LIMIT, Graph
     from xferlab.trial.predictor import Predictor
 
-    predictor = Predictor.of_trial(found.store, found.trial_id, torch.device("cpu"))
+    predictor = Predictor.of_trial(trial.store, trial.trial_id, torch.device("cpu"))
     graph = Graph.of(predictor, Path(options.image) if options.image else None)
     is_card = options.format == HUGGING_FACE
-    facts = facts_of(found, licence=options.licence or "", with_results=is_card)
-    trained = Trained(found.store, graph, facts)
+    facts = facts_of(trial, licence=options.licence or "", with_results=is_card)
+    trained = Trained(trial.store, graph, facts)
     files, difference = write(trained, Store.open(options.out), format=options.format)
     tell(
-        trial_id=found.trial_id,
+        trial_id=trial.trial_id,
         format=options.format,
         out=options.out,
         files=files,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from xferlab.cli.trials import Found
+from xferlab.cli.trials import StoredTrial
 from xferlab.cohort import single_sections
 from xferlab.data.sources.registry import section_if_known
 from xferlab.errors import RecordError, UsageError
@@ -19,30 +19,30 @@ if TYPE_CHECKING:  # pandas takes a second to import
     from xferlab.analysis.contents import Contents
 
 
-def facts_of(found: Found, *, licence: str, with_results: bool) -> Facts:
+def facts_of(trial: StoredTrial, *, licence: str, with_results: bool) -> Facts:
     """Returns what the records tell of a trial; its results take all tables of its study.
 
     Raises:
         UsageError: No last plan of a study names it.
         RecordError: Its spec is missing, or the plan is damaged.
     """
-    if not found.studies:
+    if not trial.studies:
         raise UsageError(
-            f"{found.store.location}: no study's last plan names trial {found.trial_id}; run its study again"
+            f"{trial.store.location}: no study's last plan names trial {trial.trial_id}; run its study again"
         )
-    store, study = found.store, found.studies[0]
+    store, study = trial.store, trial.studies[0]
     plan = reader.read_plan(store, study)
-    entry = next(trial for trial in plan["trials"] if trial["trial_id"] == found.trial_id)
-    record, spec = reader.read_trial(store, found.trial_id), reader.read_spec(store, found.trial_id)
+    entry = next(row for row in plan["trials"] if row["trial_id"] == trial.trial_id)
+    record, spec = reader.read_trial(store, trial.trial_id), reader.read_spec(store, trial.trial_id)
     if record is None or spec is None:
-        raise RecordError(f"trial {found.trial_id}: its records are missing; run the study again")
+        raise RecordError(f"trial {trial.trial_id}: its records are missing; run the study again")
     arm, stage = entry["names"][0].split("/")[:2]
     return Facts(
         study=study,
         arm=arm,
         stage=stage,
         repetition=entry["repetition"],
-        trial_id=found.trial_id,
+        trial_id=trial.trial_id,
         task=spec.identity.task,
         network=spec.identity.model.model_dump()["name"],
         parameters=record.num_parameters,
@@ -51,7 +51,7 @@ def facts_of(found: Found, *, licence: str, with_results: bool) -> Facts:
         images=record.num_train,
         validation_images=record.num_validation,
         sections=tuple(_sections(spec, plan)),
-        results=tuple(_results(found, study, (arm, stage, entry["repetition"]))) if with_results else (),
+        results=tuple(_results(trial, study, (arm, stage, entry["repetition"]))) if with_results else (),
         notes=tuple(_notes(spec, plan)),
         weights_sha256=record.weights_sha256,
         licence=licence,
@@ -112,14 +112,14 @@ def _others(entry: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, str]
     }
 
 
-def _results(found: Found, study: str, place: tuple[str, str, int]) -> Iterator[ResultFacts]:
+def _results(trial: StoredTrial, study: str, place: tuple[str, str, int]) -> Iterator[ResultFacts]:
     """Yields the headline metrics of a trial, and of its arm as the report has them."""
     from xferlab.analysis.aggregation import MIN_PATIENTS, aggregate
     from xferlab.analysis.contents import Contents
     from xferlab.analysis.loading import load_study
 
     arm, stage, repetition = place
-    contents = Contents(load_study(found.store.location, study))
+    contents = Contents(load_study(trial.store.location, study))
     cases = contents.cases
     cases = cases[(cases["arm"] == arm) & (cases["stage"] == stage) & (cases["repetition"] == repetition)]
     if cases.empty:

@@ -15,7 +15,7 @@ from xferlab.cli.images import check_outputs, find
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import PredictOptions
 from xferlab.cli.output import tell
-from xferlab.cli.trials import Found, KnownTrials, weights_file
+from xferlab.cli.trials import KnownTrials, StoredTrial, weights_file
 from xferlab.cli.view import count_of, progress_bar, say
 from xferlab.cohort import STEPS
 from xferlab.data.formats import SUFFIXES
@@ -97,7 +97,7 @@ def _shown_size(predictor: Predictor) -> str:
     return "native size" if size == "native" else f"{size} px"
 
 
-def _model(options: PredictOptions) -> Found | Repetitions | Path:
+def _model(options: PredictOptions) -> StoredTrial | Repetitions | Path:
     """Returns a complete trial, the repetitions of a stage, or a weights file."""
     if path := weights_file(options.model):
         return path
@@ -108,7 +108,7 @@ def _model(options: PredictOptions) -> Found | Repetitions | Path:
     return known.complete(options.model, otherwise="a weights file")
 
 
-def _predictor(model: Found | Repetitions | Path, options: PredictOptions) -> Predictor:
+def _predictor(model: StoredTrial | Repetitions | Path, options: PredictOptions) -> Predictor:
     import torch
 
     from xferlab.networks.donors import read_bytes, read_weights
@@ -117,7 +117,7 @@ def _predictor(model: Found | Repetitions | Path, options: PredictOptions) -> Pr
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if isinstance(model, Repetitions):
         return model.load(device)
-    if isinstance(model, Found):
+    if isinstance(model, StoredTrial):
         return Predictor.of_trial(model.store, model.trial_id, device)
     data = read_bytes(model)
     if trained := TrainedOn.record_beside(model, data):

@@ -11,10 +11,10 @@ from xferlab.cohort import Case
 from xferlab.data.cache import default_cache_dir
 from xferlab.data.sources.config import FileConfig
 from xferlab.data.sources.registry import DataSection, open_source, section_if_known
-from xferlab.errors import DataError, RecordError, attempt
+from xferlab.errors import DataError, attempt
 from xferlab.leakage.index import StudyIndex, open_sources
 from xferlab.plan.spec import TrialSpec
-from xferlab.records import layout, reader
+from xferlab.records import reader
 from xferlab.records.store import Store
 
 
@@ -84,15 +84,12 @@ class SeenPatients:
 
 def _lineage(store: Store, trial_id: str) -> Iterator[TrialSpec]:
     """Yields a trial and all that it takes anything from: also parents of which one was chosen."""
-    found, waiting = set[str](), [trial_id]
+    visited, waiting = set[str](), [trial_id]
     while waiting:
-        if (current := waiting.pop()) in found:
+        if (current := waiting.pop()) in visited:
             continue
-        found.add(current)
-        spec = reader.read_spec(store, current)
-        if spec is None:
-            name = store.path(layout.TrialFiles(current).spec)
-            raise RecordError(f"{name}: is missing or damaged; run the study again, which writes it again")
+        visited.add(current)
+        spec = reader.required_spec(store, current)
         yield spec
         waiting += spec.parents
 

@@ -22,7 +22,7 @@ _TRIAL_ID = re.compile(r"[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
-class Found:
+class StoredTrial:
     """A complete trial.
 
     Attributes:
@@ -114,7 +114,7 @@ class KnownTrials:
             raise UsageError(f"{self.store.location}: no trial {trial!r}.{suggest(trial, known)}")
         return trial
 
-    def complete(self, trial: str, *, otherwise: str = "") -> Found:
+    def complete(self, trial: str, *, otherwise: str = "") -> StoredTrial:
         """Returns a complete trial; the arguments are those of `find`.
 
         Raises:
@@ -127,7 +127,7 @@ class KnownTrials:
                 f"trial {trial} is not complete ({epochs} so far); `xferlab run {self.study or 'STUDY'}` "
                 "completes it"
             )
-        return Found(self.store, trial_id, self.studies_of(trial_id))
+        return StoredTrial(self.store, trial_id, self.studies_of(trial_id))
 
     def studies_of(self, trial_id: str) -> tuple[str, ...]:
         """Returns the studies whose last plans name a trial."""

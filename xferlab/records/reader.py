@@ -197,6 +197,18 @@ def read_spec(store: Store, trial_id: str) -> TrialSpec | None:
     return TrialSpec.from_json(body) if body.get("trial_id") == trial_id else None
 
 
+def required_spec(store: Store, trial_id: str) -> TrialSpec:
+    """Returns what `read_spec` does.
+
+    Raises:
+        RecordError: It is absent or damaged, or another version of xferlab wrote it.
+    """
+    spec = read_spec(store, trial_id)
+    if spec is None:
+        raise RecordError(f"{store.path(TrialFiles(trial_id).spec)}: is missing or damaged; {_WRITTEN_AGAIN}")
+    return spec
+
+
 def holds_spec(store: Store, trial_id: str) -> bool:
     """Returns whether the spec of a trial is stored and undamaged."""
     return read_undamaged(store, TrialFiles(trial_id).spec).get("trial_id") == trial_id

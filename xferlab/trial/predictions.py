@@ -10,7 +10,7 @@ from typing import Any
 from xferlab.errors import RecordError
 from xferlab.phantoms.foreign_objects import OBJECTS_VERSION
 from xferlab.plan.spec import Predicted, TrialSpec
-from xferlab.records import layout, predictions, reader
+from xferlab.records import predictions, reader
 from xferlab.records.predictions import Arrays, PredictedCases, PredictionRecord
 from xferlab.records.reader import read_selection
 from xferlab.tasks import registry
@@ -116,10 +116,7 @@ def _made(
 ) -> Iterator[tuple[str, Arrays]]:
     """Yields the arrays of each case, in order, from the best weights of the trial that is asked."""
     store = context.store
-    producer = reader.read_spec(store, asked.trial)
-    if producer is None:
-        name = store.path(layout.TrialFiles(asked.trial).spec)
-        raise RecordError(f"{name}: is missing or damaged; run the study again, which writes it again")
+    producer = reader.required_spec(store, asked.trial)
     execution, origin = producer.identity.execution, f"trial {asked.trial}"
     with computing_as(execution, context.device) as device:
         context = replace(context, device=device)
