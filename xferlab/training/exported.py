@@ -11,6 +11,13 @@ from torch import Tensor, nn
 from xferlab.training.batches import Rows
 from xferlab.training.reference import Reference
 
+ABOVE_THRESHOLD = "A pixel is of a structure where its probability is above the threshold."
+MOST_PROBABLE = (
+    "A pixel is of the most probable one among the structures and the background, whose probability is 1 "
+    "minus the sum of theirs."
+)
+"""Decisions about pixels: of structures that may overlap, or of those of which a pixel has one at most."""
+
 
 class Probabilities(nn.Module):
     """A network with what makes probabilities of its logits."""

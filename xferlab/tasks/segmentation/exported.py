@@ -11,6 +11,8 @@ from xferlab.tasks.segmentation.native import NativeBatch, NativeSegmentation
 from xferlab.tasks.segmentation.resized import ImageBatch, ResizedSegmentation
 from xferlab.tasks.segmentation.tiled import TiledSegmentation
 from xferlab.training.exported import (
+    ABOVE_THRESHOLD,
+    MOST_PROBABLE,
     Exported,
     Output,
     Probabilities,
@@ -53,17 +55,10 @@ def exported(
         multiple=base.size_multiple,
         outputs=(OUTPUT,),
         steps=(*_steps(view, base), channels_step(base.in_channels)),
-        decision=_SOFTMAX if shares else _ABOVE,
+        decision=MOST_PROBABLE if shares else ABOVE_THRESHOLD,
         thresholds={} if shares else {"probability": THRESHOLD},
         outside=tuple(_outside(view)),
     )
-
-
-_ABOVE = "A pixel is of a structure where its probability is above the threshold."
-_SOFTMAX = (
-    "A pixel is of the most probable one among the structures and the background, whose probability is 1 "
-    "minus the sum of theirs."
-)
 
 
 def _first(batch: ImageBatch | NativeBatch) -> Tensor:

@@ -10,7 +10,7 @@ from xferlab.metrics.measuring import THRESHOLD
 from xferlab.tasks.translation.batches import batch_of
 from xferlab.tasks.translation.config import Identity
 from xferlab.tasks.translation.inference import Inference
-from xferlab.training.exported import Exported, Output, Step
+from xferlab.training.exported import ABOVE_THRESHOLD, MOST_PROBABLE, Exported, Output, Step
 
 TRANSLATED = Output(
     "translated", ("batch", "channel", "height", "width"), "The image as one of domain a.", (-1.0, 1.0)
@@ -70,6 +70,4 @@ def _images(examples: Any, rows: Any) -> Tensor:
 def _decision(identity: Identity) -> str:
     if identity.model.segmenter is None:
         return "The output is an image."
-    if identity.has_threshold:
-        return "A pixel is of a structure where its probability is above the threshold."
-    return "A pixel is of the most probable one among the structures and the background."
+    return ABOVE_THRESHOLD if identity.has_threshold else MOST_PROBABLE
