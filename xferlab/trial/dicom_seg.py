@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,7 @@ def _described(source: Any, masks: Masks, made_by: str) -> Any:
             content[name] = source[name]
     if "FrameOfReferenceUID" in content:
         content.PositionReferenceIndicator = source.get("PositionReferenceIndicator", "")
-    pixels = (f"{name} {mask.tobytes().hex()}" for name, mask in masks.items())
+    pixels = (f"{name} {sha256(mask.tobytes()).hexdigest()}" for name, mask in masks.items())
     return _set(
         content,
         SpecificCharacterSet="ISO_IR 192",
