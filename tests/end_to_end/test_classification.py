@@ -152,6 +152,9 @@ def test_predict_runs_what_masks_need_first(
     assert float(row["P_covid19"]) + float(row["P_normal"]) == pytest.approx(1.0, abs=1e-5)
     with Image.open(tmp_path / "out" / row["heat"]) as heat:
         assert heat.size == (50, 50)
+    where += ["--format", "dicom-seg"]
+    assert main(["predict", "inside/kinds/r01", str(tmp_path / "a.png"), *where]) == 2
+    assert "this network (task 'classification') marks no structures in images" in capsys.readouterr().err
 
 
 def killed(folder: Path, **changes: Any) -> Path:

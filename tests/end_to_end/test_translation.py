@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom import dcmread
 
 from tests.conftest import Command
+from tests.data.test_dicom import write
 from tests.end_to_end.test_kills import files_after_kills
 from tests.studies import TINY, noise, write_pack, write_study
 from tests.tasks.contract import assert_ray_records_the_same, run
@@ -154,6 +156,11 @@ def test_predict_translates_before_it_segments(study: Path, tmp_path: Path, comm
     for column in ("mask", "translated"):
         with Image.open(tmp_path / "out" / row[column]) as written:
             assert written.size == (50, 50)
+    uids = {"StudyInstanceUID": "1.2", "SeriesInstanceUID": "1.3", "SOPInstanceUID": "1.4"}
+    write(tmp_path / "b.dcm", noise(3, 50).astype(np.uint16), SOPClassUID="1.2.840.10008.5.1.4.1.1.1", **uids)
+    command("predict", "half/transfer/r01", tmp_path / "b.dcm", *where, "--format", "dicom-seg", code=0)
+    with Image.open(tmp_path / "out/b_mask.png") as mask:
+        assert (dcmread(tmp_path / "out/b_seg.dcm").pixel_array * 255 == np.asarray(mask)).all()
 
 
 @pytest.mark.parametrize(

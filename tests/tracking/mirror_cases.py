@@ -115,9 +115,10 @@ def mirrored(
     outcome: str = "complete",
     summary: Mapping[str, float] | None = None,
     images: int = 0,
+    store: Store | None = None,
 ) -> None:
     """Mirrors a trial as its own process does."""
-    mirror = TrialMirror.start(trial, directory=directory)
+    mirror = TrialMirror.start(trial, directory=directory, store=store)
     for result in results:
         mirror.epoch(result)
     mirror.outputs(arrays(images))

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from tests.tracking.mirror_cases import NAME, PATIENT, PATTERN, arrays, epochs, mirrored, spec, wandb_settings
 from tests.tracking.wandb_files import all_bytes, offline_runs
 from tests.tracking.wandb_processes import mirror_processes, until
+from xferlab.records.logs import LogReader
 from xferlab.study.schema import Wandb
 from xferlab.tracking import TrialMirror, live, pipe
 from xferlab.tracking.content import pixel_row
@@ -165,13 +166,31 @@ def test_what_cannot_be_mirrored_is_one_warning(tmp_path, blocked, warnings):
 
 
 @pytest.mark.component
-def test_without_a_key_online_is_one_warning(tmp_path, monkeypatch, warnings):
+def test_without_a_key_online_is_one_warning(empty, tmp_path, monkeypatch, warnings):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    mirrored(spec(mode="online"), tmp_path, epochs(1, 3))
+    trial = spec(mode="online")
+    mirrored(trial, tmp_path, epochs(1, 3), store=empty)
     (warning,) = warnings()
     assert "No API key configured" in warning
+    log = LogReader(empty, trial.trial_id)
+    until(lambda: len(lines := log.new_lines()) == 1 and is_traceback(lines[0]))
+
+
+def is_traceback(line):
+    """Whether a line of a log is what the process printed that has no key."""
+    return line.source == "W&B" and "Traceback" in line.text and "No API key configured" in line.text
+
+
+@pytest.mark.component
+def test_each_trial_hears_what_the_shared_process_printed_while_it_ran(empty, tmp_path):
+    for seed, text in ((1, b"first\n"), (2, b""), (3, b"third\nline\n")):
+        mirror = TrialMirror.start(spec(seed=seed), directory=tmp_path, store=empty)
+        os.write(mirror._writer._errors.fileno(), text)
+        finish(mirror)
+        log = LogReader(empty, spec(seed=seed).trial_id).new_lines()
+        assert [(line.source, line.text) for line in log] == [("W&B", text.decode().strip())][: bool(text)]
 
 
 def begin(directory, seed):

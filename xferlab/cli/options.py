@@ -246,6 +246,11 @@ class PredictOptions(TrialOptions):
         metavar="IMAGE", nargs="+", help="images, DICOM files, or folders of them"
     )
     out: str = _option(metavar="DIR", required=True, help="folder for the files of each image and the table")
+    format: str = _option(
+        choices=("png", "dicom-seg"),
+        default="png",
+        help="dicom-seg: beside PNG files, a DICOM-SEG object for each DICOM image, which names the patient",
+    )
     threshold: float | None = _option(
         metavar="T",
         type=float,

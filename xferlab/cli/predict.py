@@ -6,7 +6,8 @@ import os
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,9 +21,11 @@ from xferlab.cli.view import count_of, progress_bar, say
 from xferlab.cohort import STEPS
 from xferlab.data.formats import SUFFIXES
 from xferlab.data.sources.config import SourceConfig
-from xferlab.errors import DataError, Problem, StorageError, UsageError
+from xferlab.errors import DataError, Problem, StorageError, UsageError, attempt, joined
+from xferlab.parallel import for_each
 from xferlab.records.store import Store
 from xferlab.tasks import registry
+from xferlab.trial import dicom_seg
 
 if TYPE_CHECKING:  # torch takes seconds to import, and a wrong command line should fail at once
     from xferlab.trial.predict import Prediction
@@ -30,6 +33,7 @@ if TYPE_CHECKING:  # torch takes seconds to import, and a wrong command line sho
 
 TABLE = "predictions.csv"
 DEFAULT_THRESHOLD = 0.5
+DICOM_SEG = "dicom-seg"
 UNKNOWN_MODALITY = ("", "OT", "SC")
 """What a file has that is no DICOM, or does not say how it was taken."""
 
@@ -54,7 +58,10 @@ def run(options: PredictOptions) -> int:
         raise UsageError(
             f"--threshold: the outputs of this network (task {task.name!r}) have none. Leave this option out."
         )
-    endings = predictor.files.values()
+    endings = [*predictor.files.values()]
+    if with_object := options.format == DICOM_SEG:
+        _check_objects(predictor, files.images)
+        endings.append(dicom_seg.ENDING)
     check_outputs(files.images, out=options.out, endings=endings)
     parts: list[tuple[Predictor, Mapping[str, Path]]] = [(predictor, files.images)]
     problems = list(files.problems)
@@ -62,7 +69,7 @@ def run(options: PredictOptions) -> int:
         parts, left_out = model.parts(predictor, files.images)
         problems += left_out
     out = Store.open(options.out)
-    predictions, failed = _predict(parts, out, options.threshold)
+    predictions, failed = _predict(parts, out, options.threshold, with_object=with_object)
     problems += failed
     if not predictions:
         raise DataError(problems)
@@ -90,6 +97,20 @@ def run(options: PredictOptions) -> int:
     if problems:
         print(f"{count_of(len(problems), 'input')} could not be predicted", file=sys.stderr)
     return COMPLETE if is_table_written and not problems else INCOMPLETE
+
+
+def _check_objects(predictor: Predictor, images: Mapping[str, Path]) -> None:
+    """Refuses networks and images of which no DICOM-SEG object can be."""
+    task = registry.task(predictor.identity.task)
+    if task.targets != "structures" or not predictor.targets:
+        raise UsageError(
+            f"--format {DICOM_SEG}: this network (task {task.name!r}) marks no structures in images. Leave "
+            "this option out."
+        )
+    problems = joined(for_each(list(images.values()), partial(attempt, dicom_seg.header_of))).problems
+    if problems:
+        remedy = f"Leave the file out, or --format {DICOM_SEG}."
+        raise DataError([replace(problem, what=f"{problem.what} {remedy}") for problem in problems])
 
 
 def _shown_size(predictor: Predictor) -> str:
@@ -171,7 +192,11 @@ def _warn_of_others(predictions: Sequence[Prediction], predictor: Predictor) -> 
 
 
 def _predict(
-    parts: Sequence[tuple[Predictor, Mapping[str, Path]]], out: Store, threshold: float | None
+    parts: Sequence[tuple[Predictor, Mapping[str, Path]]],
+    out: Store,
+    threshold: float | None,
+    *,
+    with_object: bool,
 ) -> tuple[list[Prediction], list[Problem]]:
     """Predicts the images of each part by its network, in the order of their files."""
     from xferlab.trial.predict import Request, predict
@@ -186,6 +211,7 @@ def _predict(
                 requests,
                 out,
                 threshold=DEFAULT_THRESHOLD if threshold is None else threshold,
+                with_object=with_object,
                 progress=progress,
             )
         predictions += found

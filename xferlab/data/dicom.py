@@ -13,7 +13,7 @@ from PIL import Image
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels import apply_modality_lut, apply_voi_lut, apply_windowing
 
-from xferlab.data.dicom_file import READ_ERRORS, complete_syntax, decompressed, open_dataset, why
+from xferlab.data.dicom_file import READ_ERRORS, check_one_frame, open_dataset, stored_values, why
 from xferlab.data.pixels import (
     ROWS_AT_ONCE,
     STRETCH,
@@ -57,7 +57,6 @@ def read_dicom(path: Path, data: bytes, *, own_depth: bool = False) -> Picture:
     try:
         dataset = open_dataset(path, data, defer_size=_LARGE_VALUE)
         _check_header(path, dataset)
-        complete_syntax(path, dataset)
         stored = _stored_values(path, dataset)
         spacing, modality = _spacing_mm(dataset), str(dataset.get("Modality") or "")
         if stored.ndim == _CHANNELS:
@@ -107,9 +106,7 @@ def _check_header(path: Path, dataset: Any) -> None:
     if "PixelData" not in dataset:
         raise DataError.at(path, "is a DICOM file without pixels.")
     check_size(path, width=int(dataset.Columns), height=int(dataset.Rows))
-    frames = int(dataset.get("NumberOfFrames") or 1)
-    if frames != 1:
-        raise DataError.at(path, f"holds {frames} frames; a case is one frame. Export the frame you mean.")
+    check_one_frame(path, dataset)
     interpretation, bits = dataset.PhotometricInterpretation, int(dataset.BitsStored)
     if interpretation in _COLOUR and bits == int(dataset.BitsAllocated) == _COLOUR_BITS:
         return
@@ -122,8 +119,7 @@ def _check_header(path: Path, dataset: Any) -> None:
 
 
 def _stored_values(path: Path, dataset: Any) -> NDArray[Any]:
-    compressed = dataset.file_meta.TransferSyntaxUID.is_encapsulated
-    stored = decompressed(path, dataset) if compressed else np.asarray(dataset.pixel_array)
+    stored = stored_values(path, dataset)
     # pydicom believes the length of the data, not the header.
     if stored.shape[2:] != (_CHANNELS,) * (dataset.PhotometricInterpretation in _COLOUR):
         shape = "x".join(map(str, stored.shape))

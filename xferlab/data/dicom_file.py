@@ -79,10 +79,7 @@ def read_frames(path: Path) -> tuple[Any, NDArray[Any]]:
         check_size(path, width=int(dataset.Columns), height=int(dataset.Rows))
         frames = int(dataset.get("NumberOfFrames") or 1)
         check_size(path, width=int(dataset.Columns) * int(dataset.Rows), height=frames)
-        complete_syntax(path, dataset)
-        compressed = dataset.file_meta.TransferSyntaxUID.is_encapsulated
-        values = decompressed(path, dataset) if compressed else np.asarray(dataset.pixel_array)
-        return dataset, values.reshape(frames, int(dataset.Rows), int(dataset.Columns))
+        return dataset, stored_values(path, dataset).reshape(frames, int(dataset.Rows), int(dataset.Columns))
     except InvalidDicomError as error:
         raise DataError.at(path, "is no DICOM file.") from error
     except READ_ERRORS as error:
@@ -109,7 +106,25 @@ def _check_not_deflated(path: Path, file: BinaryIO) -> None:
         raise DataError.at(path, "is stored deflated; store it as Explicit VR Little Endian, uncompressed.")
 
 
-def complete_syntax(path: Path, dataset: Any) -> None:
+def check_one_frame(path: Path, dataset: Any) -> None:
+    """Refuses a file of several frames."""
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    if frames != 1:
+        raise DataError.at(path, f"holds {frames} frames; a case is one frame. Export the frame you mean.")
+
+
+def stored_values(path: Path, dataset: Any) -> NDArray[Any]:
+    """Returns the pixels as they are stored, decompressed.
+
+    Raises:
+        DataError: They are compressed, and it is not known how, or no installed package can decode them.
+    """
+    _complete_syntax(path, dataset)
+    is_compressed = dataset.file_meta.TransferSyntaxUID.is_encapsulated
+    return _decompressed(path, dataset) if is_compressed else np.asarray(dataset.pixel_array)
+
+
+def _complete_syntax(path: Path, dataset: Any) -> None:
     """Names the transfer syntax of uncompressed pixels where the file meta information is missing.
 
     Raises:
@@ -126,7 +141,7 @@ def complete_syntax(path: Path, dataset: Any) -> None:
     dataset.file_meta.TransferSyntaxUID = _SYNTAXES[dataset.original_encoding]
 
 
-def decompressed(path: Path, dataset: Any) -> NDArray[np.generic]:
+def _decompressed(path: Path, dataset: Any) -> NDArray[np.generic]:
     """Returns the stored values of compressed pixels.
 
     Raises:

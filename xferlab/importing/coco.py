@@ -18,11 +18,11 @@ from xferlab.errors import DataError, Problem, attempt
 from xferlab.importing.found import Entry, Listing, as_name, parted, structure_name
 from xferlab.importing.json_file import has_fields, json_in, read_json
 from xferlab.importing.outlines import mask_of
-from xferlab.importing.pictures import write_png
+from xferlab.importing.pictures import MARKED, write_mask
 from xferlab.importing.table import folder_of
 from xferlab.parallel import for_each
 
-_LISTS, _MARKED = ("images", "annotations", "categories"), 255
+_LISTS = ("images", "annotations", "categories")
 _SPLIT_OF = "instances_"
 """What stands before the name of the images' folder in that of the file, in the data set COCO itself."""
 
@@ -71,7 +71,7 @@ def read_coco(file: Path) -> Listing:
     _check_names(file, images)
     outlines, unknown = _outlines(file, content, names)
     left_out += unknown
-    used = [name for name in names.values() if any(name in of for of in outlines.values())]
+    used = [name for name in names.values() if any(name in of_image for of_image in outlines.values())]
     folder = folder_of([file, *(image.path for image in images)]) / f"masks_{as_name(file.stem)}"
     drawn = for_each(
         images, lambda image: _drawn(image, outlines.get(image.id, {}), used, folder=folder, file=file)
@@ -81,7 +81,7 @@ def read_coco(file: Path) -> Listing:
     remarks = [f"the masks are drawn into {folder}"]
     if bare:
         remarks.append(f"{bare} images have no annotation, so they have no mask, either")
-    labels = {f"{MASK}_{name}": {name: [_MARKED]} for name in used}
+    labels = {f"{MASK}_{name}": {name: [MARKED]} for name in used}
     return Listing(tuple(entry for entry, _ in drawn), tuple(left_out), labels, remarks=tuple(remarks))
 
 
@@ -101,11 +101,11 @@ def _image(file: Path, item: Any) -> _Image:
     split = above / file.stem.removeprefix(_SPLIT_OF)
     folders = (file.parent, file.parent / "images", above, above / "images", split)
     candidates = [Path(os.path.normpath(folder / name)) for folder in folders]
-    there = [path for path in dict.fromkeys(candidates) if path.is_file()]
-    if len(there) == 1:
-        return _Image(str(item["id"]), there[0], _inside(name), size)
-    shown = ", ".join(str(path.parent) for path in there) or ", ".join(map(str, folders))
-    raise DataError.at(name, f"is in {'several' if there else 'none'} of the folders {shown}.")
+    files = [path for path in dict.fromkeys(candidates) if path.is_file()]
+    if len(files) == 1:
+        return _Image(str(item["id"]), files[0], _inside(name), size)
+    shown = ", ".join(str(path.parent) for path in files) or ", ".join(map(str, folders))
+    raise DataError.at(name, f"is in {'several' if files else 'none'} of the folders {shown}.")
 
 
 def _categories(file: Path, categories: Any) -> dict[str, str]:
@@ -116,10 +116,10 @@ def _categories(file: Path, categories: Any) -> dict[str, str]:
     """
     names: dict[str, str] = {}
     for category in categories:
-        given = category if isinstance(category, dict) else {}
+        fields = category if isinstance(category, dict) else {}
         what = f"category {category}"
-        name = structure_name(str(given.get("name", "")), names.values(), where=file, what=what)
-        names[str(given.get("id"))] = name
+        name = structure_name(str(fields.get("name", "")), names.values(), where=file, what=what)
+        names[str(fields.get("id"))] = name
     return names
 
 
@@ -130,10 +130,10 @@ def _outlines(
     known = {str(item.get("id")) for item in content["images"] if isinstance(item, dict)}
     outlines, unknown = defaultdict[str, dict[str, list[Any]]](dict), list[Problem]()
     for number, annotation in enumerate(content["annotations"]):
-        item = annotation if isinstance(annotation, dict) else {}
-        image, category = str(item.get("image_id")), str(item.get("category_id"))
+        fields = annotation if isinstance(annotation, dict) else {}
+        image, category = str(fields.get("image_id")), str(fields.get("category_id"))
         if image in known and category in names:
-            outlines[image].setdefault(names[category], []).append(item.get("segmentation"))
+            outlines[image].setdefault(names[category], []).append(fields.get("segmentation"))
         else:
             what = f"annotations[{number}] is of an image or a category that the file does not have."
             unknown.append(Problem(str(file), what, "warning", "annotations of nothing in the file"))
@@ -167,7 +167,7 @@ def _drawn(
             what = f"an annotation of {image.name} {error}; the image has no mask of {name}."
             problems.append(Problem(str(file), what, "warning", "annotations that cannot be drawn"))
             continue
-        write_png(path, np.where(mask, _MARKED, 0).astype(np.uint8))
+        write_mask(path, mask)
         masks[f"{MASK}_{name}"] = path
     return Entry(image.path, masks), problems
 

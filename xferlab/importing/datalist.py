@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def read_datalist(path: Path) -> Listing:
         try:
             entry = _entry(file, where, part, item)
         except DataError as error:
-            left_out += [Problem(each.where, each.what, "warning") for each in error.problems]
+            left_out += [replace(problem, severity="warning") for problem in error.problems]
             continue
         if entries.setdefault(entry.image, entry) is not entry:
             problems.append(Problem(where, f"{entry.image} is in the file twice; leave one."))
@@ -128,8 +129,8 @@ def _cells(fields: Mapping[str, Any], part: str, *, with_label: bool) -> dict[st
 
 def _labels(file: Path, content: Any) -> tuple[dict[str, dict[str, list[int]]], dict[str, list[str]]]:
     """Returns what the numbers in masks mark, where the file says so: `{"0": "background", "1": "liver"}`."""
-    given = content.get("labels") if isinstance(content, dict) else None
-    if not isinstance(given, dict) or not all(str(number).isdecimal() for number in given):
+    names = content.get("labels") if isinstance(content, dict) else None
+    if not isinstance(names, dict) or not all(str(number).isdecimal() for number in names):
         return {}, {}
-    labels, parts = labels_and_regions({str(name): int(number) for number, name in given.items()}, where=file)
+    labels, parts = labels_and_regions({str(name): int(number) for number, name in names.items()}, where=file)
     return {MASK: labels}, parts

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +15,19 @@ from numpy.typing import NDArray
 
 from xferlab.data.decode import is_image_file
 from xferlab.data.formats import NOT_DICOM, without_suffix
+from xferlab.data.memo import Stamp, stamp_of
 from xferlab.data.sources.manifest.config import MASK
 from xferlab.errors import DataError, Problem, attempt
 from xferlab.importing.folders import walk
-from xferlab.importing.found import Entry, Listing, as_name
-from xferlab.importing.pictures import write_png
+from xferlab.importing.found import Entry, Listing, as_name, parted
+from xferlab.importing.pictures import MARKED, write_mask
 from xferlab.parallel import for_each
 
 WRITTEN = "masks_dicom"
 _CLASS_IDS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 """SOP classes of objects whose frames, or whose values, are segments."""
 _TAGS = ("SOPClassUID", "SOPInstanceUID", "Rows", "Columns", "NumberOfFrames", "ImageOrientationPatient")
-_MARKED, _SAME_DIRECTION = 255, 1e-3
+_SAME_DIRECTION = 1e-3
 _LEFT_OUT = "files that are left out"
 
 
@@ -62,12 +65,24 @@ class _Object:
     num_absent: int
 
 
+@dataclass(frozen=True)
+class _Sorted:
+    """The DICOM files of a folder, by their headers.
+
+    Attributes:
+        images: By their UIDs.
+        objects: What marks them.
+        left_out: Files that are neither.
+    """
+
+    images: Mapping[str, _Image]
+    objects: tuple[Path, ...]
+    left_out: tuple[Problem, ...]
+
+
 def has_objects(path: Path) -> bool:
     """Returns whether a folder has DICOM files that mark what others show."""
-    if not path.is_dir():
-        return False
-    headers = for_each(_dicom_files(path), lambda file: attempt(_header, file))
-    return any(_is_object(header) for header in headers if not isinstance(header, DataError))
+    return path.is_dir() and bool(_sorted_out(path).objects)
 
 
 def read_objects(folder: Path) -> Listing:
@@ -80,21 +95,21 @@ def read_objects(folder: Path) -> Listing:
         DataError: No object is there, or two mark the same structure of an image.
         StorageError: A mask cannot be written.
     """
-    files = _dicom_files(folder)
-    images, objects, left_out = _sorted_out(files)
-    if not objects or not images:
-        raise DataError.at(folder, f"holds no DICOM{' images' if objects else '-SEG objects'}.")
-    read = for_each(objects, lambda path: attempt(_object, path, images))
+    files = _sorted_out(folder)
+    if not files.objects or not files.images:
+        raise DataError.at(folder, f"holds no DICOM{' images' if files.objects else '-SEG objects'}.")
+    read = for_each(files.objects, lambda path: attempt(_object, path, files.images))
+    left_out = [*files.left_out]
     for result in read:
         if isinstance(result, DataError):
-            left_out += [Problem(each.where, each.what, "warning", _LEFT_OUT) for each in result.problems]
+            left_out += parted([result], _LEFT_OUT)[1]
         elif result.num_absent:
             what = f"marks {result.num_absent} images that are not in the folder."
             left_out.append(Problem(str(result.path), what, "warning", "objects about absent images"))
-    masks = _written([each for each in read if isinstance(each, _Object)], images, folder)
-    entries = tuple(Entry(image.path, masks.get(uid, {})) for uid, image in images.items())
-    columns = dict.fromkeys(column for of in masks.values() for column in of)
-    labels = {column: {column.removeprefix(f"{MASK}_"): [_MARKED]} for column in columns}
+    masks = _written([result for result in read if isinstance(result, _Object)], files.images, folder)
+    entries = tuple(Entry(image.path, masks.get(uid, {})) for uid, image in files.images.items())
+    columns = dict.fromkeys(column for of_image in masks.values() for column in of_image)
+    labels = {column: {column.removeprefix(f"{MASK}_"): [MARKED]} for column in columns}
     remark = f"the masks are written into {folder / WRITTEN}"
     return Listing(entries, tuple(left_out), labels, remarks=(remark,))
 
@@ -110,24 +125,33 @@ def _header(path: Path) -> Any:
     return read_header(path, *_TAGS)
 
 
-def _is_object(header: Any) -> bool:
-    return str(header.get("SOPClassUID", "")) in _CLASS_IDS
+def _sorted_out(folder: Path) -> _Sorted:
+    return _read(tuple((path, _stamp(path)) for path in _dicom_files(folder)))
 
 
-def _sorted_out(files: Sequence[Path]) -> tuple[dict[str, _Image], list[Path], list[Problem]]:
-    """Returns images by their UIDs, objects, and files that are neither."""
-    images, objects, left_out = dict[str, _Image](), list[Path](), list[Problem]()
-    for path, header in zip(files, for_each(files, lambda file: attempt(_header, file)), strict=True):
+def _stamp(path: Path) -> Stamp:
+    try:
+        return stamp_of(path.stat())
+    except OSError:  # whoever reads it says so
+        return ()
+
+
+@lru_cache(maxsize=1)  # a layout is recognised and read by the headers of all files
+def _read(files: tuple[tuple[Path, Stamp], ...]) -> _Sorted:
+    images, objects, failed = dict[str, _Image](), list[Path](), list[DataError]()
+    paths = [path for path, _ in files]
+    for path, header in zip(paths, for_each(paths, partial(attempt, _header)), strict=True):
         if isinstance(header, DataError):
-            left_out += [Problem(each.where, each.what, "warning", _LEFT_OUT) for each in header.problems]
-        elif _is_object(header):
+            failed.append(header)
+        elif str(header.get("SOPClassUID", "")) in _CLASS_IDS:
             objects.append(path)
         else:
-            try:
-                images |= _image(path, header, images)
-            except DataError as error:
-                left_out += [Problem(each.where, each.what, "warning", _LEFT_OUT) for each in error.problems]
-    return images, objects, left_out
+            image = attempt(_image, path, header, images)
+            if isinstance(image, DataError):
+                failed.append(image)
+            else:
+                images |= image
+    return _Sorted(images, tuple(objects), tuple(parted(failed, _LEFT_OUT)[1]))
 
 
 def _image(path: Path, header: Any, others: Mapping[str, _Image]) -> dict[str, _Image]:
@@ -136,15 +160,13 @@ def _image(path: Path, header: Any, others: Mapping[str, _Image]) -> dict[str, _
     Raises:
         DataError: It is none of one frame, has no UID, or that of another.
     """
-    from xferlab.data.dicom_file import READ_ERRORS
+    from xferlab.data.dicom_file import READ_ERRORS, check_one_frame
 
     try:
-        uid, frames = str(header.SOPInstanceUID), int(header.get("NumberOfFrames") or 1)
-        size = int(header.Rows), int(header.Columns)
+        uid, size = str(header.SOPInstanceUID), (int(header.Rows), int(header.Columns))
+        check_one_frame(path, header)
     except READ_ERRORS as error:
         raise DataError.at(path, "is a DICOM file without an image or its UID.") from error
-    if frames > 1:
-        raise DataError.at(path, f"holds {frames} frames; a case is one frame. Export the frame you mean.")
     if uid in others:
         raise DataError.at(path, f"has the UID of {others[uid].path}; it is not used.")
     return {uid: _Image(path, size, header.get("ImageOrientationPatient"))}
@@ -209,9 +231,9 @@ def _named_images(dataset: Any) -> Iterator[str]:
 
 def _groups(dataset: Any, number: int) -> tuple[Any, ...]:
     """Returns what is said of one frame, and of all."""
-    own = dataset.get("PerFrameFunctionalGroupsSequence")
-    shared = dataset.get("SharedFunctionalGroupsSequence") or ()
-    return (*([own[number]] if own else ()), *shared)
+    of_frames = dataset.get("PerFrameFunctionalGroupsSequence")
+    of_all = dataset.get("SharedFunctionalGroupsSequence") or ()
+    return (*([of_frames[number]] if of_frames else ()), *of_all)
 
 
 def _within(groups: Iterable[Any], name: str) -> Any:
@@ -246,9 +268,9 @@ def _check_place(path: Path, dataset: Any, number: int, image: _Image, frame: ND
             f"{image.size[1]}x{image.size[0]}."
         )  # fmt: skip
     plane = _within(_groups(dataset, number), "PlaneOrientationSequence")
-    own = plane.get("ImageOrientationPatient") if plane else None
-    if own and image.directions:
-        difference = np.abs(np.subtract(list(map(float, own)), list(map(float, image.directions))))
+    directions = plane.get("ImageOrientationPatient") if plane else None
+    if directions and image.directions:
+        difference = np.abs(np.subtract(list(map(float, directions)), list(map(float, image.directions))))
         if difference.max() > _SAME_DIRECTION:
             raise DataError.at(path, f"has frames in another plane, or turned otherwise, than {image.path}.")
 
@@ -274,20 +296,20 @@ def _written(
     """
     owners = dict[tuple[str, str], _Object]()
     problems: list[Problem] = []
-    for item in objects:
-        for key in ((uid, name) for uid in item.images for name in item.names):
-            first = owners.setdefault(key, item)
-            if first is not item:
-                what = f"marks {key[1]} of {images[key[0]].path}, as {first.path} does; move one away."
-                problems.append(Problem(str(item.path), what))
+    for marking in objects:
+        for uid, name in product(marking.images, marking.names):
+            first = owners.setdefault((uid, name), marking)
+            if first is not marking:
+                what = f"marks {name} of {images[uid].path}, as {first.path} does; move one away."
+                problems.append(Problem(str(marking.path), what))
     if problems:
         raise DataError(problems)
     masks = defaultdict[str, dict[str, Path]](dict)
-    for (uid, name), item in owners.items():
+    for (uid, name), marking in owners.items():
         image = images[uid]
         below = without_suffix(image.path.relative_to(folder).as_posix())
         path = folder / WRITTEN / name / f"{below}.png"
-        pixels = item.marked.get((uid, name), np.zeros(image.size, bool))
-        write_png(path, np.where(pixels, _MARKED, 0).astype(np.uint8))
+        pixels = marking.marked.get((uid, name), np.zeros(image.size, bool))
+        write_mask(path, pixels)
         masks[uid][f"{MASK}_{name}"] = path
     return dict(masks)

@@ -38,19 +38,19 @@ def joined_by_name(images: Path, masks: Mapping[str, Path]) -> Listing:
     not_images: set[str] = set()
     for column, folder in masks.items():
         is_same = folder == images
-        there = files if is_same else files_of(folder)
-        before, after = _affixes(folder, there, files, is_same=is_same)
+        candidates = files if is_same else files_of(folder)
+        before, after = _affixes(folder, candidates, files, is_same=is_same)
         named = {name: f"{_beside(name, before)}{after}" for name in files}
-        of_column[column] = {name: there[mask] for name, mask in named.items() if mask in there}
+        of_column[column] = {name: candidates[mask] for name, mask in named.items() if mask in candidates}
         used = {named[name] for name in of_column[column]}
         if not used or (is_same and not before + after):
-            raise DataError.at(folder, _nothing_joins(there, files))
+            raise DataError.at(folder, _nothing_joins(candidates, files))
         if is_same:
             not_images |= used
         else:
-            left_out += [spare_mask(there[name]) for name in there if name not in used]
+            left_out += [spare_mask(path) for name, path in candidates.items() if name not in used]
     entries = tuple(
-        Entry(path, {column: of[name] for column, of in of_column.items() if name in of})
+        Entry(path, {column: paths[name] for column, paths in of_column.items() if name in paths})
         for name, path in files.items()
         if name not in not_images
     )
@@ -89,16 +89,16 @@ def files_of(folder: Path, *, without: Collection[Path] = ()) -> dict[str, Path]
 def walk(folder: Path, *, without: Collection[Path] = ()) -> Iterator[Path]:
     """Yields all files below a folder but for hidden ones and those below `without`; links are followed."""
     seen: set[str] = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
         if real in seen:  # links may lead in a circle
             folders.clear()
             continue
         seen.add(real)
         folders[:] = [
-            each for each in folders if not each.startswith(".") and Path(place, each) not in without
+            inner for inner in folders if not inner.startswith(".") and Path(parent, inner) not in without
         ]
-        yield from (Path(place, name) for name in names if not name.startswith("."))
+        yield from (Path(parent, name) for name in names if not name.startswith("."))
 
 
 def _affixes(
@@ -112,13 +112,13 @@ def _affixes(
     counts = Counter(affixes for mask in some for affixes in _readings(mask, images))
     if is_same:
         counts = Counter(
-            {each: number for each, number in counts.items() if any(map(str.isalpha, "".join(each)))}
+            {affixes: number for affixes, number in counts.items() if any(map(str.isalpha, "".join(affixes)))}
         )
     if not counts:
         return "", ""
     # Of those that occur alike often, the shortest: `1_mask` is that of `1` rather than of nothing.
     ranked = sorted(counts, key=lambda affixes: (-counts[affixes], len("".join(affixes))))
-    rivals = [each for each in ranked[1:] if is_same and 2 * counts[each] >= counts[ranked[0]]]
+    rivals = [affixes for affixes in ranked[1:] if is_same and 2 * counts[affixes] >= counts[ranked[0]]]
     if rivals:
         kinds = " and ".join(repr(f"{before}NAME{after}") for before, after in (ranked[0], *rivals[:2]))
         raise DataError.at(

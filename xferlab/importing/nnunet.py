@@ -49,9 +49,9 @@ def read_nnunet(folder: Path) -> Listing:
     for part, cases in by_part.items():
         masks = _files(folder / _FOLDERS[part][1], ending, left_out)
         left_out += [spare_mask(path) for case, path in masks.items() if case not in cases]
-        known = {PART: part} if by_part[TEST] else {}
+        of_part = {PART: part} if by_part[TEST] else {}
         entries += [
-            Entry(image, _mask(masks.get(case)), {PATIENT: case, **known, **folds.get(case, {})})
+            Entry(image, _mask(masks.get(case)), {PATIENT: case, **of_part, **folds.get(case, {})})
             for case, image in cases.items()
         ]
     labels, parts = labels_and_regions(content["labels"], where=folder / DESCRIPTION)
@@ -66,13 +66,14 @@ def _files(folder: Path, ending: str, left_out: list[Problem]) -> dict[str, Path
     """Returns the files of a folder by their names without the ending; none if there is no such folder."""
     if not folder.is_dir():
         return {}
-    paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    left_out += [
-        Problem(str(path), f"does not end with {ending}.", "warning", "files with other endings")
-        for path in paths
-        if not path.name.endswith(ending)
-    ]
-    return {path.name.removesuffix(ending): path for path in paths if path.name.endswith(ending)}
+    files = dict[str, Path]()
+    for path in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
+        if path.name.endswith(ending):
+            files[path.name.removesuffix(ending)] = path
+        else:
+            what = f"does not end with {ending}."
+            left_out.append(Problem(str(path), what, "warning", "files with other endings"))
+    return files
 
 
 def _cases(folder: Path, ending: str, left_out: list[Problem]) -> dict[str, Path]:
@@ -81,25 +82,24 @@ def _cases(folder: Path, ending: str, left_out: list[Problem]) -> dict[str, Path
     Raises:
         DataError: A case has several channels in files of their own, or none has the name of an image.
     """
-    found, numbers = dict[str, Path](), set[str]()
-    files = _files(folder, ending, left_out)
-    for name, path in files.items():
+    cases, numbers = dict[str, Path](), set[str]()
+    for name, path in _files(folder, ending, left_out).items():
         case, _, number = name.rpartition("_")
         if not re.fullmatch("[0-9]{4}", number):
             what = f"is not named CASE_{FIRST_CHANNEL}{ending}, as images of nnU-Net are."
             left_out.append(Problem(str(path), what, "warning", "images of other names"))
         else:
             numbers.add(number)
-            found[case] = path
+            cases[case] = path
     if numbers - {FIRST_CHANNEL}:
         raise DataError.at(
             folder,
             f"has channels in files of their own ({', '.join(sorted(numbers))}); an image of xferlab is one "
             f"file of grey levels. Copy one channel into a data set of its own, as {FIRST_CHANNEL}.",
         )
-    if folder.name == _FOLDERS[TRAINING][0] and not found:
+    if folder.name == _FOLDERS[TRAINING][0] and not cases:
         raise DataError.at(folder, f"holds no image named CASE_{FIRST_CHANNEL}{ending}.")
-    return found
+    return cases
 
 
 def _check_channels(folder: Path, channels: Any) -> None:

@@ -63,9 +63,9 @@ def filled(points: Sequence[float], size: Size) -> NDArray[np.bool_]:
 
 def _of_runs(outline: dict[str, Any], size: Size) -> NDArray[np.bool_]:
     """Returns the mask of run lengths: down the columns, beginning with background."""
-    counts, own = outline.get("counts"), outline.get("size")
-    if own != list(size):
-        raise ValueError(f"has run lengths for the size {own}, and its image has {list(size)}")
+    counts, runs_size = outline.get("counts"), outline.get("size")
+    if runs_size != list(size):
+        raise ValueError(f"has run lengths for the size {runs_size}, and its image has {list(size)}")
     runs = _unpacked(counts) if isinstance(counts, str) else counts
     if not isinstance(runs, list) or not all(isinstance(run, int) and run >= 0 for run in runs):
         raise ValueError("has run lengths that are no counts of pixels")

@@ -13,6 +13,18 @@ from PIL import Image
 from xferlab.errors import StorageError
 from xferlab.records.store import Store
 
+MARKED = 255
+"""The value of a structure in a mask that an import writes."""
+
+
+def write_mask(path: Path, marked: NDArray[np.bool_]) -> None:
+    """Writes a mask as a PNG of 0 and 255.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    write_png(path, np.where(marked, MARKED, 0).astype(np.uint8))
+
 
 def write_png(path: Path, pixels: NDArray[np.integer[Any]]) -> None:
     """Writes a grey PNG of 8 or 16 bits; leaves a file alone that holds the same bytes already.

@@ -73,18 +73,18 @@ def _matches(folder: Path, files: Sequence[Path], pattern: str) -> dict[str, _Fi
         DataError: Two files have one id.
     """
     expression = re.compile(f"(?:.*/)?{pattern}", re.IGNORECASE)
-    found = defaultdict[str, list[_File]](list)
+    by_id = defaultdict[str, list[_File]](list)
     for path in files:
         if match := expression.fullmatch(path.relative_to(folder).as_posix()):
-            found[match[ID]].append(_File(path, match.groupdict()))
+            by_id[match[ID]].append(_File(path, match.groupdict()))
     doubled = [
         Problem(str(second.path), f"is {id}, as {first.path} is; remove or move one.")
-        for id, (first, *others) in found.items()
+        for id, (first, *others) in by_id.items()
         for second in others
     ]
     if doubled:
         raise DataError(doubled)
-    return {id: first for id, (first, *_) in found.items()}
+    return {id: first for id, (first, *_) in by_id.items()}
 
 
 def _entry(id: str, image: _File, masks: Mapping[str, Mapping[str, _File]], public: PublishedSet) -> Entry:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+from xferlab.data.formats import PILLOW
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class PublishedSet:
     raw: RawImages | None = None
 
 
-_ENDING = r"\.(?:png|jpe?g|tiff?|bmp|gif)"
+_ENDING = f"(?:{'|'.join(map(re.escape, PILLOW))})"
 _NLM_ID = "(?P<id>(?:MCU|CHN)CXR_[0-9]{4}_(?P<class>[01]))"
 _NLM_CLASSES = {"0": "normal", "1": "tuberculosis"}
 _SCR_MASK = "fold(?P<fold>[12])/masks/{}/(?P<id>JPC[LN]N[0-9]{{3}})" + _ENDING

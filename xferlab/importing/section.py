@@ -42,7 +42,7 @@ def section_of(listing: Listing, root: Path) -> dict[str, Any]:
         labels |= marked
         structures |= {} if column == MASK else dict.fromkeys(marked, column)
     structures |= {
-        name: [*names] for name, names in listing.parts.items() if all(each in labels for each in names)
+        name: [*names] for name, names in listing.parts.items() if all(part in labels for part in names)
     }
     return {**section, "labels": labels, **({"structures": structures} if structures else {})}
 

@@ -52,9 +52,9 @@ def write_table(listing: Listing, root: Path, *, replaces_patients: bool) -> Wri
     if not (root / NAME).exists() and (root / "metadata.parquet").exists():
         raise UsageError(f"{root} has a table already, metadata.parquet; move it away, or save it as {NAME}")
     before = _rows(root / NAME)
-    found = {_below(entry.image, root): _cells(entry, root) for entry in listing.images}
+    imported = {_below(entry.image, root): _cells(entry, root) for entry in listing.images}
     merged = dict(before)
-    for image, cells in found.items():
+    for image, cells in imported.items():
         old = before.get(image, {})
         kept = {PATIENT} if old.get(PATIENT) and not replaces_patients else set()
         merged[image] = {**old, **{name: cell for name, cell in cells.items() if name not in kept}}
@@ -63,7 +63,7 @@ def write_table(listing: Listing, root: Path, *, replaces_patients: bool) -> Wri
     rows = [merged[image] for image in sorted(merged)]
     Store.open(str(root)).write(NAME, _text([*columns], rows).encode())
     changed = sum(_differ(before[image], merged[image]) for image in before)
-    return Written(rows, len(found.keys() - before.keys()), changed)
+    return Written(rows, len(imported.keys() - before.keys()), changed)
 
 
 def common_folder(listing: Listing) -> Path:

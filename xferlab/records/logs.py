@@ -43,7 +43,7 @@ class LogLine:
         source: `worker`, `driver` or `W&B`.
         host: Where it was written.
         pid: By which process.
-        attempt: By which attempt, from 1; 0 where the driver does not know.
+        attempt: By which attempt, from 1; 0 where whoever speaks does not know.
         text: What is said; may have several lines.
     """
 
@@ -118,10 +118,10 @@ class LogFile:
                 self._store.write(self._name, self._written)
 
 
-def note(store: Store, trial_id: str, text: str, *, level: str) -> None:
-    """Writes one line of the driver."""
+def note(store: Store, trial_id: str, text: str, *, level: str, source: str = DRIVER) -> None:
+    """Writes one line of the driver, or of whoever else speaks of a trial from outside."""
     log = LogFile(store, trial_id)
-    log.add(text, level=level, source=DRIVER)
+    log.add(text, level=level, source=source)
     log.close()
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from xferlab.errors import StorageError, XferlabError
 from xferlab.plan.spec import TrialSpec
+from xferlab.records.logs import MAX_CHARACTERS, MIRROR, note
 from xferlab.records.schema import EpochResult, TrialRecord
 from xferlab.records.store import Store
 from xferlab.tracking import notes
@@ -68,7 +69,8 @@ class TrialMirror:
             spec: The trial; `settings.tracking` says whether and how it is mirrored.
             directory: Local folder of the W&B files; trials may share it.
             parent_weights: Digest of the weights that it starts from.
-            store: Where it is noted that the run may lack something, for `unmirrored`.
+            store: Where it is noted that the run may lack something, for `unmirrored`, and what its process
+                prints, in the log of the trial.
         """
         tracking = spec.settings.tracking
         mirror = TrialMirror(spec, store)
@@ -77,7 +79,7 @@ class TrialMirror:
         with mirror._guarded():
             if len(_behind) >= MAX_BEHIND:
                 raise StorageError(f"W&B is behind by {len(_behind)} earlier trials")
-            mirror._writer = MirrorProcess.take(directory)
+            mirror._writer = MirrorProcess.take(directory, heard=mirror._heard)
             order = RunOrder.of_trial(spec, run_config(spec, parent_weights=parent_weights))
             mirror._writer.send("begin", **order.message(tracking, directory))
         return mirror
@@ -154,6 +156,10 @@ class TrialMirror:
             self._note(None)
         else:
             self._warn(reason)
+
+    def _heard(self, text: str) -> None:
+        if self._store is not None:
+            note(self._store, self._spec.trial_id, text[-MAX_CHARACTERS:], level="INFO", source=MIRROR)
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:

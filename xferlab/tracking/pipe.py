@@ -21,6 +21,8 @@ from xferlab.errors import StorageError
 
 PENDING_LIMIT = 1 << 28
 """Bytes that wait for a process that does not read before it is given up."""
+HEARD_BYTES = 1 << 20
+"""Longest text that is told of what it has printed."""
 LINGER_S = 20.0
 """How long the process may go on alone once nobody feeds it any more; it ends itself then."""
 GAVE_UP = 75
@@ -34,6 +36,8 @@ _idle: list[MirrorProcess] = []
 
 Ended = Callable[[str | None], None]
 """Takes why a run may lack something, or None where it is whole."""
+Heard = Callable[[str], None]
+"""Takes what the process has printed while it was somebody's; must not raise."""
 
 
 class NoAnswerError(StorageError):
@@ -56,6 +60,8 @@ class MirrorProcess:
             self._errors = undo.enter_context(tempfile.TemporaryFile())
             self._process = _spawn(self._environment, self._errors)
             undo.pop_all()
+        self._heard: Heard | None = None
+        self._num_heard = 0
         self._lines: SimpleQueue[bytes] = SimpleQueue()
         self._answers: SimpleQueue[str] = SimpleQueue()
         self._queued = self._written = 0
@@ -64,18 +70,28 @@ class MirrorProcess:
         threading.Thread(target=self._listen, daemon=True).start()
 
     @staticmethod
-    def take(directory: Path) -> MirrorProcess:
+    def take(directory: Path, *, heard: Heard | None = None) -> MirrorProcess:
         """Returns the process that an earlier run has left free, or starts one, which takes seconds.
+
+        Args:
+            directory: Local folder of the W&B files.
+            heard: Called when the process is left or free again, if it has printed anything until then.
 
         Raises:
             OSError: It cannot be started.
         """
+        process = MirrorProcess._free(directory) or MirrorProcess(directory)
+        process._heard = heard
+        return process
+
+    @staticmethod
+    def _free(directory: Path) -> MirrorProcess | None:
         with suppress(IndexError):
             free = _idle.pop()
             if free._environment == environment(directory.absolute()) and free._process.poll() is None:
                 return free
             free.leave()
-        return MirrorProcess(directory)
+        return None
 
     @staticmethod
     def prepare(directory: Path) -> None:
@@ -150,6 +166,8 @@ class MirrorProcess:
         return False
 
     def _rest(self) -> None:
+        self._tell()
+        self._heard = None
         _idle.append(self)
         for surplus in _idle[:-1]:
             with suppress(ValueError):  # a trial in another thread has just taken it
@@ -183,6 +201,7 @@ class MirrorProcess:
 
     def leave(self) -> None:
         """Ends the messages and returns; the process closes its run and ends itself."""
+        self._tell()
         self._lines.put(b"")
         threading.Thread(target=self._see_off, daemon=True).start()
 
@@ -193,7 +212,18 @@ class MirrorProcess:
         except subprocess.TimeoutExpired:  # it is stopped, and cannot end itself
             self._process.kill()
             self._process.wait()
+        self._tell()
         self._errors.close()
+
+    def _tell(self) -> None:
+        if self._heard is None:  # whoever takes it hears it
+            return
+        with suppress(ValueError, OSError):  # it is closed: all was told
+            # Not `read`: the process writes where the file is read, since they share the position.
+            data = os.pread(self._errors.fileno(), HEARD_BYTES, self._num_heard)
+            self._num_heard += len(data)
+            if text := data.decode(errors="replace").strip():
+                self._heard(text)
 
     def _reason(self) -> str:
         # The last line of a traceback says it; a process that was killed says nothing of that.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -63,10 +63,12 @@ class Presented:
     Attributes:
         files: Bytes of each file, by the name of its column in `predictions.csv`, one of `Task.files`.
         columns: Figures, by the names of their columns.
+        masks: Where each structure is, by name, (H, W), of the image's size; of a task that marks structures.
     """
 
     files: Mapping[str, bytes]
     columns: Mapping[str, str | int | float]
+    masks: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
 
 
 E_contra = TypeVar("E_contra", bound=Examples, contravariant=True)

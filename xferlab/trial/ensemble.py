@@ -40,7 +40,8 @@ class Ensemble(Predictor):
                 f"{origin}: outputs of task {first.identity.task!r} are not averaged over networks; name one "
                 "repetition, such as arm/stage/r01"
             )
-        return Ensemble(**{**vars(first), "origin": origin, "members": members})
+        made_by = f"trials={' '.join(members)}"
+        return Ensemble(**{**vars(first), "origin": origin, "made_by": made_by, "members": members})
 
     def only(self, trials: Sequence[str]) -> Ensemble:
         """Returns the ensemble of some of the trials."""

@@ -16,6 +16,7 @@ from xferlab.errors import DataError, Problem, StorageError, check_names
 from xferlab.parallel import for_each
 from xferlab.records.store import Store
 from xferlab.training.learner import Array
+from xferlab.trial import dicom_seg
 from xferlab.trial.failure import Kind, kind_of
 from xferlab.trial.predictor import Predictor
 
@@ -74,6 +75,7 @@ def predict(
     store: Store,
     *,
     threshold: float,
+    with_object: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[list[Prediction], list[Problem]]:
     """Predicts files and writes what the task shows of each.
@@ -83,6 +85,8 @@ def predict(
         requests: The files; at most `BATCH_IMAGES` are in memory at once.
         store: The output folder.
         threshold: Of the network's output, where `TrialIdentity.has_threshold`.
+        with_object: Whether to write a DICOM-SEG object, too: all files are DICOM images, and the network
+            marks structures.
         progress: Called with (done, all) after each file.
 
     Returns:
@@ -94,7 +98,7 @@ def predict(
     """
     predictions: list[Prediction] = []
     problems: list[Problem] = []
-    put = partial(_put, predictor, store, threshold)
+    put = partial(_put, predictor, store, threshold, with_object=with_object)
     for start in range(0, len(requests), BATCH_IMAGES):
         read = for_each(requests[start : start + BATCH_IMAGES], partial(_read, predictor))
         images = [image for image in read if isinstance(image, _Image)]
@@ -168,16 +172,24 @@ def _finite(image: _Image, probability: Array, passed: Mapping[str, float]) -> _
     return (Problem(str(image.request.image), what),)
 
 
-def _put(predictor: Predictor, store: Store, threshold: float, output: _Output) -> Prediction | Problems:
+def _put(
+    predictor: Predictor, store: Store, threshold: float, output: _Output, *, with_object: bool
+) -> Prediction | Problems:
     """Writes each output whole or not at all."""
     request, picture = output.image.request, output.image.picture
     shown = predictor.present(picture.pixels, output.probability, threshold=threshold)
-    endings = predictor.files
-    check_names("Learner.present", shown.files, declared_in="Task.files", accepted=endings)
-    files = {column: request.name + endings[column] for column in shown.files}
+    check_names("Learner.present", shown.files, declared_in="Task.files", accepted=predictor.files)
+    contents, endings = {**shown.files}, {**predictor.files, dicom_seg.COLUMN: dicom_seg.ENDING}
     try:
-        for column, data in shown.files.items():
+        if with_object:
+            how = f",threshold={threshold:g}" if predictor.identity.has_threshold else ""
+            made_by = f"{predictor.made_by}{how}"
+            contents[dicom_seg.COLUMN] = dicom_seg.object_of(request.image, shown.masks, made_by=made_by)
+        files = {column: request.name + endings[column] for column in contents}
+        for column, data in contents.items():
             store.write(files[column], data)
+    except DataError as error:
+        return error.problems
     except StorageError as error:
         return (Problem(str(request.image), f"its outputs cannot be written: {error}"),)
     return Prediction(request, files, {**shown.columns, **output.passed}, picture.modality)

@@ -20,7 +20,7 @@ from xferlab.data.sources.registry import DataSection, section_if_known
 from xferlab.data.sources.source import Decoded, with_steps
 from xferlab.errors import RecordError, UsageError
 from xferlab.metrics.metric import PASSED
-from xferlab.networks.donors import read_weights
+from xferlab.networks.donors import file_sha256, read_weights
 from xferlab.networks.state_dicts import Note, silent
 from xferlab.plan.spec import GATE, MASKS, Input
 from xferlab.records import codec, layout, reader
@@ -90,6 +90,7 @@ class Predictor:
 
     Attributes:
         origin: Where its weights are from, for messages.
+        made_by: Which weights these are, as `key=value`: a trial, or the digest of a file.
         learner: With the trained weights, on its device.
         identity: Of its training, with its preprocessing.
         device: Of the network.
@@ -100,6 +101,7 @@ class Predictor:
     """
 
     origin: str
+    made_by: str
     learner: AnyLearner
     identity: TrialIdentity
     device: torch.device
@@ -164,7 +166,8 @@ class Predictor:
         trained: TrainedOn, weights: Mapping[str, torch.Tensor], *, origin: str, device: torch.device
     ) -> Predictor:
         identity = registry.identity_of(trained.record.identity)
-        loaded = _loaded(identity, weights, origin=origin, device=device)
+        made_by = f"trial={trained.record.trial_id}"
+        loaded = _loaded(identity, weights, origin=origin, made_by=made_by, device=device)
         return replace(loaded, sections=trained.sections, targets=trained.targets or loaded.targets)
 
     @staticmethod
@@ -186,7 +189,8 @@ class Predictor:
         """
         weights = read_weights(path, note=note)
         identity = registry.identity_of_weights(weights, origin=str(path), options=options)
-        return _loaded(identity, weights, origin=str(path), device=device)
+        made_by = f"weights_sha256={file_sha256(path)}"
+        return _loaded(identity, weights, origin=str(path), made_by=made_by, device=device)
 
     def seen(self, image: npt.NDArray[np.uint8]) -> int:
         """Returns how many rows of a grey image, from the top, the network is shown."""
@@ -255,8 +259,13 @@ class Predictor:
 
 
 def _loaded(
-    identity: TrialIdentity, weights: Mapping[str, torch.Tensor], *, origin: str, device: torch.device
+    identity: TrialIdentity,
+    weights: Mapping[str, torch.Tensor],
+    *,
+    origin: str,
+    made_by: str,
+    device: torch.device,
 ) -> Predictor:
     learner = registry.learner_of(identity, device)
     load_weights(learner, weights, origin=origin)
-    return Predictor(origin, learner, identity, device, targets=identity.default_targets)
+    return Predictor(origin, made_by, learner, identity, device, targets=identity.default_targets)

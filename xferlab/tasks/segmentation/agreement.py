@@ -47,7 +47,7 @@ def with_agreement(
         "entropy_map": map_png(entropy, largest=largest),
         "disagreement_map": map_png(disagreement, largest=LARGEST_SD),
     }
-    return Presented({**shown.files, **files}, columns)
+    return Presented({**shown.files, **files}, columns, masks)
 
 
 def _classes(predictions: Probabilities, is_exclusive: bool) -> tuple[Probabilities, bool]:

@@ -32,4 +32,4 @@ def present(image: npt.NDArray[np.uint8], masks: Mapping[str, npt.NDArray[np.boo
         columns[f"{prefix}components"] = int(label(mask, structure=_EIGHT_NEIGHBOURS)[1])
     pictures = [*(mask * np.uint8(255) for mask in masks.values()), overlay(image, list(masks.values()))]
     files = zip(files_of(list(masks)), map(png, pictures), strict=True)
-    return Presented(dict(files), columns)
+    return Presented(dict(files), columns, masks)

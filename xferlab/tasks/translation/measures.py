@@ -116,12 +116,12 @@ def presented(
     width = image.shape[1]
     columns: dict[str, str | int | float] = {"width": width, "height": image.shape[0]}
     translated = Image.fromarray(pixels(planes.translated)).resize((width, height), Image.Resampling.BILINEAR)
-    files = {"translated": png(np.asarray(translated))}
+    files, masks = {"translated": png(np.asarray(translated))}, dict[str, npt.NDArray[np.bool_]]()
     if segmenter is not None:
-        masks = segmenter.masks(at_size(planes.probability, width=width, height=height), threshold)
-        for name, mask in zip(targets, masks, strict=True):
-            whole = np.zeros(image.shape, np.uint8)
-            whole[:height] = mask * np.uint8(STRUCTURE)
-            files["mask" if len(targets) == 1 else f"mask_{name}"] = png(whole)
+        seen = segmenter.masks(at_size(planes.probability, width=width, height=height), threshold)
+        for name, mask in zip(targets, seen, strict=True):
+            masks[name] = np.zeros(image.shape, bool)
+            masks[name][:height] = mask
+            files["mask" if len(targets) == 1 else f"mask_{name}"] = png(masks[name] * np.uint8(STRUCTURE))
             columns[f"{name}_pixels"] = int(mask.sum())
-    return Presented(files, columns)
+    return Presented(files, columns, masks)
