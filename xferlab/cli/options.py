@@ -196,6 +196,18 @@ class ReportOptions(StudyOptions):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class ArchiveOptions(StudyOptions):
+    """Of `archive`."""
+
+    out: str = _option(metavar="FILE", required=True, help="the file to write; it ends in .zip")
+    weights: bool = _flag("include the best weights of all complete trials")
+    licence: str | None = _option(
+        metavar="NAME", help="of the archive: a name of SPDX such as CC-BY-4.0, or a URL; default: unknown"
+    )
+    force: bool = _flag("replace a file that differs")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class MirrorOptions(StudyOptions):
     """Of `mirror`."""
 
@@ -313,6 +325,7 @@ VERBS: dict[str, tuple[type[Options], str]] = {
     ),
     "logs": (LogsOptions, "show what a trial, and the driver and W&B about it, have said"),
     "report": (ReportOptions, "write tables and figures"),
+    "archive": (ArchiveOptions, "write a study into one file, for the supplement of a paper"),
     "tune": (
         TuneOptions,
         "search hyperparameters of one stage and write the winner as an arm; running again continues",

@@ -52,6 +52,11 @@ class Session:
         """The name of the study."""
         return self.loaded.base.study
 
+    @property
+    def path(self) -> Path:
+        """The study file."""
+        return self.loaded.path
+
     @cached_property
     def weights(self) -> GivenWeights:
         """The weights that the study gives."""

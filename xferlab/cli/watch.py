@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from xferlab.cli.last_plan import StudyComparison, compare
+from xferlab.cli.last_plan import StudyComparison, stored
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import WatchOptions
 from xferlab.cli.output import is_lost
@@ -32,7 +32,7 @@ Row = Mapping[str, Any]
 
 def run(options: WatchOptions) -> int:
     """Shows a study until its trials are complete; exit code 1 if somebody stops watching before."""
-    now = compare(options)
+    now = stored(options)
     console = Console(highlight=False)
     lines = _Lines()
     with ExitStack() as stack:
@@ -83,7 +83,7 @@ def left_s(rows: Collection[Row]) -> tuple[dict[str, float], float | None]:
     return {trial_id: seconds for trial_id, seconds in left.items() if trial_id in running}, total_s
 
 
-def _panel(rows: Sequence[Row], now: StudyComparison) -> Group:
+def _panel(rows: Sequence[Row], now: StudyComparison[Any]) -> Group:
     """What a terminal shows."""
     of_running, total_s = left_s(rows)
     running = [row for row in rows if row["state"] == "running"]
