@@ -101,6 +101,7 @@ def test_other_verbs_and_python_read_an_archive(command: Command, packed: Path, 
     assert len(load(packed, "tiny")["case"].unique()) > 3
     refused = command("report", packed, "--storage", tmp_path, code=2).err
     assert "an archive has its own records" in refused
+    assert "report, status and failures read" in command("watch", packed, code=2).err
 
 
 @pytest.mark.slow

@@ -37,8 +37,8 @@ from xferlab.study.load import LoadedStudy
 def run(options: ArchiveOptions) -> int:
     """Writes the archive, and prints what is in it and what is not; exit code 1 if trials are missing."""
     path = Path(options.out)
-    if path.suffix != ".zip" or path.is_dir():
-        raise UsageError(f"--out {options.out}: accepted: the name of a file that ends in .zip")
+    if path.suffix != ".zip" or path.is_dir() or "://" in options.out:
+        raise UsageError(f"--out {options.out}: accepted: a file on this machine whose name ends in .zip")
     session = Session.open(options)
     plan = session.last_plan()
     with Console(stderr=True).status("reading records", spinner="line"):  # nothing in a pipe
@@ -54,7 +54,7 @@ def run(options: ArchiveOptions) -> int:
         about = _about(results, gathered, licence=options.licence or "", files=study_file, missing=missing)
         files[CRATE] = metadata(about, _facts(files, gathered))
         archiving.write(path, files, gathered, replace=options.force)
-    remarks += results.problems
+    remarks += [*_names(plan), *results.problems]
     _tell(path, manifest, remarks, options.licence)
     return INCOMPLETE if missing or results.problems else COMPLETE
 
@@ -84,6 +84,16 @@ def _study_file(loaded: LoadedStudy, plan: Mapping[str, Any]) -> tuple[dict[str,
     if planned and planned != hashlib.sha256(data).hexdigest():
         remarks.append(f"{name} has changed since the last plan; the archive holds it as it is now")
     return {f"study/{name}": shared}, remarks
+
+
+def _names(plan: Mapping[str, Any]) -> Iterator[str]:
+    """Yields whose names are real."""
+    shareable = {name for arm in plan["arms"].values() for name, is_so in arm["shareable"].items() if is_so}
+    if shareable:
+        yield (
+            f"patients and images of {', '.join(sorted(shareable))} have their real names (`shareable`); "
+            "all others have pseudonyms"
+        )
 
 
 def _incomplete(gathered: archiving.Gathered, study: str, plan: Mapping[str, Any]) -> list[PlannedTrial]:

@@ -130,6 +130,7 @@ class WatchOptions(StudyOptions):
 class StatusOptions(WatchOptions):
     """Of `status`."""
 
+    study: str = _positional(metavar="STUDY", help="the study file, or an archive of a study")
     state: str | None = _option(metavar="STATE", help="show only trials in this state, for example `running`")
 
 
@@ -189,6 +190,7 @@ class TuneOptions(ClusterOptions):
 class ReportOptions(StudyOptions):
     """Of `report`."""
 
+    study: str = _positional(metavar="STUDY", help="the study file, or an archive of a study")
     out: str | None = _option(metavar="DIR", help="folder of the report; default: ./reports/<study>")
     compare: str | None = _option(
         metavar="STUDY|STORAGE", help="show another study, or another version of this one, beside this one"

@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from xferlab.cli.last_plan import StudyComparison, stored
+from xferlab.cli.last_plan import StudyComparison, compare
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import WatchOptions
 from xferlab.cli.output import is_lost
@@ -32,7 +32,7 @@ Row = Mapping[str, Any]
 
 def run(options: WatchOptions) -> int:
     """Shows a study until its trials are complete; exit code 1 if somebody stops watching before."""
-    now = stored(options)
+    now = compare(options)
     console = Console(highlight=False)
     lines = _Lines()
     with ExitStack() as stack:
