@@ -278,6 +278,16 @@ def test_whatever_byte_is_damaged_the_archive_is_refused_or_whole(packed: Path, 
             Store.open(path)
 
 
+def test_an_archive_without_its_plan_is_refused(command: Command, packed: Path, tmp_path: Path) -> None:
+    def planless(held: dict[str, bytes]) -> None:
+        del held[PLAN]
+        listed = json.loads(held[archive.MANIFEST])["files"]
+        relisted(held, files={name: facts for name, facts in listed.items() if name != PLAN})
+
+    path = rewritten(packed, tmp_path / "a.zip", planless)
+    assert "holds plans of 0 studies" in command("status", path, code=2).err
+
+
 def test_an_archive_cannot_be_written_to(command: Command, packed: Path, study: Path) -> None:
     with pytest.raises(Exception, match="Read-only file system"):
         Store.open(packed).write("trials/x", b"")

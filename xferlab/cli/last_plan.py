@@ -96,7 +96,10 @@ def stored(
             f"{options.study}: an archive has its own records; leave --profile and --storage out"
         )
     store = Store.open(options.study)
-    (study,) = store.list(layout.STUDIES)
+    studies = store.list(layout.STUDIES)
+    if len(studies) != 1:
+        raise RecordError(f"{options.study}: holds plans of {len(studies)} studies, and an archive is of one")
+    study = studies[0]
     trials = tuple(map(PlannedTrial.from_entry, reader.read_plan(store, study)["trials"]))
     return StudyComparison(ArchivedStudy(store, study, Path(options.study), command_options(options)), trials)
 
