@@ -48,7 +48,7 @@ class _Trial(NamedTuple):
             yield arm, stage, int(repetition.removeprefix("r")), self.planned["trial_id"]
 
 
-def load(storage: str | Path, study: str) -> pd.DataFrame:
+def load(storage: str | Path | Store, study: str) -> pd.DataFrame:
     """Returns a study's results as one tidy frame, a row per arm, trial, evaluation, case and metric.
 
     Columns: arm, stage, repetition (from 1), trial_id, section, part (with `@implant`
@@ -65,7 +65,7 @@ def load(storage: str | Path, study: str) -> pd.DataFrame:
     return load_study(storage, study).cases
 
 
-def load_study(storage: str | Path, study: str) -> StudyResults:
+def load_study(storage: str | Path | Store, study: str) -> StudyResults:
     """Returns all that is stored of a study.
 
     Raises:

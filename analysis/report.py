@@ -46,6 +46,7 @@ from xferlab.analysis.tables.subgroups import subgroups_tables
 from xferlab.analysis.tables.two_studies import two_studies_tables
 from xferlab.analysis.two_studies import TwoStudies
 from xferlab.errors import StorageError
+from xferlab.records.store import Store
 from xferlab.tasks import registry
 
 if TYPE_CHECKING:  # matplotlib takes a second to import
@@ -87,7 +88,7 @@ def _silent(line: str) -> None:
 
 
 def write_report(
-    storage: str | Path,
+    storage: str | Path | Store,
     study: str,
     out: str | Path,
     *,
@@ -103,7 +104,7 @@ def write_report(
     this folder, as `files.txt` lists them, are replaced or removed; other files stay.
 
     Args:
-        storage: Folder or URI of the records.
+        storage: Folder, URI or archive of the records.
         study: Name.
         out: Folder to write into.
         echo: Called with one line of progress at a time.
@@ -131,6 +132,15 @@ def write_report(
     for problem in results.problems:
         (fail or _silent)(problem)
     return path
+
+
+def write_tables(results: StudyResults, folder: Path) -> None:
+    """Writes the tables of a report, and nothing else of it, into `tables` of a folder.
+
+    What cannot be read or written is noted in the results.
+    """
+    for _ in _TableWriter(results, folder, _silent, None).sections():
+        pass
 
 
 @contextmanager
@@ -218,7 +228,7 @@ class _Writer:
         for arms in compared_arms(self.contents, judged=verdicts.metric.name):
             if arms.evaluated == evaluated and arms.metrics[0].name == verdicts.metric.name:
                 self.shown_first += [arms.evaluated] if arms.is_of_main else []
-                blocks += self.saved(filter(None, [arms_picture(arms)]))
+                blocks += self.saved(filter(None, map(arms_picture, [arms])))
         tables = filter(
             None, [reached_table(self.contents, verdicts, reached), claims_table(self.contents, verdicts)]
         )
@@ -261,6 +271,14 @@ class _Writer:
             width_px = round(96 * picture.figure.get_figwidth())
             alt = drawn_text(picture.figure)
             yield SavedPicture(picture.title, picture.caption, *files, alt=alt, width_px=width_px)
+
+
+class _TableWriter(_Writer):
+    """Draws nothing."""
+
+    def saved(self, pictures: Iterable[Picture]) -> Iterator[SavedPicture]:
+        """Yields nothing, and draws no picture."""
+        return iter(())
 
 
 def pictures(contents: Contents, *, without: Collection[EvaluationSet] = ()) -> Iterator[Picture]:

@@ -204,7 +204,12 @@ TABLE: dict[str, tuple[str, ...]] = {
         "xferlab.errors",
     ),
     "xferlab.analysis.published": ("xferlab.errors",),  # names of papers, without the kit
-    "xferlab.analysis.report": ("xferlab.analysis", "xferlab.tasks.registry", "xferlab.errors"),
+    "xferlab.analysis.report": (
+        "xferlab.analysis",
+        "xferlab.records.store",
+        "xferlab.tasks.registry",
+        "xferlab.errors",
+    ),
     "xferlab.cli": ("xferlab",),
     "xferlab.__main__": ("xferlab.cli",),
     "xferlab.__init__": (),

@@ -53,6 +53,7 @@ def test_documents_have_the_documented_fields(command: Command, tmp_path: Path) 
         (("failures", study), 0),
         (("logs", TRIAL), 0),
         (("report", study), 1),
+        (("archive", study, "--out", "study.zip"), 1),
         (("predict", TRIAL, image, "--out", "predicted"), 0),
         (("prune", study), 0),
         (("version",), 0),

@@ -84,9 +84,11 @@ def run_all(command: Command, folder: Path, *, shareable: bool) -> tuple[dict[st
         command("status", study, *storage),
         command("plan", study, *storage, "--json"),
         command("dashboard", study, *storage, "--output", folder / "report" / "pages.json"),
+        command("archive", study, *storage, "--out", folder / "study.zip"),
     ]
-    assert [one.code for one in said] == [0, 0, 0, 0, 0], said
-    written = [folder / "storage", folder / "report", folder / "cache" / "wandb"]
+    assert [one.code for one in said] == [0, 0, 0, 0, 0, 0], said
+    shutil.unpack_archive(folder / "study.zip", folder / "archived")
+    written = [folder / "storage", folder / "report", folder / "cache" / "wandb", folder / "archived"]
     assert all(any(one.rglob("*")) for one in written), "the test would prove nothing"
     # What is wrong with the data is told on the terminal, by name, to who has the data.
     return holding(WORDS, *written), "".join(one.out for one in said)

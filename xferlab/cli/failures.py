@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from xferlab.cli.last_plan import compare
+from xferlab.cli.last_plan import stored
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import StudyOptions
 from xferlab.cli.output import tell
@@ -31,7 +31,7 @@ ADVICE: Mapping[str, str] = {
 
 def run(options: StudyOptions) -> int:
     """Prints failures, equal errors together; exit code 1 if there is one."""
-    now = compare(options)
+    now = stored(options)
     now.print_remarks()
     failed = [row for row in states(now.session.store, now.session.study, now.trials) if "failure" in row]
     tell(study=now.session.study, remarks=now.remarks(), failures=failed)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import Any, TextIO
+from pathlib import Path
+from typing import Any, Generic, TextIO, TypeVar
 
 from xferlab.cli.options import StudyOptions
-from xferlab.cli.session import Session
+from xferlab.cli.session import Session, command_options
 from xferlab.errors import ProblemsError, RecordError, UsageError, XferlabError
 from xferlab.plan.changes import changed_fields, changes
 from xferlab.plan.plan import Plan
 from xferlab.plan.spec import PlannedTrial
-from xferlab.records import codec, layout
+from xferlab.records import codec, layout, reader
 from xferlab.records.complete import complete_trials
+from xferlab.records.store import Store, is_archive
 
 # Without the reason: remarks stand on pages that are passed on, and problems of data may name patients.
 _UNREAD = (
@@ -23,7 +25,27 @@ _UNREAD = (
 
 
 @dataclass(frozen=True)
-class StudyComparison:
+class ArchivedStudy:
+    """A study in an archive: what is read of a session there.
+
+    Attributes:
+        store: Its records.
+        study: Its name.
+        path: The archive.
+        words: The archive, quoted for the commands that messages advise.
+    """
+
+    store: Store
+    study: str
+    path: Path
+    words: str
+
+
+Place = TypeVar("Place", Session, ArchivedStudy)
+
+
+@dataclass(frozen=True)
+class StudyComparison(Generic[Place]):
     """What a study file asks for now.
 
     Attributes:
@@ -34,7 +56,7 @@ class StudyComparison:
         lacks_trials: The file asks for others than `trials`.
     """
 
-    session: Session
+    session: Place
     trials: tuple[PlannedTrial, ...]
     differences: str = ""
     gap: str = ""
@@ -63,7 +85,26 @@ class StudyComparison:
         ) == len(self.trials)
 
 
-def compare(options: StudyOptions, *, must_have_run: bool = False) -> StudyComparison:
+def stored(
+    options: StudyOptions, *, must_have_run: bool = False
+) -> StudyComparison[Session] | StudyComparison[ArchivedStudy]:
+    """Returns the study of an archive, with which nothing is compared, or what `compare` returns."""
+    if not is_archive(options.study):
+        return compare(options, must_have_run=must_have_run)
+    if options.profile or options.storage:
+        raise UsageError(
+            f"{options.study}: an archive has its own records; leave --profile and --storage out"
+        )
+    store = Store.open(options.study)
+    studies = store.list(layout.STUDIES)
+    if len(studies) != 1:
+        raise RecordError(f"{options.study}: holds plans of {len(studies)} studies, and an archive is of one")
+    study = studies[0]
+    trials = tuple(map(PlannedTrial.from_entry, reader.read_plan(store, study)["trials"]))
+    return StudyComparison(ArchivedStudy(store, study, Path(options.study), command_options(options)), trials)
+
+
+def compare(options: StudyOptions, *, must_have_run: bool = False) -> StudyComparison[Session]:
     """Compares a study file with its last plan.
 
     Args:

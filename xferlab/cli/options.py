@@ -130,6 +130,7 @@ class WatchOptions(StudyOptions):
 class StatusOptions(WatchOptions):
     """Of `status`."""
 
+    study: str = _positional(metavar="STUDY", help="the study file, or an archive of a study")
     state: str | None = _option(metavar="STATE", help="show only trials in this state, for example `running`")
 
 
@@ -189,10 +190,23 @@ class TuneOptions(ClusterOptions):
 class ReportOptions(StudyOptions):
     """Of `report`."""
 
+    study: str = _positional(metavar="STUDY", help="the study file, or an archive of a study")
     out: str | None = _option(metavar="DIR", help="folder of the report; default: ./reports/<study>")
     compare: str | None = _option(
         metavar="STUDY|STORAGE", help="show another study, or another version of this one, beside this one"
     )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class ArchiveOptions(StudyOptions):
+    """Of `archive`."""
+
+    out: str = _option(metavar="FILE", required=True, help="the file to write; it ends in .zip")
+    weights: bool = _flag("include the best weights of all complete trials")
+    licence: str | None = _option(
+        metavar="NAME", help="of the archive: a name of SPDX such as CC-BY-4.0, or a URL; default: unknown"
+    )
+    force: bool = _flag("replace a file that differs")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -318,6 +332,7 @@ VERBS: dict[str, tuple[type[Options], str]] = {
     ),
     "logs": (LogsOptions, "show what a trial, and the driver and W&B about it, have said"),
     "report": (ReportOptions, "write tables and figures"),
+    "archive": (ArchiveOptions, "write a study into one file, for the supplement of a paper"),
     "tune": (
         TuneOptions,
         "search hyperparameters of one stage and write the winner as an arm; running again continues",

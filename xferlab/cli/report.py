@@ -12,14 +12,14 @@ from rich.markup import escape
 from xferlab.analysis.loading import load_study
 from xferlab.analysis.report import write_report
 from xferlab.analysis.results import StudyResults
-from xferlab.cli.last_plan import compare
+from xferlab.cli.last_plan import ArchivedStudy, stored
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import ReportOptions
 from xferlab.cli.output import tell
 from xferlab.cli.session import Session
 from xferlab.errors import RecordError, UsageError, suggest
 from xferlab.records.layout import STUDIES, StudyFiles
-from xferlab.records.store import Store
+from xferlab.records.store import Store, is_archive
 from xferlab.study.load import load
 
 
@@ -29,19 +29,19 @@ def run(options: ReportOptions) -> int:
     Returns:
         1 if trials of the study are not complete, or parts of the report could not be read or written.
     """
-    now = compare(options, must_have_run=True)
+    now = stored(options, must_have_run=True)
     now.print_remarks()
     session = now.session
     problems: list[str] = []
     with Console(stderr=True).status("reading records", spinner="line") as progress:  # nothing in a pipe
         other = other_results(options.compare, session) if options.compare else None
         path = write_report(
-            session.store.location,
+            session.store,
             session.study,
             Path(options.out or Path("reports") / session.study),
             echo=lambda line: progress.update(escape(line)),
             fail=problems.append,
-            remarks=now.remarks(quote(session.loaded.path.name)),
+            remarks=now.remarks(quote(session.path.name)),
             other=other,
         )
     print(path)
@@ -55,7 +55,7 @@ def run(options: ReportOptions) -> int:
     return INCOMPLETE
 
 
-def other_results(given: str, session: Session) -> StudyResults:
+def other_results(given: str, session: Session | ArchivedStudy) -> StudyResults:
     """Returns the results of the study that `--compare` names: by its file, or by a storage that holds it.
 
     Of a storage with several studies, it is the one of the same name as the report's.
@@ -71,14 +71,14 @@ def other_results(given: str, session: Session) -> StudyResults:
             "give another study file, or a storage with other results"
         )
     try:
-        return load_study(store.location, name)
+        return load_study(store, name)
     except RecordError as error:
         raise RecordError(f"--compare {given}: {error}") from error
 
 
-def _other_study(given: str, session: Session) -> tuple[Store, str]:
+def _other_study(given: str, session: Session | ArchivedStudy) -> tuple[Store, str]:
     """Returns the storage and the name of another study."""
-    if Path(given).is_file():
+    if Path(given).is_file() and not is_archive(given):
         loaded = load(given)
         return Store.open(loaded.base.storage), loaded.base.study
     store = Store.open(given)

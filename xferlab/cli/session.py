@@ -20,7 +20,7 @@ from xferlab.plan.expand import expand
 from xferlab.plan.plan import Plan, Setting
 from xferlab.plan.spec import PlannedTrial, TrialSpec
 from xferlab.records import layout, reader
-from xferlab.records.store import Store, without_query
+from xferlab.records.store import Store, is_archive, without_query
 from xferlab.study.load import LoadedStudy, load
 
 
@@ -42,7 +42,16 @@ class Session:
 
     @staticmethod
     def open(options: StudyOptions) -> Session:
-        """Loads the study that the options name."""
+        """Loads the study that the options name.
+
+        Raises:
+            UsageError: They name an archive.
+            XferlabError: The study or its storage is not valid.
+        """
+        if is_archive(options.study):
+            raise UsageError(
+                f"{options.study}: is an archive, which report, status and failures read; give the study file"
+            )
         loaded = load(options.study, profile=options.profile)
         store = Store.open(options.storage or loaded.base.storage)
         return Session(loaded, store, default_cache_dir(), command_options(options))
@@ -51,6 +60,11 @@ class Session:
     def study(self) -> str:
         """The name of the study."""
         return self.loaded.base.study
+
+    @property
+    def path(self) -> Path:
+        """The study file."""
+        return self.loaded.path
 
     @cached_property
     def weights(self) -> GivenWeights:

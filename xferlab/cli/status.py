@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from xferlab.cli.last_plan import StudyComparison, compare
+from xferlab.cli.last_plan import StudyComparison, stored
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import StatusOptions, WatchOptions
 from xferlab.cli.output import tell
@@ -36,9 +36,9 @@ _SKEW = timedelta(seconds=60)
 
 def run(options: StatusOptions) -> int:
     """Prints states; exit code 1 unless all trials (of the stage and arm asked for) are complete."""
-    now = compare(options)
+    now = stored(options)
     if options.state is not None:
-        check_name("state", options.state, STATES, now.session.loaded.path)
+        check_name("state", options.state, STATES, now.session.path)
     rows = chosen_states(options, now)
     shown = [row for row in rows if options.state in (None, row["state"])]
     tell_states(rows, now, shown)
@@ -48,12 +48,12 @@ def run(options: StatusOptions) -> int:
     return COMPLETE if all_complete(rows, now) else INCOMPLETE
 
 
-def all_complete(rows: Iterable[Mapping[str, Any]], now: StudyComparison) -> bool:
+def all_complete(rows: Iterable[Mapping[str, Any]], now: StudyComparison[Any]) -> bool:
     """Whether nothing is left of what the study asks for."""
     return not now.lacks_trials and all(row["state"] == "complete" for row in rows)
 
 
-def chosen_states(options: WatchOptions, now: StudyComparison) -> list[dict[str, Any]]:
+def chosen_states(options: WatchOptions, now: StudyComparison[Any]) -> list[dict[str, Any]]:
     """Returns the rows of the trials of the stage and arm asked for.
 
     Raises:
@@ -63,7 +63,7 @@ def chosen_states(options: WatchOptions, now: StudyComparison) -> list[dict[str,
     stages = {trial.stage for trial in now.trials}
     for option, given, known in (("arm", options.arm, arms), ("stage", options.stage, stages)):
         if given is not None:
-            check_name(option, given, sorted(known), now.session.loaded.path)
+            check_name(option, given, sorted(known), now.session.path)
     return [
         row
         for row in states(now.session.store, now.session.study, now.trials)
@@ -72,7 +72,7 @@ def chosen_states(options: WatchOptions, now: StudyComparison) -> list[dict[str,
 
 
 def tell_states(
-    rows: Sequence[dict[str, Any]], now: StudyComparison, shown: Sequence[dict[str, Any]] | None = None
+    rows: Sequence[dict[str, Any]], now: StudyComparison[Any], shown: Sequence[dict[str, Any]] | None = None
 ) -> None:
     """Tells the number of trials in each state, and all rows or those that are shown."""
     counts = Counter(row["state"] for row in rows)

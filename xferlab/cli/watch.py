@@ -83,7 +83,7 @@ def left_s(rows: Collection[Row]) -> tuple[dict[str, float], float | None]:
     return {trial_id: seconds for trial_id, seconds in left.items() if trial_id in running}, total_s
 
 
-def _panel(rows: Sequence[Row], now: StudyComparison) -> Group:
+def _panel(rows: Sequence[Row], now: StudyComparison[Any]) -> Group:
     """What a terminal shows."""
     of_running, total_s = left_s(rows)
     running = [row for row in rows if row["state"] == "running"]

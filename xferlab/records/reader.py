@@ -129,7 +129,7 @@ def is_whole(store: Store, record: MeasurementRecord | None, weights: str) -> bo
         return False
     for name, sha256 in record.tables.items():
         path = record.files.table(name)
-        if not codec.matches(store.read(path), sha256):
+        if not store.leaves_out(path) and not codec.matches(store.read(path), sha256):
             log.warning("%s: is missing, or does not match the digest in its record", store.path(path))
             return False
     return True
@@ -145,11 +145,13 @@ def read_cases(store: Store, record: EvaluationRecord) -> pa.Table:
 
 
 def read_outputs(store: Store, record: EvaluationRecord) -> list[CaseOutputs]:
-    """Returns the stored arrays of an evaluation, in the order of the cases.
+    """Returns the stored arrays of an evaluation, in the order of the cases; none in an archive.
 
     Raises:
         RecordError: The table is missing, or does not match its record; it is set aside then.
     """
+    if store.leaves_out(record.files.table("outputs")):
+        return []
     return CaseOutputs.from_table(read_table(store, record, "outputs"))
 
 
@@ -159,7 +161,7 @@ def read_pictures(store: Store, record: EvaluationRecord) -> dict[str, bytes]:
     Raises:
         RecordError: The table is missing, or does not match its record; it is set aside then.
     """
-    if "pictures" not in record.tables:
+    if "pictures" not in record.tables or store.leaves_out(record.files.table("pictures")):
         return {}
     table = read_table(store, record, "pictures")
     return dict(zip(table["case"].to_pylist(), table["picture"].to_pylist(), strict=True))

@@ -19,26 +19,34 @@ from xferlab.records.retries import Result, with_retries
 
 @dataclass(frozen=True)
 class Store:
-    """A storage location: a local folder or a URI such as `s3://bucket/prefix`.
+    """A storage location: a local folder, a URI such as `s3://bucket/prefix`, or an archive to read from.
 
     Attributes:
         location: Absolute path or URI; enough to open the same store on another machine.
         filesystem: The pyarrow filesystem behind it.
         root: The location within that filesystem.
+        archived: What reads an archive, in place of the filesystem.
     """
 
     location: str = field(repr=False)
     filesystem: pafs.FileSystem
     root: str
+    archived: Files | None = field(default=None, repr=False, compare=False)
 
     @staticmethod
-    def open(location: str | Path) -> Store:
-        """Opens a storage; a local folder need not exist yet.
+    def open(location: str | Path | Store) -> Store:
+        """Opens a storage; a local folder need not exist yet. One that is open already is returned.
 
         Raises:
-            StorageError: The URI's scheme is unknown or its parts do not parse.
+            StorageError: The URI's scheme is unknown or its parts do not parse, or an archive is damaged.
         """
+        if isinstance(location, Store):
+            return location
         text = str(location)
+        if is_archive(text):
+            from xferlab.records.archive import open_archive  # it reads records, which are read from stores
+
+            return open_archive(Path(text).resolve())
         if "://" not in text:
             try:
                 path = str(Path(text).expanduser().resolve())
@@ -134,6 +142,10 @@ class Store:
         infos = self._do("listed", name, lambda: self._files.list(self.path(name)))
         return sorted(info.base_name for info in infos)
 
+    def leaves_out(self, name: str) -> bool:
+        """Returns whether the storage knows a file's size and digest, and does not hold it: in an archive."""
+        return self._files.leaves_out(self.path(name))
+
     def walk(self, name: str) -> Sequence[tuple[str, pafs.FileInfo]]:
         """Returns all files below a folder, by their names in the storage; nothing where it is absent."""
         folder = self.path(name).rstrip("/")
@@ -161,7 +173,7 @@ class Store:
 
     @cached_property
     def _files(self) -> Files:
-        return (LocalFiles if self.is_local else Files)(self.filesystem)
+        return self.archived or (LocalFiles if self.is_local else Files)(self.filesystem)
 
     def _do(self, verb: str, name: str, operation: Callable[[], Result]) -> Result:
         path = self.path(name)
@@ -169,6 +181,11 @@ class Store:
             return with_retries(operation, what=path)
         except OSError as error:
             raise StorageError(f"{path}: cannot be {verb}: {error}") from error
+
+
+def is_archive(location: str) -> bool:
+    """Returns whether a location is a file that `xferlab archive` may have written."""
+    return location.endswith(".zip") and "://" not in location and Path(location).is_file()
 
 
 def without_query(uri: str) -> str:

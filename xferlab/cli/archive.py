@@ -1,0 +1,184 @@
+"""`xferlab archive`: a study in one file, for a supplement; `report` and `status` read it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from rich.console import Console
+from rich.filesize import decimal
+
+from xferlab import __version__
+from xferlab.analysis.loading import load_study
+from xferlab.analysis.report import write_tables
+from xferlab.analysis.results import StudyResults
+from xferlab.cli.main import COMPLETE, INCOMPLETE
+from xferlab.cli.options import ArchiveOptions
+from xferlab.cli.output import tell
+from xferlab.cli.session import Session
+from xferlab.cli.view import count_of
+from xferlab.errors import UsageError
+from xferlab.plan.identity import json_with_checksum
+from xferlab.plan.spec import PlannedTrial
+from xferlab.records import archiving
+from xferlab.records.archive import CRATE, MANIFEST, STORAGE, VERSIONS, FileFacts, Manifest
+from xferlab.records.complete import complete_trials
+from xferlab.records.crate import Description, metadata
+from xferlab.records.sharing import of_study_file
+from xferlab.study.load import LoadedStudy
+
+
+def run(options: ArchiveOptions) -> int:
+    """Writes the archive, and prints what is in it and what is not; exit code 1 if trials are missing."""
+    path = Path(options.out)
+    if path.suffix != ".zip" or path.is_dir() or "://" in options.out:
+        raise UsageError(f"--out {options.out}: accepted: a file on this machine whose name ends in .zip")
+    session = Session.open(options)
+    plan = session.last_plan()
+    with Console(stderr=True).status("reading records", spinner="line"):  # nothing in a pipe
+        gathered = archiving.gather(session.store, session.study, with_weights=options.weights)
+        results = load_study(gathered.as_store(), session.study)
+        study_file, remarks = _study_file(session.loaded, plan)
+        files = {STORAGE + name: data for name, data in gathered.files.items()}
+        files |= study_file | _tables(results)
+        files["environment.json"] = json.dumps(gathered.environment, indent=1).encode() + b"\n"
+        missing = list(_missing(results, _incomplete(gathered, session.study, plan)))
+        manifest = _manifest(session.study, missing, files, gathered)
+        files[MANIFEST] = json_with_checksum(asdict(manifest)) + b"\n"
+        about = _about(results, gathered, licence=options.licence or "", files=study_file, missing=missing)
+        files[CRATE] = metadata(about, _facts(files, gathered))
+        archiving.write(path, files, gathered, replace=options.force)
+    remarks += [*_names(plan), *results.problems]
+    _tell(path, manifest, remarks, options.licence)
+    return INCOMPLETE if missing or results.problems else COMPLETE
+
+
+def _tables(results: StudyResults) -> dict[str, bytes]:
+    """Returns the tables of the report, by their names in the archive."""
+    with TemporaryDirectory() as folder:
+        write_tables(results, Path(folder))
+        files = (path for path in Path(folder).rglob("*") if path.is_file())
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def _study_file(loaded: LoadedStudy, plan: Mapping[str, Any]) -> tuple[dict[str, bytes], list[str]]:
+    """Returns the study file as it may be shared, and what a reader should know of it."""
+    name, data = loaded.path.name, loaded.path.read_bytes()
+    sections = [section for study in (loaded.base, *loaded.arms.values()) for section in study.data.items()]
+    naming = {
+        name
+        for name, each in sections
+        if (each.same_patient or each.different_patients) and not each.shareable
+    }
+    if naming:
+        return {}, [f"{name} is left out: it lists patients of {', '.join(sorted(naming))}, not `shareable`"]
+    shared = of_study_file(data.decode("utf-8", "replace")).encode()
+    remarks = [f"{name} is without folders, buckets and accounts in the archive"] if shared != data else []
+    planned = ((plan.get("planned") or {}).get("file") or {}).get("sha256")
+    if planned and planned != hashlib.sha256(data).hexdigest():
+        remarks.append(f"{name} has changed since the last plan; the archive holds it as it is now")
+    return {f"study/{name}": shared}, remarks
+
+
+def _names(plan: Mapping[str, Any]) -> Iterator[str]:
+    """Yields whose names are real."""
+    shareable = {name for arm in plan["arms"].values() for name, is_so in arm["shareable"].items() if is_so}
+    if shareable:
+        yield (
+            f"patients and images of {', '.join(sorted(shareable))} have their real names (`shareable`); "
+            "all others have pseudonyms"
+        )
+
+
+def _incomplete(gathered: archiving.Gathered, study: str, plan: Mapping[str, Any]) -> list[PlannedTrial]:
+    trials = list(map(PlannedTrial.from_entry, plan["trials"]))
+    complete = complete_trials(gathered.as_store(), study, trials)
+    return [trial for trial in trials if trial.trial_id not in complete]
+
+
+def _missing(results: StudyResults, trials: list[PlannedTrial]) -> Iterator[dict[str, str]]:
+    """Yields what is not complete, and why."""
+    known = {row["trial_id"]: row for row in results.absent}
+    for trial in trials:
+        row = known.get(trial.trial_id, {})
+        reason = ": ".join(filter(None, (row.get("state"), row.get("reason")))) or "not complete"
+        yield {"trial_id": trial.trial_id, "name": trial.name, "reason": reason}
+
+
+def _facts(files: Mapping[str, bytes], gathered: archiving.Gathered) -> dict[str, FileFacts]:
+    """Returns size and digest of all that the archive lists: neither itself nor the RO-Crate metadata."""
+    facts = {name: FileFacts.of(data) for name, data in files.items() if name != CRATE}
+    return facts | {STORAGE + name: each for name, each in gathered.weights.items()}
+
+
+def _manifest(
+    study: str, missing: list[dict[str, str]], files: Mapping[str, bytes], gathered: archiving.Gathered
+) -> Manifest:
+    return Manifest(
+        study=study,
+        written_by=__version__,
+        versions=VERSIONS,
+        missing=tuple(missing),
+        files=_facts(files, gathered),
+        left_out={STORAGE + name: facts for name, facts in gathered.left_out.items()},
+    )
+
+
+def _about(
+    results: StudyResults,
+    gathered: archiving.Gathered,
+    *,
+    licence: str,
+    files: Mapping[str, bytes],
+    missing: list[dict[str, str]],
+) -> Description:
+    planned = len(results.plan["trials"])
+    note = str(results.plan.get("note") or "").strip()
+    sentences = (
+        "Plan, records, values of all metrics for each case, and tables of a transfer-learning study.",
+        note and (note if note.endswith(".") else f"{note}."),
+        f"{planned - len(missing)} of {planned} planned trials are complete.",
+        "No images are in it. `xferlab report FILE.zip` writes its report.",
+    )
+    return Description(
+        study=results.study,
+        description=" ".join(filter(None, sentences)),
+        date=gathered.last,
+        licence=licence,
+        versions=tuple(gathered.environment["software"].get("xferlab", {})),
+        written_by=__version__,
+        study_file=next(iter(files), ""),
+    )
+
+
+def _tell(path: Path, manifest: Manifest, remarks: list[str], licence: str | None) -> None:
+    """Prints and tells what the archive holds, and what it does not."""
+    data = path.stat().st_size
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    tell(
+        study=manifest.study,
+        archive=path,
+        sha256=digest,
+        bytes=data,
+        files=len(manifest.files),
+        left_out=sorted(manifest.left_out),
+        missing=[dict(each) for each in manifest.missing],
+        complete=not manifest.missing,
+        remarks=remarks,
+    )
+    print(f"{path}: study {manifest.study}, {count_of(len(manifest.files), 'file')}, {decimal(data)}")
+    print(f"SHA-256 {digest}")
+    print("no images; hosts have numbers, and paths no folders; read docs/privacy.md before you publish it")
+    for each in manifest.missing:
+        print(f"missing: {each['name']}: {each['reason']}")
+    if not licence:
+        remarks = [*remarks, "warning: the archive names no licence (--licence)"]
+    for remark in remarks:
+        print(remark, file=sys.stderr)
