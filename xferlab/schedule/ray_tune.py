@@ -278,7 +278,10 @@ class _Driver(_NeverPickled, SearchGenerator, Stopper):  # type: ignore[misc]
                 controller._unstage_trial_with_resources(tuned)
             # Tune would keep the process for another trial, and this one would save no earlier than that.
             controller._started_actors.discard(controller._trial_to_actor.get(tuned))
-            controller.stop_trial(tuned)
+            # What `controller.stop_trial` does, but for Tune's words about it.
+            self.on_trial_complete(tuned.trial_id)
+            controller._schedule_trial_stop(tuned)
+            controller._live_trials.discard(tuned)
 
     def is_finished(self) -> bool:
         """Returns whether nothing is left to hand out, now or later."""
