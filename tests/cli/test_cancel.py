@@ -18,7 +18,7 @@ from tests.contracts.runs import Heard
 from tests.end_to_end.processes import eventually
 from tests.studies import TINY, environment, outcomes, write_study, xferlab
 from tests.studies import command as words_of
-from xferlab.cli import cancel
+from xferlab.cli import cancel, watch
 from xferlab.cli.options import StudyOptions
 from xferlab.cli.session import Session
 from xferlab.records import cancellations, layout
@@ -85,6 +85,8 @@ def test_an_arm_and_a_shared_trial_are_cancelled_and_shown(session: Session, com
     }  # fmt: skip
     assert rows["baseline/portable/r01"]["reason"].startswith("too wide (asked on ")
     assert "cancelled: too wide (asked on " in command("status", study, code=1).out
+    told = watch._told(rows["baseline/portable/r01"])
+    assert told.startswith("baseline/portable/r01 cancelled: too wide (asked on ")
     # A request is deleted when its answer has arrived.
     assert not [name for name, _ in session.store.walk(layout.StudyFiles("tiny").requests)]
 

@@ -2,8 +2,8 @@
 
 Tune gets a fresh run each time, seeded from the records: none of its own state is ever read back, and it
 retries nothing: `RetryPolicy` decides. The hooks into `SearchGenerator`, `_create_trial_from_spec`,
-`Trial.handle_error`, the mixins of a function and its session are private to Ray; the version range in
-`pyproject.toml` is the tested one.
+`Trial.handle_error`, the mixins of a function and its session, and the parts of the controller that stop a
+trial are private to Ray; the version range in `pyproject.toml` is the tested one.
 """
 
 from __future__ import annotations
