@@ -21,8 +21,12 @@ from tests.simulation.worker import work
 from xferlab.errors import StorageError, TrainingError
 from xferlab.plan.plan import Plan
 from xferlab.plan.spec import TrialSpec
+from xferlab.records import cancellations
+from xferlab.records.cancellations import Request
 from xferlab.records.complete import complete_trials, is_complete
+from xferlab.records.layout import StudyFiles
 from xferlab.records.store import Store
+from xferlab.schedule.cancelling import Inbox, names_in_run
 from xferlab.schedule.graph import Listener, State, TrialGraph
 from xferlab.schedule.retry_policy import RetryPolicy
 from xferlab.schedule.study import publish
@@ -46,6 +50,7 @@ class Weather:
         duplicate: A message arrives twice.
         mute: A message says that a worker ended, and not how.
         orphans: A worker goes on for a while when its driver has died.
+        cancel: Somebody asks a driver to cancel some trials.
         hopeless: Names of stages whose trials raise what the same spec meets again.
     """
 
@@ -61,6 +66,7 @@ class Weather:
     duplicate: float = 0.0
     mute: float = 0.0
     orphans: float = 0.5
+    cancel: float = 0.0
     hopeless: frozenset[str] = frozenset()
 
     @staticmethod
@@ -73,7 +79,7 @@ class Weather:
         return Weather(
             storage=often(0.02), worker_death=often(0.02), worker_error=often(0.05), node_death=often(0.005),
             driver_death=often(0.02), freeze=often(0.02), suspected=often(0.2), duplicate=often(0.3),
-            mute=often(0.3), preemption=often(0.005),
+            mute=often(0.3), preemption=often(0.005), cancel=often(0.5),
             hopeless=frozenset(draws.sample(stages, 1)) if draws.random() < 0.1 else frozenset(),
         )  # fmt: skip
 
@@ -87,6 +93,7 @@ class Log:
         completed: Trial id -> time at which its record was first written.
         starts: Trial id -> digests of the weights that attempts started from.
         counted: Completions of each trial in each run of a driver.
+        asked: Names of trials that each driver was asked to cancel.
         runs: How each driver's run ended: its states, or None if it was killed or gave up.
         text: One line an event, to read a failing seed by.
     """
@@ -95,6 +102,7 @@ class Log:
     completed: dict[str, float] = field(default_factory=dict)
     starts: dict[str, set[str]] = field(default_factory=dict)
     counted: list[Counter[str]] = field(default_factory=list)
+    asked: list[set[str]] = field(default_factory=list)
     runs: list[dict[str, State] | None] = field(default_factory=list)
     text: list[str] = field(default_factory=list)
 
@@ -182,6 +190,7 @@ class Cluster:
     def _start_driver(self, *, after: float = 0.0) -> None:
         self.log.runs.append(None)
         self.log.counted.append(Counter())
+        self.log.asked.append(set())
         nodes = [Node(self._slots) for _ in range(self._nodes)]
         self._drivers.append(Driver(self, number=len(self.log.runs), nodes=nodes, after=after))
 
@@ -248,6 +257,7 @@ class Driver:
         self._waiting: Process | None = None
         self._running: dict[int, tuple[TrialSpec, Process]] = {}
         self._attempts = 0
+        self._token, self._study = f"driver{number}", cluster.plan.loaded.base.study
         self.process = cluster.clock.start(f"driver {number}", self.drive, after=after)
 
     def drive(self) -> None:
@@ -269,9 +279,18 @@ class Driver:
         graph = TrialGraph(
             plan.trials, complete=complete_trials(cluster.seen, plan.loaded.base.study, plan.trials)
         )
-        policy = RetryPolicy(graph, cluster.seen, _Counting(cluster, self.number), retries=2)
+        cancellations.forget_earlier(cluster.seen, self._study, self._token)
+        names = names_in_run(plan, plan.trials)
+        inbox = Inbox(cluster.seen, self._study, run=self._token, names=names)
+        policy = RetryPolicy(graph, cluster.seen, _Counting(cluster, self.number), retries=2, inbox=inbox)
+        while cluster.draws.random() < cluster.weather.cancel:
+            cluster.clock.at(cluster.draws.uniform(0.0, 100.0), self._ask)
         while True:
-            self._fill(graph, policy)
+            inbox.look()
+            for trial, process in self._running.values():
+                if trial.trial_id in policy.stops():
+                    process.kill()
+            self._fill(policy)
             if not self._running:
                 if policy.repeated is not None or graph.exhausted:
                     return dict(graph.states)
@@ -285,10 +304,24 @@ class Driver:
                 trial, _ = self._running.pop(attempt)
                 policy.ended(trial, told)
 
-    def _fill(self, graph: TrialGraph, policy: RetryPolicy) -> None:
+    def _ask(self) -> None:
+        """Somebody asks to cancel some trials, or all of an arm."""
+        cluster = self.cluster
+        names = sorted(cluster.plan.names)
+        chosen = cluster.draws.sample(names, cluster.draws.randint(1, min(3, len(names))))
+        if cluster.draws.random() < 0.5:
+            arm = chosen[0].partition("/")[0]
+            chosen = [name for name in names if name.startswith(f"{arm}/")]
+        path = f"{StudyFiles(self._study).requests}/{self._token}/{len(cluster.log.text):06d}.json"
+        cancellations.write_request(cluster.seen, path, Request(tuple(chosen), "", "host", "now"))
+        self._deliver(0, None, after=0.0)  # a look, now
+        cluster.log.asked[self.number - 1].update(chosen)
+        cluster.note(f"driver {self.number} is asked to cancel {', '.join(chosen)}")
+
+    def _fill(self, policy: RetryPolicy) -> None:
         now = self.cluster.clock.now
         while policy.repeated is None and (free := [node for node in self.nodes if node.free(now)]):
-            trial = graph.take()
+            trial = policy.take()
             if trial is None:
                 return
             node = self.cluster.draws.choice(free)

@@ -10,7 +10,7 @@ import os
 import random
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -148,6 +148,12 @@ def check(cluster: Cluster, last: dict[str, State] | None) -> None:
         stopped = any(state in (State.READY, State.WAITING) for state in states.values())
         assert stopped <= (State.FAILED in states.values()), "a run ended early without a reason"
         assert State.RUNNING not in states.values()
+    names = defaultdict[str, set[str]](set)
+    for name, trial_id in cluster.plan.names.items():
+        names[trial_id].add(name)
+    for asked, states in zip(log.asked, log.runs, strict=True):
+        cancelled = {trial_id for trial_id, state in (states or {}).items() if state is State.CANCELLED}
+        assert all(names[trial_id] <= asked for trial_id in cancelled), "cancelled, and nobody asked for it"
     assert last is not None, "undisturbed, a run must end"
     expected = expected_weights(cluster)
     assert set(complete_trials(cluster.store, "unread", trials)) == set(expected)

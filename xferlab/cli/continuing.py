@@ -1,4 +1,7 @@
-"""Which trainings will continue a shorter one, and why others do not although only their end has changed."""
+"""Which trainings will continue a shorter one, and why others do not although only their end has changed.
+
+And which ones the last run has cancelled.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,11 @@ from xferlab.plan.identity import differing
 from xferlab.plan.plan import Plan
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import layout, reader
+from xferlab.records.cancellations import read_cancelled
 from xferlab.records.states import KeptState, kept_starts, refusal
 from xferlab.records.store import Store
 
+SHOWN_CANCELLED = 8
 _ENDS = ("training.max_epochs", "training.patience")
 _OF_OTHERS = ("parent", "masks", "gate")
 """Fields of an identity that name other trials."""
@@ -44,6 +49,14 @@ def continuations(session: Session, left: Sequence[TrialSpec]) -> Iterator[str]:
         if others and (reason := _why_not(store, others[0], before[others[0].name])):
             more = f" (as {len(others) - 1} more of the stage)" if len(others) > 1 else ""
             yield f"{others[0].name} does not continue trial {before[others[0].name]}: {reason}{more}"
+
+
+def cancelled_before(session: Session, left: Sequence[TrialSpec]) -> Iterator[str]:
+    """Yields one line if the last run has cancelled some of the trials that are left."""
+    cancelled = read_cancelled(session.store, session.study)
+    if names := sorted(trial.name for trial in left if trial.trial_id in cancelled):
+        more = f" and {len(names) - SHOWN_CANCELLED} more" if len(names) > SHOWN_CANCELLED else ""
+        yield f"cancelled in the last run, and started again: {', '.join(names[:SHOWN_CANCELLED])}{more}"
 
 
 def cut_off(plan: Plan, ends: Mapping[str, tuple[str, float | None]]) -> Iterator[str]:

@@ -70,7 +70,7 @@ def _end(
     if state == "running":
         return None
     is_final = last is not None and (last.source, last.level) == (DRIVER, "ERROR")
-    if state in ("complete", "blocked") or (state == "failed" and is_final):
+    if state in ("complete", "blocked", "cancelled") or (state == "failed" and is_final):
         return state
     return None if any(driver_of(store, study) for study in studies) else state
 

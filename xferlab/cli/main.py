@@ -22,8 +22,8 @@ COMPLETE, INCOMPLETE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 REQUEUE = os.EX_TEMPFAIL
 """Ended early from outside (SIGTERM, a lost cluster or storage): the same command continues (75)."""
 WORKING = (
-    *("run", "prefetch", "tune", "report", "archive", "mirror", "dashboard", "predict", "export", "init"),
-    "import",
+    *("run", "cancel", "prefetch", "tune", "report", "archive", "mirror", "dashboard", "predict"),
+    *("export", "init", "import"),
 )
 """Verbs that do more than print: they do not wait for a reader that has stopped."""
 TRAINING = ("run", "tune", "predict", "export")

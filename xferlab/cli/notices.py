@@ -110,13 +110,15 @@ class Notices(Listener):
         counts = outcome.graph.counts()
         done, total = counts[State.COMPLETE], sum(counts.values())
         text = f"{done} of {total} trials complete, {counts[State.FAILED]} failed."
+        if cancelled := counts[State.CANCELLED]:
+            text = f"{text[:-1]}, {cancelled} cancelled."
         if outcome.ending.signal is not None:
             return "interrupted", f"{text} The same command continues."
         if outcome.ending.repeated:
             return "stopped by one error", f"{text} The first trials all failed alike. {self._advice()}"
         if done == total:
             return "complete", text
-        return "ended, incomplete", f"{text} {self._advice()}"
+        return "ended, incomplete", f"{text} {self._advice()}" if counts[State.FAILED] else text
 
     def _advice(self) -> str:
         return f"`xferlab failures` says why, for study {self._session.study}."

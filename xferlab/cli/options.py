@@ -156,6 +156,16 @@ class RunOptions(ClusterOptions):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class CancelOptions(StudyOptions):
+    """Of `cancel`."""
+
+    what: Sequence[str] = _positional(
+        metavar="WHAT", nargs="+", help="an arm, arm/stage, or a trial's name or id"
+    )
+    reason: str = _option(metavar="TEXT", default="", help="why: `status` and the run show it")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class PrefetchOptions(StudyOptions):
     """Of `prefetch`."""
 
@@ -325,6 +335,7 @@ VERBS: dict[str, tuple[type[Options], str]] = {
     "prefetch": (PrefetchOptions, "fetch what a run needs, for nodes without internet"),
     "run": (RunOptions, "run all trials that are not complete; running again resumes"),
     "status": (StatusOptions, "show the state of every trial of a study"),
+    "cancel": (CancelOptions, "stop trials of a study that runs, from any machine; the others go on"),
     "watch": (WatchOptions, "show a running study until its trials are complete"),
     "failures": (
         StudyOptions,

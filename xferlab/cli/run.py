@@ -11,7 +11,7 @@ from contextlib import ExitStack
 
 from xferlab.cli import mirror
 from xferlab.cli.cluster import check_options, cluster
-from xferlab.cli.continuing import continuations, cut_off
+from xferlab.cli.continuing import cancelled_before, continuations, cut_off
 from xferlab.cli.findings import print_warnings
 from xferlab.cli.main import COMPLETE, INCOMPLETE, exit_code
 from xferlab.cli.notices import Notices
@@ -91,7 +91,11 @@ def _run(
             stop.graceful = True
             done = (State.COMPLETE, State.BLOCKED)
             left = [graph.trials[trial_id] for trial_id, state in graph.states.items() if state not in done]
-            for line in (*filter(None, [moves]), *continuations(session, left)):
+            for line in (
+                *filter(None, [moves]),
+                *cancelled_before(session, left),
+                *continuations(session, left),
+            ):
                 print(line)
             if in_process:
                 check_device(left)
@@ -138,10 +142,13 @@ def _conclude(outcome: Outcome, session: Session) -> int:
             f"cause, and {_RESUME}; if it lies in one arm, --arms runs the others.",
             file=sys.stderr,
         )
-    elif counts[State.FAILED] or counts[State.BLOCKED]:
+    elif counts[State.FAILED] or counts[State.BLOCKED] or counts[State.CANCELLED]:
+        cancelled, again = counts[State.CANCELLED], "the same command starts again what was cancelled"
+        is_failure = counts[State.FAILED] or not cancelled
         print(
             f"{num_complete} of {total} trials complete, {counts[State.FAILED]} failed, "
-            f"{counts[State.BLOCKED]} blocked; `xferlab failures {session.words}` says why"
+            f"{counts[State.BLOCKED]} blocked{f', {cancelled} cancelled' if cancelled else ''}; "
+            + (f"`xferlab failures {session.words}` says why" if is_failure else again)
         )
     elif num_complete != total:
         print(f"{num_complete} of {total} trials complete; {_RESUME}")

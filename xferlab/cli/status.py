@@ -18,13 +18,14 @@ from xferlab.cli.view import best_scores, print_table
 from xferlab.errors import RecordError, StorageError
 from xferlab.plan.spec import PlannedTrial
 from xferlab.records import codec, layout, reader
+from xferlab.records.cancellations import read_cancelled
 from xferlab.records.complete import complete_trials
 from xferlab.records.schema import EpochResult
 from xferlab.records.states import kept_starts
 from xferlab.records.store import Store
 from xferlab.schedule.lease import driver_of
 
-STATES = ("waiting", "running", "stale", "interrupted", "failed", "blocked", "complete")
+STATES = ("waiting", "running", "stale", "interrupted", "failed", "blocked", "cancelled", "complete")
 """`stale`: the last attempt has no end, and no process works on it. `interrupted`: it resumes."""
 
 _READERS = 16
@@ -134,7 +135,8 @@ def states(store: Store, study: str, trials: Sequence[PlannedTrial]) -> list[dic
     """Returns a row for each trial, parents before children.
 
     A row has name, trial_id, arms, stage, state (of `STATES`), epochs, max_epochs and best_score;
-    `host` and `since` where an attempt was begun and has not ended, `failure` and `attempts` where it failed;
+    `host` and `since` where an attempt was begun and has not ended, `failure` and `attempts` where it failed,
+    `reason` where the last run has cancelled it;
     `continues` (trial_id and epoch) where it waits and will continue another trial; `stopped_by` where it is
     complete.
     """
@@ -144,6 +146,7 @@ def states(store: Store, study: str, trials: Sequence[PlannedTrial]) -> list[dic
     with ThreadPoolExecutor(_READERS) as pool:
         stored = dict(zip(begun, pool.map(lambda trial_id: _read(store, trial_id), begun), strict=True))
     driven = _driven(store, study, trials, stored)
+    cancelled = read_cancelled(store, study)
     starts = kept_starts(store, [trial for trial in trials if trial.trial_id not in complete])
     rows: dict[str, dict[str, Any]] = {}
     for trial in trials:
@@ -155,6 +158,8 @@ def states(store: Store, study: str, trials: Sequence[PlannedTrial]) -> list[dic
         else:
             reached = left.reached
             state = _open_state(left, trial.trial_id in driven, parents)
+            if reason := cancelled.get(trial.trial_id):
+                state = {"state": "cancelled", "reason": reason}
             state |= {"epoch_s": left.epoch_s} if left.epoch_s else {}
             if state["state"] == "waiting" and (kept := starts.get(trial.trial_id)):
                 state["continues"] = {"trial_id": kept.record.trial_id, "epoch": kept.num_epochs}
@@ -177,6 +182,7 @@ def described(row: Mapping[str, Any]) -> str:
         "running": "running on {host} since {since}",
         "stale": "stale: begun on {host} at {since}, and no process works on it",
         "interrupted": "interrupted at epoch {epochs} of {max_epochs}",
+        "cancelled": "cancelled: {reason}",
     }
     if continues := row.get("continues"):
         return "waiting; continues trial {trial_id} after epoch {epoch}".format_map(continues)
@@ -195,7 +201,7 @@ def _read(store: Store, trial_id: str) -> _Stored:
 def _open_state(stored: _Stored, is_driven: bool, parents: Iterable[str]) -> dict[str, Any]:
     if stored.failure is not None:
         return {"state": "failed", "failure": dict(stored.failure), "attempts": len(stored.attempts)}
-    if any(state in ("failed", "blocked") for state in parents):
+    if any(state in ("failed", "blocked", "cancelled") for state in parents):
         return {"state": "blocked"}
     if attempt := _unended(stored):
         state = "running" if is_driven else "stale"

@@ -147,6 +147,28 @@ class KnownTrials:
         ids = self._ids()
         return {each: self._named(each, ids, "") for each in ids if is_repetition(each)}
 
+    def matching(self, what: str) -> dict[str, str]:
+        """Returns trials by their names, and their ids.
+
+        Args:
+            what: An arm, `arm/stage`, or a trial's name or id.
+
+        Raises:
+            UsageError: There is nothing of that name, or it means trials of several studies.
+        """
+        ids = self._ids()
+        groups: dict[str, list[str]] = defaultdict(list)
+        for name, of_studies in ids.items():
+            arm, stage, *_ = name.split("/")
+            for group in {arm, f"{arm}/{stage}", name, *of_studies.values()}:
+                groups[group].append(name)
+        if what not in groups:
+            raise UsageError(
+                f"{self.store.location}: no trial {what!r}; accepted: an arm, arm/stage, arm/stage/rNN, or "
+                f"an id.{suggest(what, groups)}"
+            )
+        return {name: self._named(name, ids, "") for name in groups[what]}
+
     def _ids(self) -> dict[str, dict[str, str]]:
         """The ids of trials, by name and study."""
         ids: dict[str, dict[str, str]] = defaultdict(dict)

@@ -154,7 +154,7 @@ class View(Listener):
         self._started = time.monotonic()
         self._running: dict[str, _Running] = {}
         self._stages: dict[str, _Stage] = {}
-        self._failed: dict[str, str] = {}
+        self._not_done: dict[str, str] = {}
         self._doing = ""
         self._printed_at: dict[str, float] = {}
 
@@ -187,8 +187,8 @@ class View(Listener):
             self._running[trial.trial_id] = _Running(now, now)
         elif state is State.COMPLETE:
             stage.trials_s.append(now - ended.begun)
-        elif state is State.FAILED:
-            self._failed[trial.name] = reason
+        elif state in (State.FAILED, State.CANCELLED):
+            self._not_done[trial.name] = f"{state}: {reason}"
         done = f"[{self._graph.counts()[State.COMPLETE]}/{len(self._graph.trials)}]"
         detail = f": {reason}" if reason else ""
         self._line(f"{done} {trial.name} {state}{detail}{self._left_text()}")
@@ -261,12 +261,12 @@ class View(Listener):
         table = Table("running", "epoch", heading, box=None, pad_edge=False)
         for trial, (_, running), score in zip(trials, shown, scores, strict=True):
             table.add_row(trial.name, f"{running.epoch}/{trial.max_epochs}", score)
-        failed = list(self._failed.items())[-SHOWN_FAILED:]
+        not_done = list(self._not_done.items())[-SHOWN_FAILED:]
         return Group(
             Text(f"{states}   {elapsed} elapsed{self._left_text()}"),
             *([Text(self._doing)] if self._doing else []),
             table,
-            *(Text(f"{name} failed: {reason}", style="red") for name, reason in failed),
+            *(Text(f"{name} {ending}", style="red") for name, ending in not_done),
         )
 
 

@@ -19,7 +19,7 @@ from xferlab.cli.last_plan import StudyComparison, compare
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import WatchOptions
 from xferlab.cli.output import is_lost
-from xferlab.cli.status import all_complete, chosen_states, counts_of, scores_of, tell_states
+from xferlab.cli.status import all_complete, chosen_states, counts_of, described, scores_of, tell_states
 from xferlab.cli.view import SHOWN_FAILED, SHOWN_RUNNING, duration
 
 WATCH_EVERY_S = 5.0
@@ -101,12 +101,12 @@ def _panel(rows: Sequence[Row], now: StudyComparison[Any]) -> Group:
             "" if left is None else f"about {duration(left)}",
         )
     more = len(running) - len(shown)
-    failed = [row for row in rows if "failure" in row][-SHOWN_FAILED:]
+    failed = [row for row in rows if row["state"] in ("failed", "cancelled")][-SHOWN_FAILED:]
     return Group(
         Text(_summary(rows, total_s)),
         *([table] if running else []),
         *([Text(f"and {more} more")] if more else []),
-        *(Text(_failed(row), style="red") for row in failed),
+        *(Text(_told(row), style="red") for row in failed),
     )
 
 
@@ -114,9 +114,10 @@ def _summary(rows: Collection[Row], total_s: float | None) -> str:
     return counts_of(rows) + (f" (about {duration(total_s)} left)" if total_s else "")
 
 
-def _failed(row: Row) -> str:
-    failure = row["failure"]
-    return f"{row['name']} failed: {failure['type']}: {failure['message']}"
+def _told(row: Row) -> str:
+    if failure := row.get("failure"):
+        return f"{row['name']} failed: {failure['type']}: {failure['message']}"
+    return f"{row['name']} {described(row) if row['state'] == 'cancelled' else row['state']}"
 
 
 class _Lines:
@@ -131,7 +132,7 @@ class _Lines:
         before, self._states = self._states, {row["trial_id"]: row["state"] for row in rows}
         changed = [row for row in rows if before and before.get(row["trial_id"]) != row["state"]]
         for row in changed:
-            print(_failed(row) if "failure" in row else f"{row['name']} {row['state']}")
+            print(_told(row))
         if changed or time.monotonic() - self._printed_at >= PLAIN_EVERY_S:
             print(_summary(rows, left_s(rows)[1]), flush=True)
             self._printed_at = time.monotonic()

@@ -17,6 +17,8 @@ class StudyFiles:
         plan: The last plan: names and ids of its trials.
         lease: Which process runs the study now.
         index: Cache of what is complete; it can be deleted at any time.
+        requests: Folder of requests to cancel trials, with a folder for each run by the token of its lease.
+        cancelled: Why trials were cancelled in the last run.
         mirror_notes: Folder with a note for each trial whose W&B run may lack something.
     """
 
@@ -26,6 +28,8 @@ class StudyFiles:
         self.plan = f"{folder}/plan.json"
         self.lease = f"{folder}/driver.lease"
         self.index = f"{folder}/index.json"
+        self.requests = f"{folder}/requests"
+        self.cancelled = f"{folder}/cancelled.json"
         self.mirror_notes = f"{folder}/mirror"
 
 

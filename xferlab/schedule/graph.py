@@ -20,6 +20,7 @@ class State(StrEnum):
     COMPLETE = "complete"
     FAILED = "failed"
     BLOCKED = "blocked"
+    CANCELLED = "cancelled"
 
 
 class Kind(NamedTuple):
@@ -132,15 +133,24 @@ class TrialGraph:
         self._set(trial_id, State.WAITING)
         self._offer(trial_id)
 
-    def fail(self, trial_id: str) -> None:
-        """Notes that a trial cannot be done; all of its descendants that are not complete are blocked."""
-        self._set(trial_id, State.FAILED)
+    def fail(self, trial_id: str) -> list[str]:
+        """Notes that a trial cannot be done; returns its descendants that are blocked now."""
+        return self._give_up(trial_id, State.FAILED)
+
+    def cancel(self, trial_id: str) -> list[str]:
+        """Notes that a trial is not to be done in this run; returns its descendants that are blocked now."""
+        return self._give_up(trial_id, State.CANCELLED)
+
+    def waiting_for(self, trial_id: str) -> list[str]:
+        """Returns the descendants of a trial that have not begun and are not blocked."""
+        waiting: dict[str, None] = {}
         open_ids = deque(self._children[trial_id])
         while open_ids:
             child = open_ids.popleft()
-            if self.states[child] in (State.WAITING, State.READY):
-                self._set(child, State.BLOCKED)
+            if child not in waiting and self.states[child] in (State.WAITING, State.READY):
+                waiting[child] = None
                 open_ids.extend(self._children[child])
+        return list(waiting)
 
     @property
     def exhausted(self) -> bool:
@@ -155,6 +165,13 @@ class TrialGraph:
         """Returns how many trials of each kind have not ended and are not blocked; any thread may ask."""
         states = (State.WAITING, State.READY, State.RUNNING)
         return sum((self._counts[state].copy() for state in states), Counter())
+
+    def _give_up(self, trial_id: str, state: State) -> list[str]:
+        self._set(trial_id, state)
+        blocked = self.waiting_for(trial_id)
+        for descendant in blocked:
+            self._set(descendant, State.BLOCKED)
+        return blocked
 
     def _add(self, trial: TrialSpec) -> None:
         self.trials[trial.trial_id] = trial

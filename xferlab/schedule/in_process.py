@@ -22,16 +22,17 @@ def execute(policy: RetryPolicy, *, cache_dir: Path, stop: StopRequest) -> Endin
         cache_dir: Folder of decoded images and of the mirror's files on this machine.
         stop: Signals that end it early.
     """
-    graph = policy.graph
-    while policy.repeated is None and (trial := graph.take()) is not None:
+    while policy.repeated is None and (trial := policy.take()) is not None:
         try:
             if stop.asked():
                 raise InterruptedTrialError(trial.name)
             policy.started(trial)
             failure = _attempt(trial, policy, cache_dir=cache_dir, stop=stop)
         except InterruptedTrialError:
-            graph.put_back(trial.trial_id)
-            return Ending(signal=stop.signal)
+            if stop.asked():
+                policy.graph.put_back(trial.trial_id)
+                return Ending(signal=stop.signal)
+            failure = None  # it is cancelled
         policy.ended(trial, failure)
     return Ending(repeated=policy.repeated)
 
@@ -42,7 +43,10 @@ def _attempt(trial: TrialSpec, policy: RetryPolicy, *, cache_dir: Path, stop: St
     def on_epoch(result: EpochResult, best_score: float | None) -> None:
         policy.listener.epoch(trial, result.epoch, best_score)
 
-    hooks = Hooks(stop=stop.asked, on_epoch=on_epoch, on_resume=on_epoch)
+    def stops() -> bool:
+        return stop.asked() or trial.trial_id in policy.stops()
+
+    hooks = Hooks(stop=stops, on_epoch=on_epoch, on_resume=on_epoch)
     failure = None
     try:
         run_trial(trial, policy.store, cache_dir=cache_dir, hooks=hooks)

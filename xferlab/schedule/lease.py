@@ -126,6 +126,11 @@ class Lease:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="xferlab-lease", daemon=True)
 
+    @property
+    def token(self) -> str:
+        """What no other lease has."""
+        return self._holder.token
+
     def __enter__(self) -> Lease:
         """Takes the lease; from a holder on another machine only after it was watched for its time.
 

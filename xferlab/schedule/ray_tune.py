@@ -2,8 +2,8 @@
 
 Tune gets a fresh run each time, seeded from the records: none of its own state is ever read back, and it
 retries nothing: `RetryPolicy` decides. The hooks into `SearchGenerator`, `_create_trial_from_spec`,
-`Trial.handle_error`, the mixins of a function and its session are private to Ray; the version range in
-`pyproject.toml` is the tested one.
+`Trial.handle_error`, the mixins of a function and its session, and the parts of the controller that stop a
+trial are private to Ray; the version range in `pyproject.toml` is the tested one.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from ray import tune
 from ray.train._internal.session import get_session
 from ray.tune import FailureConfig, PlacementGroupFactory, RunConfig, Stopper, TuneConfig, Tuner
 from ray.tune.experiment.config_parser import _create_trial_from_spec, _make_parser
+from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 from ray.tune.search.search_generator import SearchGenerator
 
@@ -120,7 +121,7 @@ def execute(
     with ray_session.scratch(policy.store, policy.study) as storage:
         tuner = Tuner(
             tune.with_parameters(_work, access=ray_session.Access.to(policy.store), train=train),
-            tune_config=TuneConfig(search_alg=driver, reuse_actors=True),
+            tune_config=TuneConfig(search_alg=driver, scheduler=_Scheduler(driver), reuse_actors=True),
             run_config=RunConfig(
                 name="tune",
                 failure_config=FailureConfig(max_failures=0),
@@ -212,7 +213,7 @@ class _Driver(_NeverPickled, SearchGenerator, Stopper):  # type: ignore[misc]
             self._ended.pop().forget()
         trial = None
         with self._noting_problems():
-            trial = None if self.stop_all() else self._policy.graph.take()
+            trial = None if self.stop_all() else self._policy.take()
         return self._hand(trial) if trial else None
 
     def _hand(self, trial: TrialSpec) -> Any:
@@ -264,6 +265,24 @@ class _Driver(_NeverPickled, SearchGenerator, Stopper):  # type: ignore[misc]
         with self._noting_problems():
             self._policy.ended(handed.trial, reported)
 
+    def stop_cancelled(self, controller: Any) -> None:
+        """Stops trials that are cancelled, whether they run or wait for a worker."""
+        if not self._policy.stops():
+            return
+        for handed in list(self.handed.values()):
+            tuned = handed.tuned
+            # Of a worker that is being given to a trial nobody can tell what it does; it runs in a moment.
+            if handed.trial.trial_id not in self._policy.stops() or tuned in controller._resetting_trials:
+                continue
+            if tuned in controller._staged_trials:
+                controller._unstage_trial_with_resources(tuned)
+            # Tune would keep the process for another trial, and this one would save no earlier than that.
+            controller._started_actors.discard(controller._trial_to_actor.get(tuned))
+            # What `controller.stop_trial` does, but for Tune's words about it.
+            self.on_trial_complete(tuned.trial_id)
+            controller._schedule_trial_stop(tuned)
+            controller._live_trials.discard(tuned)
+
     def is_finished(self) -> bool:
         """Returns whether nothing is left to hand out, now or later."""
         return self.stop_all() or self._policy.graph.exhausted
@@ -282,6 +301,19 @@ class _Driver(_NeverPickled, SearchGenerator, Stopper):  # type: ignore[misc]
             yield
         except XferlabError as error:
             self.problem = error
+
+
+class _Scheduler(_NeverPickled, FIFOScheduler):  # type: ignore[misc]
+    """Tune's own order. Of all parts of Tune, a scheduler alone may stop a trial at any time."""
+
+    def __init__(self, driver: _Driver):
+        super().__init__()
+        self._driver = driver
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """Returns the first trial that waits, after those that are cancelled have been stopped."""
+        self._driver.stop_cancelled(tune_controller._tune_controller)
+        return super().choose_trial_to_run(tune_controller)
 
 
 class _SavesFirst:
@@ -319,7 +351,8 @@ def _work(config: dict[str, Any], access: ray_session.Access, train: Train) -> N
     atexit.register(leave)
     reporter.report()  # tells the driver that the trial really runs
     try:
-        train(trial, access.open(), Path(config["cache_dir"]), reporter)
+        if not reporter.stopping:
+            train(trial, access.open(), Path(config["cache_dir"]), reporter)
     except HOPELESS:
         pass  # stored as failure.json; the driver reads it
     except InterruptedTrialError:

@@ -3,10 +3,10 @@
 An executor is a loop around two parts that know nothing of it, `TrialGraph` (which trial may start) and
 `RetryPolicy` (what becomes of one that has ended):
 
-    while (trial := graph.take()) is not None and policy.repeated is None:
+    while (trial := policy.take()) is not None and policy.repeated is None:
         policy.started(trial)
-        ...                                  # run_trial(trial, ...), anywhere
-        policy.ended(trial, reported)        # complete, ready again, or failed in the graph
+        ...                                  # run_trial(trial, ...), anywhere, until policy.stops(trial_id)
+        policy.ended(trial, reported)        # complete, cancelled, ready again, or failed in the graph
 
 A trial that was stopped rather than ended is given back with `graph.put_back`.
 """
@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import signal
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import codec, complete, layout, logs, reader
 from xferlab.records.store import Store
+from xferlab.schedule.cancelling import Cancelling, Inbox
 from xferlab.schedule.graph import Listener, State, TrialGraph
 from xferlab.trial.failure import Failure, Kind, lost, signature
 
@@ -86,10 +87,12 @@ class RetryPolicy:
         retries: int,
         study: str = "study",
         is_complete: Callable[[Store, TrialSpec], bool] | None = None,
+        inbox: Inbox | None = None,
     ):
         """Takes the graph of a run, the storage of its records, the listener, and the study's fields.
 
-        `is_complete` says whether a trial has all its records; None for trials of studies.
+        `is_complete` says whether a trial has all its records; None for trials of studies. `inbox` holds
+        requests to cancel trials; None for a run whose trials cannot be cancelled.
         """
         self.graph, self.store, self.listener = graph, store, listener
         self.retries, self.study = retries, study
@@ -98,6 +101,19 @@ class RetryPolicy:
         self._tries: defaultdict[str, _Tries] = defaultdict(_Tries)
         self._reopened: set[str] = set()
         self._first: list[str] | None = []
+        self._cancelling = Cancelling(graph, listener, inbox) if inbox else None
+
+    def take(self) -> TrialSpec | None:
+        """Returns the next trial that may start, now running; None if none may at the moment."""
+        self.stops()
+        return self.graph.take()
+
+    def stops(self) -> Mapping[str, str]:
+        """Returns why trials that run are to be stopped, by id: somebody cancels them."""
+        if self._cancelling is None:
+            return {}
+        self._cancelling.look()
+        return self._cancelling.stopping
 
     def started(self, trial: TrialSpec) -> None:
         """Tells that a trial runs."""
@@ -121,7 +137,11 @@ class RetryPolicy:
             self.graph.complete(trial.trial_id)
             self._tries.pop(trial.trial_id, None)
             self._first = None
+            if self._cancelling:
+                self._cancelling.stopping.pop(trial.trial_id, None)
             self.listener.changed(trial, State.COMPLETE)
+            return
+        if self._cancelling and self._cancelling.ended(trial):
             return
         failure = self._failure(trial, reported)
         reason = f"{failure['type']}: {failure['message']}"
@@ -175,12 +195,10 @@ class RetryPolicy:
         return tries.failures <= self.retries
 
     def _fail(self, trial: TrialSpec, reason: str) -> None:
-        before = dict(self.graph.states)
-        self.graph.fail(trial.trial_id)
+        blocked = self.graph.fail(trial.trial_id)
         self.listener.changed(trial, State.FAILED, reason)
-        for descendant, state in self.graph.states.items():
-            if state is State.BLOCKED and before[descendant] is not State.BLOCKED:
-                self.listener.changed(self.graph.trials[descendant], State.BLOCKED, f"{trial.name} failed")
+        for descendant in blocked:
+            self.listener.changed(self.graph.trials[descendant], State.BLOCKED, f"{trial.name} failed")
 
     def _compare(self, trial: TrialSpec, failure: Failure) -> None:
         if self._first is None:

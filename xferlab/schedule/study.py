@@ -14,6 +14,7 @@ from xferlab.plan.spec import TrialSpec
 from xferlab.records import codec, layout
 from xferlab.records.complete import CompleteTrial, complete_trials
 from xferlab.records.store import Store
+from xferlab.schedule.cancelling import Inbox, names_in_run
 from xferlab.schedule.graph import Listener, TrialGraph, trial_priorities
 from xferlab.schedule.lease import Lease
 from xferlab.schedule.looks import dated
@@ -58,14 +59,17 @@ def run_study(
         StorageError: The storage cannot be written.
     """
     base = plan.loaded.base
-    with Lease(store, base.study):
+    with Lease(store, base.study) as lease:
         complete = complete_trials(store, base.study, trials)
         priorities = trial_priorities(trials, plan.loaded.priorities)
         graph = TrialGraph(trials, complete=complete, priorities=priorities)
         listener.begin(graph)
         prepare(graph)
         publish(plan, store, moved=moved)
-        ending = executor(RetryPolicy(graph, store, listener, retries=base.retries, study=base.study))
+        with Inbox(store, base.study, run=lease.token, names=names_in_run(plan, trials)) as inbox:
+            ending = executor(
+                RetryPolicy(graph, store, listener, retries=base.retries, study=base.study, inbox=inbox)
+            )
     return Outcome(graph, ending, complete)
 
 
