@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from xferlab.analysis.claims import Verdicts, declared_when, earlier_plans, verdicts_of
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.division import division
@@ -261,6 +263,16 @@ class _Writer:
             width_px = round(96 * picture.figure.get_figwidth())
             alt = drawn_text(picture.figure)
             yield SavedPicture(picture.title, picture.caption, *files, alt=alt, width_px=width_px)
+
+
+def tables(results: StudyResults) -> dict[str, pd.DataFrame]:
+    """Returns the numbers of all tables of a study's report by the table's name, as the CSV files have them.
+
+    They are tidy, with full precision; a study of which nothing is complete has none.
+    """
+    contents = Contents(results)
+    made = (make(contents) for make in _TABLES.values()) if len(results.cases) else ()
+    return {table.name: table.data for each in made for table in each}
 
 
 def pictures(contents: Contents, *, without: Collection[EvaluationSet] = ()) -> Iterator[Picture]:

@@ -212,6 +212,7 @@ TABLE: dict[str, tuple[str, ...]] = {
     ),
     "xferlab.analysis.published": ("xferlab.errors",),  # names of papers, without the kit
     "xferlab.analysis.report": ("xferlab.analysis", "xferlab.tasks.registry", "xferlab.errors"),
+    "xferlab.analysis.plots": ("xferlab.analysis", "xferlab.metrics.metric", "xferlab.errors"),
     "xferlab.cli": ("xferlab",),
     "xferlab.__main__": ("xferlab.cli",),
     "xferlab.__init__": (),
