@@ -77,11 +77,12 @@ def _imported(plugin: Plugin) -> Any:
 @cache
 def _declared() -> Mapping[str, tuple[Plugin, ...]]:
     """What packages declare, by group; a path that stands twice in `sys.path` counts once."""
+    points = entry_points()  # one look at all packages
     return {
         group: tuple(
             dict.fromkeys(
                 Plugin(group, each.name, each.value, each.dist.name, each.dist.version)
-                for each in entry_points(group=f"xferlab.{group}")
+                for each in points.select(group=f"xferlab.{group}")
                 if each.dist is not None
             )
         )
