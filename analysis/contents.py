@@ -63,6 +63,9 @@ class Contents:
         self._contrasts: dict[tuple[Side, Side, bool, bool], Contrast] = {}
         self._given: Counter[str] = Counter()
 
+    def __repr__(self) -> str:
+        return f"Contents({self.results!r})"
+
     def divided(self, frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Returns the rows of metrics over all targets, and those of metrics of single ones."""
         of_one = frame["metric"].isin([metric.name for metric in self.results.metrics.apart])

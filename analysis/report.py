@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from xferlab.analysis.claims import Verdicts, declared_when, earlier_plans, verdicts_of
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.division import division
@@ -279,6 +281,16 @@ class _TableWriter(_Writer):
     def saved(self, pictures: Iterable[Picture]) -> Iterator[SavedPicture]:
         """Yields nothing, and draws no picture."""
         return iter(())
+
+
+def tables(results: StudyResults) -> dict[str, pd.DataFrame]:
+    """Returns the numbers of all tables of a study's report by the table's name, as the CSV files have them.
+
+    They are tidy, with full precision; a study of which nothing is complete has none.
+    """
+    contents = Contents(results)
+    made = (make(contents) for make in _TABLES.values()) if len(results.cases) else ()
+    return {table.name: table.data for each in made for table in each}
 
 
 def pictures(contents: Contents, *, without: Collection[EvaluationSet] = ()) -> Iterator[Picture]:

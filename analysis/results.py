@@ -140,6 +140,7 @@ class StudyResults:
             num_validation; coordinates (`repeat 1, fold 3`, `site north`) where repetitions have any.
         cases: One row per arm, complete trial, evaluation, case and metric; see `load`.
         histories: One row per arm, complete trial and epoch: losses, lr, improved, seconds.
+            `attrs["planned"]` has the number of planned repetitions of each (arm, stage).
         runs: One row per arm and complete trial: device, host, versions, end of the last attempt, seconds (of
             evaluations, and in all), peak memory (GiB), network time per image (ms: mean, SD, n), number of
             attempts, whether it continues a shorter trial, best epoch, number of epochs, and what ended the
@@ -156,6 +157,11 @@ class StudyResults:
     histories: pd.DataFrame
     runs: pd.DataFrame
     problems: list[str] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        states = self.trials.drop_duplicates("trial_id")["state"]  # arms may share a trial
+        done = f"{(states == 'complete').sum()} of {len(states)} trials complete"
+        return f"StudyResults({self.study!r} in {self.store.shown}: arms {', '.join(self.arms)}; {done})"
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -210,6 +216,11 @@ class StudyResults:
     def trials_by_id(self) -> dict[str, Mapping[str, Any]]:
         """The plan's entry of each trial."""
         return {trial["trial_id"]: trial for trial in self.plan["trials"]}
+
+    @property
+    def trial_names(self) -> dict[str, str]:
+        """The id of each trial by its names, `arm/stage/rNN`."""
+        return {name: trial["trial_id"] for trial in self.plan["trials"] for name in trial["names"]}
 
     @cached_property
     def training_counts(self) -> pd.DataFrame:

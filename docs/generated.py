@@ -6,20 +6,24 @@ A page says where with a comment, such as `<!-- generated: metrics -->`.
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
+import xferlab
 from xferlab.cli.main import build_parser
 from xferlab.metrics.metric import PASSED, Metric
 from xferlab.study.load import json_schema
 from xferlab.tasks import registry
 
 _MARK = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
+_NOTEBOOK = "tutorials/notebook"
 _PREFIX = re.compile(r"xferlab__(?:tasks__)?(\w+?)__(?:sections__)?(\w+)")
 
 
@@ -31,7 +35,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
 
 
 def _written(app: Sphinx, env: BuildEnvironment, *_: object) -> list[str]:
-    return [name for name in env.found_docs if name.startswith("reference/")]
+    return [name for name in env.found_docs if name.startswith(("reference/", _NOTEBOOK))]
 
 
 def _fill(app: Sphinx, name: str, source: list[str]) -> None:
@@ -178,8 +182,28 @@ def _metric(metric: Metric) -> tuple[str, ...]:
     return f"`{metric.name}`", metric.label, metric.unit, metric.better or "", definition, metric.source
 
 
+def python() -> Iterator[str]:
+    """Yields a table of the public names of the package, each with the first line of its documentation."""
+    names = [name for name in dir(xferlab) if not name.startswith("_")]
+    texts = [str(inspect.getdoc(getattr(xferlab, name))).partition("\n")[0] for name in names]
+    yield from table(
+        ("name", "what it is"), [(f"`xferlab.{name}`", text) for name, text in zip(names, texts, strict=True)]
+    )
+
+
+def notebook() -> Iterator[str]:
+    """Yields the cells of the notebook but for its title, which the page has: text, and blocks of Python."""
+    path = Path(__file__).parent / "tutorials" / "results.ipynb"
+    for cell in json.loads(path.read_text("utf-8"))["cells"]:
+        text = "".join(cell["source"])
+        is_code = cell["cell_type"] == "code"
+        yield from (("```python", text, "```", "") if is_code else (re.sub(r"\A# .*\n", "", text), ""))
+
+
 PARTS: Mapping[str, Callable[[], Iterator[str]]] = {
     "command_line": command_line,
     "study_schema": study_schema,
     "metrics": metrics,
+    "python": python,
+    "notebook": notebook,
 }

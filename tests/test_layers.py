@@ -38,10 +38,11 @@ TASK_CONFIGS = ("xferlab.tasks.registry", "xferlab.tasks.task", "xferlab.tasks.c
 TABLE: dict[str, tuple[str, ...]] = {
     "xferlab.errors": (),
     "xferlab.parallel": (),
+    "xferlab.plugins": ("xferlab.errors",),
     "xferlab.section": ("xferlab.errors",),
     "xferlab.cohort": ("xferlab.errors",),
-    "xferlab.metrics": ("xferlab.errors",),
-    "xferlab.networks": ("xferlab.errors",),
+    "xferlab.metrics": ("xferlab.plugins", "xferlab.errors"),
+    "xferlab.networks": ("xferlab.plugins", "xferlab.errors"),
     # Networks have the layer, and the loop reseeds it.
     "xferlab.training": (
         "xferlab.metrics",
@@ -57,7 +58,7 @@ TABLE: dict[str, tuple[str, ...]] = {
         "xferlab.parallel",
         "xferlab.errors",
     ),
-    REGISTRY: ("xferlab.data.sources", "xferlab.errors"),
+    REGISTRY: ("xferlab.data.sources", "xferlab.plugins", "xferlab.errors"),
     **dict.fromkeys(SOURCE_CONFIGS, ("xferlab.data.sources.config", "xferlab.section", "xferlab.errors")),
     "xferlab.importing": ("xferlab.data", "xferlab.records.store", "xferlab.parallel", "xferlab.errors"),
     "xferlab.leakage": (
@@ -72,6 +73,7 @@ TABLE: dict[str, tuple[str, ...]] = {
     "xferlab.tasks.task": (
         "xferlab.tasks.config",
         "xferlab.tasks.roles",
+        "xferlab.metrics.measuring",
         "xferlab.metrics.metric",
         "xferlab.metrics.sets",
         "xferlab.section",
@@ -84,6 +86,7 @@ TABLE: dict[str, tuple[str, ...]] = {
         "xferlab.training.learner",
         "xferlab.metrics.metric",
         "xferlab.analysis",
+        "xferlab.plugins",
         "xferlab.errors",
     ),
     **{
@@ -101,6 +104,7 @@ TABLE: dict[str, tuple[str, ...]] = {
                     f"xferlab.tasks.{task}.sections",
                     f"xferlab.tasks.{task}.checks",
                     "xferlab.metrics",
+                    "xferlab.plugins",
                     "xferlab.section",
                     "xferlab.errors",
                 ),
@@ -132,6 +136,8 @@ TABLE: dict[str, tuple[str, ...]] = {
         REGISTRY,
         *TASK_CONFIGS,
         "xferlab.analysis.published",
+        "xferlab.metrics.measuring",
+        "xferlab.plugins",
         "xferlab.cohort",
         "xferlab.section",
         "xferlab.errors",
@@ -155,6 +161,7 @@ TABLE: dict[str, tuple[str, ...]] = {
         "xferlab.data",
         "xferlab.phantoms",
         "xferlab.metrics",
+        "xferlab.plugins",
         "xferlab.cohort",
         "xferlab.tracking",
         "xferlab.parallel",
@@ -210,6 +217,7 @@ TABLE: dict[str, tuple[str, ...]] = {
         "xferlab.tasks.registry",
         "xferlab.errors",
     ),
+    "xferlab.analysis.plots": ("xferlab.analysis", "xferlab.metrics.metric", "xferlab.errors"),
     "xferlab.cli": ("xferlab",),
     "xferlab.__main__": ("xferlab.cli",),
     "xferlab.__init__": (),

@@ -80,6 +80,10 @@ class TaskError(XferlabError):
     """The code of a task and what the task declares differ."""
 
 
+class PluginError(XferlabError):
+    """What an installed package adds cannot be used."""
+
+
 class DonorError(XferlabError):
     """Donor weights are absent, altered, or do not fit the network."""
 

@@ -34,6 +34,8 @@ _LOOKS = ((BEFORE, "s", -0.2), (AFTER, "o", 0.2))
 """Colour, marker and vertical shift of each stage."""
 _BESIDE = 0.1
 """How far a stage and what a paper says of it are shifted apart, up and down."""
+_NOTHING = pd.DataFrame(columns=["stage", "metric", "mean", "sd"])
+"""What no paper says."""
 _DIAMOND: dict[str, Any] = {
     "marker": "D", "markersize": 3, "markerfacecolor": "white", "markeredgewidth": 0.8, "linestyle": "",
 }  # fmt: skip
@@ -76,15 +78,19 @@ def before_after_pictures(contents: Contents) -> Iterator[Picture]:
             contents.published(evaluated, arm=arm).assign(stage=evaluated.stage) for evaluated in pair.sets
         ]
         values = _Values(pd.concat(sides), pd.concat(published))
-        panels = list(_panels(metrics, values))
+        panels = list(panels_of(metrics, *values))
         for pathology in ordered_pathologies(set(sides[0]["pathology"]) & set(sides[1]["pathology"])):
             if pathology != ALL:
                 shown = (frame[frame["pathology"] == pathology] for frame in values)
                 yield _picture(contents, (arm, pair, pathology), panels, _Values(*shown))
 
 
-def _panels(metrics: Sequence[Metric], values: _Values) -> Iterator[_Panel]:
-    rows = pd.concat([values.measured, values.published.assign(num_patients=MIN_PATIENTS)])
+def panels_of(
+    metrics: Sequence[Metric], measured: pd.DataFrame, published: pd.DataFrame | None = None
+) -> Iterator[_Panel]:
+    """Yields the metrics of each unit, with the range of all their values and deviations."""
+    others = _NOTHING if published is None else published
+    rows = pd.concat([measured, others.assign(num_patients=MIN_PATIENTS)])
     few = rows["num_patients"] < MIN_PATIENTS
     spread = rows[["sd_images", "sd_repetitions", "sd"]].max(axis=1).mask(few, 0).fillna(0)
     ends = pd.DataFrame({"low": rows["mean"] - spread, "high": rows["mean"] + spread})
@@ -121,7 +127,7 @@ def _picture(
             *marks,
             *data_notes(contents.results, [pair.before, pair.after], [pair.section]),
         ),
-        figure=_draw(pair, pathology, panels, values),
+        figure=draw_stages((pair.before, pair.after), pathology, panels, *values),
         subject={"kind": "before_after", **vars(pair), "pathology": pathology},
     )
 
@@ -136,26 +142,34 @@ def _mark(paper: Paper, published: pd.DataFrame) -> str:
 
 
 @drawing()
-def _draw(pair: ChainPair, pathology: str, panels: Sequence[_Panel], values: _Values) -> Figure:
+def draw_stages(
+    stages: tuple[str, str],
+    title: str,
+    panels: Sequence[_Panel],
+    measured: pd.DataFrame,
+    published: pd.DataFrame | None = None,
+) -> Figure:
+    """Returns what two stages reach, and what a paper says of them, where there is one."""
+    values = _Values(measured, _NOTHING if published is None else published)
     heights = [len(panel.metrics) for panel in panels]
     line = 0.4 if len(values.published) else 0.29
     size = (COLUMN_IN, 0.4 + line * sum(heights) + 0.42 * len(panels))
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axes, panel in zip(grid, panels, strict=True):
-        for stage, (colour, marker, shift) in zip((pair.before, pair.after), _LOOKS, strict=True):
+        for stage, (colour, marker, shift) in zip(stages, _LOOKS, strict=True):
             beside = _BESIDE if len(values.published) else 0
             measured, published = (frame[frame["stage"] == stage] for frame in values)
             _draw_stage(axes, panel, measured, (colour, marker, shift - beside))
             _draw_published(axes, panel, published, (colour, shift + beside))
         style_lines(axes, [metric.label for metric in panel.metrics], grid="x", num_ticks=7)
         axes.set(xlim=panel.limits, xlabel=value_label("Value", panel.unit))
-    grid[0].set_title(pathology, loc="left", fontweight="bold")
+    grid[0].set_title(title, loc="left", fontweight="bold")
     if values.few:
         grid[0].set_title(f"n < {MIN_PATIENTS} patients", loc="right", color=GREY)
     handles: list[tuple[Any, str]] = [
         (Line2D([], [], color=colour, marker=marker, markersize=4, linestyle=""), stage)
-        for stage, (colour, marker, _) in zip((pair.before, pair.after), _LOOKS, strict=True)
+        for stage, (colour, marker, _) in zip(stages, _LOOKS, strict=True)
     ]
     if len(values.published):
         spread = {"linestyle": ":", "linewidth": 0.9} if values.published["sd"].notna().any() else {}

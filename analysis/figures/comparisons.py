@@ -78,7 +78,7 @@ def _arms_picture(arms: AllArms, lines: Sequence[_Line], differences: Sequence[R
             *tuned_notes(results, evaluated.stage, results.arms),
             *data_notes(results, [evaluated.stage], [evaluated.section]),
         ),
-        figure=_draw_arms(lines, [value_label(name, metric.unit) for name in names]),
+        figure=draw_arms(lines, [value_label(name, metric.unit) for name in names]),
         subject={"kind": "_by_".join(["arms", *by]), **vars(evaluated)},
     )
 
@@ -90,7 +90,8 @@ def _range(rows: Sequence[Record], name: str) -> str:
 
 
 @drawing()
-def _draw_arms(lines: Sequence[_Line], labels: Sequence[str]) -> Figure:
+def draw_arms(lines: Sequence[_Line], labels: Sequence[str]) -> Figure:
+    """Returns what arms reach, and beside it their differences to the first; labels of the two axes."""
     figure = Figure(figsize=(PAGE_IN, 1.0 + 0.24 * len(lines)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     right.axvline(0, color="#333333", linewidth=0.7)

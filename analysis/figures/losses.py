@@ -124,7 +124,7 @@ def _picture(results: StudyResults, stage: str, arms: Sequence[str], history: pd
             f"Ticks above the epoch axis: epochs whose weights were kept, {judged}.",
             *_notes(results, stage),
         ),
-        figure=_draw(history, drawn, [int(epoch) for epoch in kept], planned),
+        figure=draw_losses(history, drawn, [int(epoch) for epoch in kept], planned),
         subject={"kind": "loss", "stage": stage},
     )
 
@@ -146,13 +146,16 @@ def _panels_picture(
             "Arms of another loss have another scale: their heights do not compare.",
             *_notes(results, stage),
         ),
-        figure=_draw_panels({arm_names(results, arms): epochs for arms, epochs in histories.items()}, *drawn),
+        figure=draw_losses_of_arms(
+            {arm_names(results, arms): epochs for arms, epochs in histories.items()}, *drawn
+        ),
         subject={"kind": "losses of all arms", "stage": stage},
     )
 
 
 @drawing()
-def _draw_panels(histories: Mapping[str, pd.DataFrame], value: str, columns: Sequence[str]) -> Figure:
+def draw_losses_of_arms(histories: Mapping[str, pd.DataFrame], value: str, columns: Sequence[str]) -> Figure:
+    """Returns a small panel of the curves of each arm; `value` is the name of what the columns are."""
     rows = math.ceil(len(histories) / _ACROSS)
     across = math.ceil(len(histories) / rows)
     figure = Figure(figsize=(PAGE_IN, 0.5 + 1.25 * rows), layout="constrained")
@@ -211,9 +214,17 @@ def _draw_strip(axes: Any, history: pd.DataFrame) -> None:
 
 
 @drawing()
-def _draw(
+def draw_losses(
     history: pd.DataFrame, drawn: Mapping[str, Sequence[str]], kept: Sequence[int], planned: int
 ) -> Figure:
+    """Returns the curves of one arm's stage, and how many repetitions are left at each epoch.
+
+    Args:
+        history: The epochs.
+        drawn: Columns by the name of their axis.
+        kept: Epochs whose weights were kept.
+        planned: Number of repetitions.
+    """
     across, width = (1, COLUMN_IN) if len(drawn) <= _IN_A_COLUMN else (2, PAGE_IN)
     rows = math.ceil(len(drawn) / across)
     figure = Figure(figsize=(width, 1.3 + 1.6 * rows), layout="constrained")

@@ -74,6 +74,9 @@ class Picture:
     figure: Figure
     subject: Mapping[str, str] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"Picture({self.name!r}: {self.title})"
+
 
 @contextmanager
 def drawing() -> Iterator[None]:

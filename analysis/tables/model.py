@@ -77,6 +77,9 @@ class Table:
     subject: Mapping[str, str] = field(default_factory=dict)
     prose: bool = False
 
+    def __repr__(self) -> str:
+        return f"Table({self.name!r}: {self.title}; {self.num_lines} lines)"
+
     @property
     def num_lines(self) -> int:
         """How many lines it prints."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xferlab.errors import DataError, Problem
+from xferlab import plugins
+from xferlab.errors import DataError, PluginError, Problem
 from xferlab.metrics import boundary, calibration, overlap, ranking, topology
 from xferlab.metrics.image import ScoredImage
 from xferlab.metrics.metric import ImageMetric, Metric
@@ -45,11 +47,36 @@ METRICS: tuple[ImageMetric, ...] = (
     calibration.brier,
     calibration.expected_calibration_error,
 )
-UNDEFINED: Mapping[str, float] = dict.fromkeys((metric.name for metric in METRICS), math.nan)
-"""The values of what is not marked."""
+NAMES = tuple(metric.name for metric in METRICS)
 
 
-def metrics_of(structures: Sequence[str]) -> tuple[Metric, ...]:
+def undefined(metrics: Iterable[Metric] = METRICS) -> dict[str, float]:
+    """Returns the values of what is not marked."""
+    return dict.fromkeys((metric.name for metric in metrics), math.nan)
+
+
+@cache
+def added(names: tuple[str, ...]) -> tuple[ImageMetric, ...]:
+    """Returns metrics of installed packages by name, in order.
+
+    Raises:
+        PluginError: There is none of a name, or it cannot be used.
+    """
+    return tuple(map(_added, names))
+
+
+def _added(name: str) -> ImageMetric:
+    plugin = plugins.find(plugins.METRICS, name, built_in=NAMES)
+    if plugin is None:
+        raise PluginError(f"no installed package has a metric {name!r}; install the one that has")
+    metric: ImageMetric = plugin.load(
+        lambda value: isinstance(value, ImageMetric) and value.name == name,
+        expected=f"an xferlab.metrics.metric.ImageMetric with the name {name!r}",
+    )
+    return metric
+
+
+def metrics_of(structures: Sequence[str], metrics: tuple[ImageMetric, ...] = METRICS) -> tuple[Metric, ...]:
     """Returns what is reported of structures: of several, the mean over them, and then each by itself.
 
     Those of a structure are called `DICE_heart`; the means have the names that the metrics of one have.
@@ -57,14 +84,14 @@ def metrics_of(structures: Sequence[str]) -> tuple[Metric, ...]:
     neither enters the mean over structures.
     """
     if len(structures) < 2:
-        return METRICS
-    means = [replace(metric, definition=f"{metric.definition} {_MEAN}") for metric in METRICS]
+        return metrics
+    means = [replace(metric, definition=f"{metric.definition} {_MEAN}") for metric in metrics]
     words = {
         **dict.fromkeys(structures, ""),
         **{name: f"{name} (mean of left and right)" for name in means_of(structures)},
         **{name: f"{name} (left and right as one)" for name in unions_of(structures)},
     }
-    return (*means, *(_of_one(metric, *each) for each in words.items() for metric in METRICS))
+    return (*means, *(_of_one(metric, *each) for each in words.items() for metric in metrics))
 
 
 def _of_one(metric: Metric, name: str, words: str) -> Metric:
@@ -77,6 +104,7 @@ def over_structures(
     *,
     learnt: Sequence[str] = (),
     as_one: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
+    metrics: tuple[ImageMetric, ...] = METRICS,
 ) -> dict[str, float]:
     """Returns the values that `metrics_of` declares, in its order; NaN for what was not measured.
 
@@ -86,17 +114,18 @@ def over_structures(
             nothing is left.
         learnt: The structures of `metrics_of`; none for those that were measured.
         as_one: What `measure` returns of other pairs as one, by name.
+        metrics: Those that were measured.
     """
     structures = tuple(learnt or measured)
     if len(structures) == 1:
         return dict(*measured.values())
-    known = {**measured, **as_one}
-    single = {name: known.get(name, UNDEFINED) for name in (*structures, *unions_of(structures))}
+    known, absent = {**measured, **as_one}, undefined(metrics)
+    single = {name: known.get(name, absent) for name in (*structures, *unions_of(structures))}
     sides = {
-        name: {metric: (single[left][metric] + single[right][metric]) / 2 for metric in UNDEFINED}
+        name: {metric: (single[left][metric] + single[right][metric]) / 2 for metric in absent}
         for name, (left, right) in means_of(structures).items()
     }
-    means = {metric: _mean([values[metric] for values in measured.values()]) for metric in UNDEFINED}
+    means = {metric: _mean([values[metric] for values in measured.values()]) for metric in absent}
     order = (*structures, *sides, *unions_of(structures))
     every = {**single, **sides}
     return means | {f"{metric}_{name}": value for name in order for metric, value in every[name].items()}
@@ -117,6 +146,7 @@ def measure(
     ignore: NDArray[np.bool_] | None = None,
     predicted: NDArray[np.bool_] | None = None,
     spacing_mm: tuple[float, float] | None = None,
+    metrics: tuple[ImageMetric, ...] = METRICS,
 ) -> dict[str, float]:
     """Measures one image with every metric.
 
@@ -126,17 +156,18 @@ def measure(
         ignore: bool `(H, W)`; these pixels count nowhere (see `ScoredImage`). None counts all.
         predicted: bool `(H, W)`, where the structure is predicted; None: where its probability is above 0.5.
         spacing_mm: Distance of neighbouring rows and of neighbouring columns in mm; None if unknown.
+        metrics: What is measured.
 
     Returns:
-        Name to value, in the order of `METRICS`; NaN where undefined, everywhere if all pixels are ignored.
+        Name to value, in the order of `metrics`; NaN where undefined, everywhere if all pixels are ignored.
 
     Raises:
         DataError: Shapes or types do not fit, a probability is not in [0, 1], or the spacing is not positive.
     """
     image = _score(probability, target, ignore, predicted=predicted, spacing_mm=spacing_mm)
     if image.label.size == 0:
-        return dict(UNDEFINED)
-    return {metric.name: float(metric.function(image)) for metric in METRICS}
+        return undefined(metrics)
+    return {metric.name: float(metric.function(image)) for metric in metrics}
 
 
 def _score(

@@ -10,6 +10,8 @@ from typing import Any, TypedDict, Unpack
 import torch
 from torch import Tensor, nn
 
+from xferlab import plugins
+from xferlab.errors import PluginError
 from xferlab.networks import (
     cyclegan,
     efficientnet,
@@ -93,19 +95,40 @@ class Options(TypedDict, total=False):
     standardise: Standardise | None
 
 
-def build(name: str, *, in_channels: int, out_channels: int, **options: Unpack[Options]) -> nn.Module:
+def build(
+    name: str, *, in_channels: int, out_channels: int, package: str | None = None, **options: Unpack[Options]
+) -> nn.Module:
     """Returns a new network, on the current device, in float32 and training mode; its weights are arbitrary.
 
     Args:
-        name: A key of `NETWORKS`.
+        name: A key of `NETWORKS`, or a network of an installed package.
         in_channels: Channels of the images.
         out_channels: Channels of the output, or number of outputs of a network of whole images.
+        package: Name and version of the package that the network must come from; None for those here.
         **options: What only some networks take.
+
+    Raises:
+        PluginError: The package's network cannot be used, or is of another version.
     """
+    plugins.check_release(plugins.NETWORKS, name, package, built_in=NETWORKS)
+    if plugin := plugins.find(plugins.NETWORKS, name, built_in=NETWORKS):
+        return _added(plugin, in_channels=in_channels, out_channels=out_channels)
     given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
     if "width" in given and "head" in given:
         given["head"] = given["head"].scaled(given["width"])
     return NETWORKS[name](in_channels=in_channels, out_channels=out_channels, **given)
+
+
+def _added(plugin: plugins.Plugin, *, in_channels: int, out_channels: int) -> nn.Module:
+    expected = "a class of torch.nn.Module, or a function that returns a network"
+    make = plugin.load(callable, expected=expected)
+    try:
+        network = make(in_channels=in_channels, out_channels=out_channels)
+    except TypeError as error:
+        raise PluginError(f"{plugin}: cannot be made with in_channels and out_channels: {error}") from error
+    if not isinstance(network, nn.Module):
+        raise PluginError(f"{plugin}: made a value of {type(network).__name__}; accepted: {expected}")
+    return network
 
 
 @torch.no_grad()
@@ -126,7 +149,8 @@ def initialise(model: nn.Module, seed: int) -> None:
     auto-encoder of `munit` from one of deviation sqrt(2 / fan in) (Huang et al. 2018, and their code for
     both). Two networks of one kind, size and seed are equal.
 
-    The upsampling of an `fcn...` is bilinear.
+    The upsampling of an `fcn...` is bilinear. A module of another kind that has parameters of its own draws
+    them in its method `initialise(generator)`.
 
     Args:
         model: A network on any device; changed in place.
@@ -143,6 +167,8 @@ def initialise(model: nn.Module, seed: int) -> None:
         elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             draw = _uniform if name.startswith(TRANSLATOR) else rule
             draw(module, generator)
+        elif callable(getattr(module, "initialise", None)):
+            module.initialise(generator)
         elif any(True for _ in module.parameters(recurse=False)):
             raise NotImplementedError(f"{name}: no rule for the initial weights of a {type(module).__name__}")
 

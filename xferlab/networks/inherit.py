@@ -54,7 +54,8 @@ def inherit(model: nn.Module, state: Mapping[str, Tensor], *, origin: str, new_h
     if not any(key.startswith(prefix) for key in state):
         kept.append(prefix)
     if new_head:
-        kept += [f"{prefix}head.", *(names.output for names in NAMES.values() if names.first in own)]
+        known = (*NAMES.values(), *filter(None, [getattr(model, "NAMES", None)]))
+        kept += [f"{prefix}head.", *(names.output for names in known if names.first in own)]
     fresh = {key: value for key, value in own.items() if key.startswith(tuple(kept))}
     load_strict(model, {**state, **fresh}, origin=origin, other_head=_NEW_HEAD)
 

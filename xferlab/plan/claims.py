@@ -99,8 +99,11 @@ def _margin(trials: Iterable[TrialSpec], stage: str, metric: str) -> float | Non
 
 def _metrics(trials: Iterable[TrialSpec], stage: str) -> list[Any]:
     """The metrics of what the trials of a stage learn."""
-    learnt = dict.fromkeys((t.identity.task, t.targets) for t in trials if t.stage == stage)
-    return [metric for task, targets in learnt for metric in registry.task(task).metrics(targets)]
+    of_stage = [trial for trial in trials if trial.stage == stage]
+    learnt = dict.fromkeys((trial.identity.task, trial.targets) for trial in of_stage)
+    evaluations = (evaluation for trial in of_stage for evaluation in trial.evaluations)
+    added = tuple(dict.fromkeys(name for each in evaluations for name, _ in each.metrics))
+    return [each for task, targets in learnt for each in registry.task(task).declared(targets, added)]
 
 
 def unfit(loaded: LoadedStudy, trials: Iterable[TrialSpec]) -> Iterator[Finding]:

@@ -60,6 +60,7 @@ def to_document(plan: Plan) -> dict[str, Any]:
                     *((trial.identity.task, trial.targets) for trial in plan.trials),
                 ],
                 gated=any(trial.input(GATE) for trial in plan.trials),
+                added=tuple(base.metrics),
             )
         ],
         **({"classes": [without_nothing(asdict(c), "arms") for c in plan.classes]} if plan.classes else {}),

@@ -57,7 +57,7 @@ class Evaluations:
     def _make_asked(self, template: Template) -> list[Asked]:
         """What the trials of a stage are evaluated on."""
         stage, spec = template.stage, template.spec
-        image_size, asked = spec.identity.image_size, []
+        image_size, asked, added = spec.identity.image_size, [], self._study.metrics_of(spec.stage)
         for item in self.asked(stage):
             cases = Evaluated.of(item)
             reading, set_name = self._read(spec.stage, cases.section), stage.set_of(cases.section) or ""
@@ -71,6 +71,7 @@ class Evaluations:
                 **({"targets": list(spec.targets)} if len(spec.targets) > 1 else {}),
                 **({"marks": list(marks)} if marks else {}),
                 **({"set": set_name} if set_name else {}),
+                **({"added": dict(added)} if added else {}),
             }
             asked.append(Asked(item, cases, reading, set_name, marks, encoded(identity)))
         return asked
@@ -128,6 +129,7 @@ class Evaluations:
                 predicted=predicted,
                 marks=marks,
                 set_name=set_name,
+                metrics=self._study.metrics_of(stage_name),
             )
 
     def _marks(self, reading: Reading, spec: TrialSpec) -> tuple[str, ...]:

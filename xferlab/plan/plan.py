@@ -62,6 +62,10 @@ class Plan:
     classes: tuple[ClassCounts, ...] = ()
     warnings: tuple[Problem, ...] = ()
 
+    def __repr__(self) -> str:
+        arms = ", ".join(self.loaded.arms)
+        return f"Plan({self.loaded.base.study!r}: {len(self.trials)} trials; arms {arms})"
+
     @cached_property
     def claims(self) -> Claims | None:
         """What the study is to show; None where nothing can be compared."""

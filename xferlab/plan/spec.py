@@ -83,6 +83,8 @@ class EvaluationSpec:
         predicted: Predictions that it needs: every case once for each role.
         marks: What the cases mark of what the trial learns, or of what its task makes of it; empty for all.
         set_name: The set of the trial's task that the cases are of; empty where that has one.
+        metrics: Name of each metric of an installed package that they are measured by, with name and version
+            of the package.
     """
 
     evaluation_id: str
@@ -97,6 +99,7 @@ class EvaluationSpec:
     predicted: tuple[Predicted, ...] = ()
     marks: tuple[str, ...] = ()
     set_name: str = ""
+    metrics: tuple[tuple[str, str], ...] = ()
 
     @property
     def name(self) -> str:
@@ -121,7 +124,7 @@ class EvaluationSpec:
     def to_json(self) -> dict[str, Any]:
         """Returns a JSON value, without what it does not have of the fields that few evaluations have."""
         value = {**vars(self), "arms": list(self.arms), "predicted": list(map(asdict, self.predicted))}
-        return without_nothing(value, "predicted", "marks", "set_name")
+        return without_nothing(value, "predicted", "marks", "set_name", "metrics")
 
 
 @dataclass(frozen=True)

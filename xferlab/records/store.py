@@ -66,6 +66,9 @@ class Store:
             ) from None
         return Store(text, filesystem, root.rstrip("/"))
 
+    def __repr__(self) -> str:
+        return f"Store({self.shown!r})"
+
     @property
     def shown(self) -> str:
         """The location for messages: without its query and user part, where keys may stand."""

@@ -45,6 +45,7 @@ def check(study: Study) -> list[Finding]:
         *_features(study),
         *_claims(study),
         *_unread(study),
+        *_unmeasured(study),
         *roles.needed_in_circles({"": study}),
     ]
 
@@ -201,6 +202,18 @@ def _unread(study: Study) -> Iterator[Finding]:
                 f"stages that it is for (stages.NAME.{section}), or leave it out",
                 related=(("stages",),),
             )
+
+
+def _unmeasured(study: Study) -> Iterator[Finding]:
+    """Metrics of packages where no stage is measured by metrics of images."""
+    tasks = _trained_tasks(study)
+    if study.metrics and all(registry.task(task).image_metrics is None for task in tasks):
+        yield Finding(
+            ("metrics",),
+            f"metrics of packages measure masks, and no stage predicts any (task {', '.join(tasks)}); leave "
+            "`metrics` out",
+            related=(("stages",),),
+        )
 
 
 def _trained_tasks(study: Study) -> list[str]:

@@ -32,6 +32,7 @@ NOT_IN_ARMS = {
     "overlay_cases": _OF_THE_STUDY,
     "features": _OF_THE_STUDY,
     "subgroups": _OF_THE_STUDY,
+    "metrics": _OF_THE_STUDY,
     "prices": _OF_THE_STUDY,
     "primary": _OF_THE_STUDY,
     "contrasts": _OF_THE_STUDY,

@@ -54,6 +54,9 @@ class LoadedStudy:
     warnings: tuple[Problem, ...] = ()
     profiles: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"LoadedStudy({self.base.study!r} of {self.path}: arms {', '.join(self.arms)})"
+
     @cached_property
     def overrides(self) -> dict[str, dict[str, Any]]:
         """What each arm changes, with what it includes: dotted path -> value."""

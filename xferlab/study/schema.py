@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from xferlab import plugins
 from xferlab.analysis.published import papers
 from xferlab.cohort import single_sections
 from xferlab.data.sources.registry import DataSection
+from xferlab.errors import PluginError, suggest
+from xferlab.metrics.measuring import NAMES as METRICS
+from xferlab.metrics.measuring import added
 from xferlab.section import Float, Int, Name, Section
 from xferlab.study.claims import Contrasts, Primary
 from xferlab.study.prices import Prices
@@ -132,6 +136,21 @@ class Tracking(Section):
         return self
 
 
+def _added_metric(name: str) -> str:
+    known = plugins.names(plugins.METRICS)
+    try:
+        if plugins.find(plugins.METRICS, name, built_in=METRICS) is None:
+            if name in METRICS:
+                raise ValueError(f"{name!r} is measured in any case; leave it out")
+            listed = ", ".join(known) or "none"
+            hint = suggest(name, known) or " Install the package that has it."
+            raise ValueError(f"no installed package has a metric {name!r} (installed: {listed}).{hint}")
+        added((name,))
+    except PluginError as error:
+        raise ValueError(str(error)) from error
+    return name
+
+
 class Study(Section):
     """One study: stages x arms x repetitions. Arms and profiles are overrides by dotted path."""
 
@@ -174,6 +193,8 @@ class Study(Section):
     of `primary`; default: every arm minus the baseline."""
     subgroups: list[Annotated[str, Field(pattern=r"\S")]] = Field(default_factory=list)
     """Columns of the data, such as of sex or site, by whose values the report has tables."""
+    metrics: list[Annotated[str, AfterValidator(_added_metric)]] = Field(default_factory=list)
+    """Metrics of installed packages, by name, that masks are measured by beside xferlab's own."""
     note: str | None = None
     """A sentence that stands under every table."""
     prices: Prices | None = None
@@ -185,6 +206,13 @@ class Study(Section):
         if doubled := sorted({name for name in value if value.count(name) > 1}):
             raise ValueError(f"{', '.join(doubled)} stands twice; name each column once")
         return value
+
+    def metrics_of(self, stage: str) -> tuple[tuple[str, str], ...]:
+        """Returns the metrics of installed packages that a stage is measured by, each with its package."""
+        if self.task_of(stage).image_metrics is None:
+            return ()
+        releases = {name: plugins.release(plugins.METRICS, name, built_in=METRICS) for name in self.metrics}
+        return tuple((name, release or "") for name, release in releases.items())
 
     def task_of(self, stage: str) -> Task:
         """Returns the task of a stage."""

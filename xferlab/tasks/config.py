@@ -127,6 +127,8 @@ class TrialIdentity(Section):
 
     task: str
     version: int
+    package: str | None = None
+    """Name and version of the package that the task comes from; null for a task of xferlab."""
     model: Section
     training: Loop
     adapt: Section | None = None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xferlab import tasks
+from xferlab import plugins, tasks
 from xferlab.errors import DonorError, TaskError, UsageError, check_names, suggest
 from xferlab.metrics.metric import PASSED, Metric
 from xferlab.tasks.config import TrialIdentity
@@ -40,12 +41,16 @@ DEFAULT = "segmentation"
 """The task of a stage that names none."""
 
 
+def _folders() -> frozenset[str]:
+    configs = (config for folder in tasks.__path__ for config in Path(folder).glob("*/config.py"))
+    return frozenset(config.parent.name for config in configs)
+
+
 @cache
 def names() -> tuple[str, ...]:
-    """Returns the names of all tasks, the default first."""
-    configs = (config for folder in tasks.__path__ for config in Path(folder).glob("*/config.py"))
-    folders = sorted(config.parent.name for config in configs)
-    return tuple(sorted(folders, key=lambda name: name != DEFAULT))
+    """Returns the names of all tasks, the default first; those of installed packages are among them."""
+    known = sorted(_folders().union(plugins.names(plugins.TASKS)))
+    return tuple(sorted(known, key=lambda name: name != DEFAULT))
 
 
 @cache
@@ -55,33 +60,48 @@ def task(name: str) -> Task:
     Raises:
         UsageError: There is no such task.
         TaskError: What it declares cannot be.
+        PluginError: A package declares it, and it cannot be used.
     """
     if name not in names():
         raise UsageError(f"task: found {name!r}; accepted: {', '.join(names())}.{suggest(name, names())}")
+    if plugin := plugins.find(plugins.TASKS, name, built_in=_folders()):
+        return _added(plugin)
     declared: Task = import_module(f"xferlab.tasks.{name}.config").TASK
     if declared.name != name:
         raise TaskError(f"the task in folder {name!r} has the name {declared.name!r}; name it as its folder")
     return declared
 
 
+def _added(plugin: plugins.Plugin) -> Task:
+    """Returns the task of an installed package; identities of its trials name the package and its version."""
+    declared: Task = plugin.load(
+        lambda value: isinstance(value, Task) and value.name == plugin.name,
+        expected=f"an xferlab.tasks.task.Task with the name {plugin.name!r}",
+    )
+    return replace(declared, package=plugin.release)
+
+
 def declared_metrics(
-    learnt: Iterable[tuple[str, tuple[str, ...]]], *, gated: bool = False
+    learnt: Iterable[tuple[str, tuple[str, ...]]], *, gated: bool = False, added: tuple[str, ...] = ()
 ) -> tuple[Metric, ...]:
     """Returns what is reported of trials, each metric once: as it is declared for the most targets.
 
     Args:
         learnt: Task and targets of trials.
         gated: Whether some stage has a gate: who passed is recorded then.
+        added: Names of the metrics of installed packages that they are measured by.
     """
     declared: dict[str, Metric] = {}
     for name, targets in sorted(dict.fromkeys(learnt), key=lambda kind: len(kind[1])):
-        declared |= {metric.name: metric for metric in task(name).metrics(targets)}
+        declared |= {metric.name: metric for metric in task(name).declared(targets, added)}
     return (*declared.values(), *([PASSED] if gated else []))
 
 
 def declares(name: str, section: type) -> bool:
     """Returns whether a section of a study file is one of a task's."""
-    return section.__module__.startswith(f"xferlab.tasks.{name}.")
+    if name in _folders():
+        return section.__module__.startswith(f"xferlab.tasks.{name}.")
+    return plugins.is_from(section.__module__, plugins.TASKS, name)
 
 
 def _part(name: str, part: str) -> Any:
@@ -156,7 +176,9 @@ def learner_of(
 
     Raises:
         TaskError: It cannot be imported, or lacks layers that the identity names.
+        PluginError: The package that it comes from is not the one that the identity names.
     """
+    plugins.check_release(plugins.TASKS, identity.task, identity.package, built_in=_folders())
     make = _part(identity.task, task(identity.task).learner)
     learner: Learner[Any, Any] = make(identity, device, share=share)
     names = identity.compared_layers

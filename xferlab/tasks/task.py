@@ -12,7 +12,8 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from xferlab.errors import TaskError, suggest
-from xferlab.metrics.metric import Metric
+from xferlab.metrics.measuring import added as added_metrics
+from xferlab.metrics.metric import ImageMetric, Metric
 from xferlab.metrics.sets import FUNCTIONS, MACRO
 from xferlab.section import Section
 from xferlab.tasks.config import OBJECTS, Engine, Execution, Training, TrialIdentity
@@ -122,6 +123,9 @@ class Task:
         metrics: Takes the targets of a trial, and returns what is reported of it; see `measured`. Reports
             take the declarations from the stored plan of a study, so that a change of them shows after the
             next `xferlab run`.
+        image_metrics: Takes the targets of a trial and metrics of images, and returns what is reported by
+            them: studies may then name metrics of installed packages, and `Learner.measure` also returns
+            those of `examples.metrics`. None where outputs are not measured by metrics of images.
         model: The section `model`.
         training: The section `training`.
         identity: The identity of its trials; it declares anew each of the sections that the task has.
@@ -170,6 +174,8 @@ class Task:
         reads_masks: Whether its learner asks for masks. Where it does not, a corrected mask renews no trial,
             and images without masks take part.
         of_weights: `module:function` that returns an identity for bare weights; empty where none can.
+        package: Name and version of the package that it comes from, which the registry sets; empty for a task
+            of xferlab.
         report: Module whose `pictures(contents)` yields the figures that only this task has in a report, such
             as of its `Learner.outputs`; empty for none.
 
@@ -187,6 +193,7 @@ class Task:
     identity: type[TrialIdentity]
     learner: str
     targets: Literal["structures", "classes", ""] = ""
+    image_metrics: Callable[[tuple[str, ...], tuple[ImageMetric, ...]], tuple[Metric, ...]] | None = None
     composed: Callable[[tuple[str, ...]], Mapping[str, Sequence[str]]] | None = None
     sets: tuple[str, ...] = ()
     targets_from: str = ""
@@ -209,6 +216,7 @@ class Task:
     reads_masks: bool = True
     of_weights: str = ""
     report: str = ""
+    package: str = ""
 
     @property
     def reads_labels(self) -> bool:
@@ -265,14 +273,20 @@ class Task:
         ]
         return [*marked, *made]
 
-    def measured(self, targets: tuple[str, ...]) -> tuple[str, ...]:
+    def declared(self, targets: tuple[str, ...], added: tuple[str, ...] = ()) -> tuple[Metric, ...]:
+        """Returns what is reported of a trial, with the metrics of installed packages of these names."""
+        if not added or self.image_metrics is None:
+            return self.metrics(targets)
+        return (*self.metrics(targets), *self.image_metrics(targets, added_metrics(added)))
+
+    def measured(self, targets: tuple[str, ...], added: tuple[str, ...] = ()) -> tuple[str, ...]:
         """Returns the names of what `Learner.measure` gives, in order.
 
-        They are the metrics of a case, and what those of sets are made of.
+        They are the metrics of a case, and what those of sets are made of; arguments as of `declared`.
         """
         names = [
             name
-            for metric in self.metrics(targets)
+            for metric in self.declared(targets, added)
             for name in (metric.made_of if metric.computed_by else (metric.name,))
         ]
         return tuple(dict.fromkeys(names))
@@ -296,6 +310,7 @@ class Task:
         fields = {
             "task": self.name,
             "version": self.version,
+            "package": self.package or None,
             "selection": "",
             "seed": 0,
             "model": model.model_dump(),

@@ -58,6 +58,7 @@ class CaseSet:
             (`Task.composed`): its targets are those of `structures`. Empty: all of `structures` are learnt.
         set_name: The set of the task that they are of (`Task.sets`); empty where that has one, or where
             nothing is known of them but that they are to be predicted.
+        metrics: Names of the metrics of installed packages that they are measured by.
     """
 
     labels: npt.NDArray[np.int64] = np.empty(0, np.int64)
@@ -65,6 +66,7 @@ class CaseSet:
     masks: PredictedMasks | None = None
     learnt: tuple[str, ...] = ()
     set_name: str = ""
+    metrics: tuple[str, ...] = ()
 
     def case(self, row: int) -> tuple[Pixels, Pixels]:
         """Returns the image (C, H, W) and targets (S, H, W) of one case, uint8."""

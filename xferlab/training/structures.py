@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from xferlab.metrics.measuring import THRESHOLD, measure, over_structures
+from xferlab.metrics.measuring import METRICS, THRESHOLD, added, measure, over_structures
 from xferlab.metrics.overlap import Confusion, confusion_of
 from xferlab.metrics.pairs import unions_of
 from xferlab.training.examples import IGNORED, STRUCTURE, AnyExamples, Pixels
@@ -62,7 +62,7 @@ def metrics_of(
         is_exclusive: Whether no two structures share a pixel: as one, two are as probable as their sum. Else
             they are as probable as the more probable of them.
     """
-    spacing = examples.spacing_mm[row]
+    spacing, metrics = examples.spacing_mm[row], (*METRICS, *added(examples.metrics))
     known = None if np.isnan(spacing).any() else (float(spacing[0]), float(spacing[1]))
     learnt, targets = planes_of(examples, row)
     predicted = {
@@ -81,6 +81,7 @@ def metrics_of(
             ignore=target == IGNORED,
             predicted=predicted[name].mask,
             spacing_mm=known,
+            metrics=metrics,
         )
 
     return over_structures(
@@ -91,6 +92,7 @@ def metrics_of(
             for name, sides in unions.items()
             if targets.keys() >= set(sides)
         },
+        metrics=metrics,
     )
 
 

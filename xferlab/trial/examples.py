@@ -83,14 +83,21 @@ def evaluated_examples(
     if evaluation.at_original_size or not evaluation.variant:
         original = evaluation.at_original_size and not is_native
         loaded = examples(spec, section, selection.digests, context, with_original=original)
-        loaded.set_name = evaluation.set_name
-        yield _known(loaded, spec, selection, given)
+        yield _known(_evaluated(loaded, evaluation), spec, selection, given)
         return
     start = 0
     for loaded in in_steps(spec, section, selection.digests, context, objects=[evaluation.variant]):
-        loaded.set_name = evaluation.set_name
-        yield _known(loaded, spec, selection.rows_from(start, len(loaded)), given)
+        rows = selection.rows_from(start, len(loaded))
+        yield _known(_evaluated(loaded, evaluation), spec, rows, given)
         start += len(loaded)
+
+
+def _evaluated(loaded: AnyExamples, evaluation: EvaluationSpec) -> AnyExamples:
+    """The same cases with the set that they are of, and what they are measured by."""
+    loaded.set_name = evaluation.set_name
+    for cases in filter(None, (loaded, getattr(loaded, "original", None))):
+        cases.metrics = tuple(name for name, _ in evaluation.metrics)
+    return loaded
 
 
 def in_steps(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,8 @@ from xferlab.data.pixels import Picture
 from xferlab.data.preprocessing import height_without_band, recipe
 from xferlab.data.sources.registry import DataSection, section_if_known
 from xferlab.data.sources.source import Decoded, with_steps
-from xferlab.errors import RecordError, UsageError
+from xferlab.errors import RecordError, UsageError, suggest
+from xferlab.metrics.measuring import THRESHOLD
 from xferlab.metrics.metric import PASSED
 from xferlab.networks.donors import file_sha256, read_weights
 from xferlab.networks.state_dicts import Note, silent
@@ -109,6 +110,12 @@ class Predictor:
     targets: tuple[str, ...] = ()
     givers: Mapping[str, tuple[Predictor, Input]] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        size, what = self.identity.image_size, ", ".join(self.targets)
+        shown = "images of native size" if size == "native" else f"images of {size} px"
+        task = f"{self.identity.task}{f' of {what}' if what else ''}"
+        return f"Predictor({self.origin}: {task}, {shown}, {self.device.type})"
+
     @property
     def section(self) -> DataSection | None:
         """The first data section that it trained on, as which files are read; None if it is not known."""
@@ -192,6 +199,24 @@ class Predictor:
         made_by = f"weights_sha256={file_sha256(path)}"
         return _loaded(identity, weights, origin=str(path), made_by=made_by, device=device)
 
+    def predict(self, image: npt.NDArray[np.uint8], *, threshold: float = THRESHOLD) -> Presented:
+        """Returns what the task shows of its prediction of a grey image, as `xferlab predict` writes it.
+
+        Args:
+            image: uint8, `(H, W)`, of any size.
+            threshold: Of the output, where the task has one.
+
+        Raises:
+            UsageError: The image is of another type or shape.
+        """
+        if image.dtype != np.uint8 or image.ndim != 2:
+            raise UsageError(
+                f"image: found {image.dtype} {image.shape}; accepted: a grey image, uint8 (H, W)"
+            )
+        picture = Picture(image)
+        (output,) = self.predictions([self.prepared(picture)], [picture])
+        return self.present(image, output, threshold=threshold)
+
     def seen(self, image: npt.NDArray[np.uint8]) -> int:
         """Returns how many rows of a grey image, from the top, the network is shown."""
         crops = self.section is not None and self.section.crop_black_band
@@ -256,6 +281,40 @@ class Predictor:
         giver, given = self.givers[role]
         outputs = giver.predictions(list(map(giver.prepared, pictures)), pictures)
         return [giver.learner.for_others(output, given.threshold or 0.0) for output in outputs]
+
+
+class Stored(Protocol):
+    """A study's results: where they are, and the ids of its trials by name."""
+
+    @property
+    def store(self) -> Store:
+        """The storage."""
+
+    @property
+    def trial_names(self) -> Mapping[str, str]:
+        """Ids by `arm/stage/rNN`."""
+
+
+def predictor(results: Stored, trial: str, *, device: str = "cpu") -> Predictor:
+    """Returns the best weights of a complete trial of a study, with the preprocessing that it trained with.
+
+    Args:
+        results: What `load_study` returns.
+        trial: Its name, `arm/stage/rNN`, or its id.
+        device: Where it computes, as PyTorch names it, such as `cuda`.
+
+    Raises:
+        UsageError: The study has no such trial.
+        RecordError: It is not complete, or its weights were altered.
+    """
+    names = results.trial_names
+    trial_id = names.get(trial, trial)
+    if trial_id not in names.values():
+        raise UsageError(
+            f"trial: found {trial!r}; accepted: arm/stage/rNN of the study, such as "
+            f"{next(iter(names), 'none')}, or an id.{suggest(trial, names)}"
+        )
+    return Predictor.of_trial(results.store, trial_id, torch.device(device))
 
 
 def _loaded(

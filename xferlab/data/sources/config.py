@@ -19,7 +19,7 @@ class SourceConfig(Section):
     """A data section: where images come from, and which of them take part."""
 
     reader: ClassVar[str]
-    """Name of the class in the folder's `reading.py` that reads the section."""
+    """Name of the class in the folder's `reading.py` that reads the section; `module:class` elsewhere."""
     channels: ClassVar[int] = 1
     """Channels of every image: 1 for grey, 3 for several sequences or colours."""
     empty_targets: ClassVar[bool] = False

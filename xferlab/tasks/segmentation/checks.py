@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from xferlab.tasks.segmentation.sections import (
     FCN,
     GROWTH,
+    NETWORKS,
     ON_VGG16,
     REFERENCED,
     Adapt,
@@ -175,6 +176,9 @@ def _outputs(network: Network) -> str:
 def _adaptation(stage: StageView, adapt: Adapt, before: Network) -> Iterator[Finding]:
     path: Path = ("stages", stage.name, "adapt")
     ancestors = stage.lineage[:-1]
+    if stage.network.name not in NETWORKS:
+        yield from _unknown_levels(stage, adapt)
+        return
     if adapt.fold is not None and before.in_channels != 3:
         changed = before.in_channels != stage.model.in_channels
         remedy = "leave fold out" if changed else "leave fold out, or set model.in_channels: 3"
@@ -199,6 +203,18 @@ def _adaptation(stage: StageView, adapt: Adapt, before: Network) -> Iterator[Fin
         )
     if adapt.freeze is not None:
         yield from _freezing(stage, adapt.freeze)
+
+
+def _unknown_levels(stage: StageView, adapt: Adapt) -> Iterator[Finding]:
+    """What asks for the levels of a network, which those of packages do not tell."""
+    for field in ("fold", "translator", "freeze"):
+        if getattr(adapt, field) is not None:
+            yield Finding(
+                ("stages", stage.name, "adapt", field),
+                f"{field} needs to know the layers of the network, and {stage.network.name} comes from a "
+                f"package ({stage.network.package}); leave it out, or take one of {', '.join(NETWORKS)}",
+                related=(("model", "name"), ("stages", stage.name, "model", "name")),
+            )
 
 
 def _freezing(stage: StageView, freeze: Freezing) -> Iterator[Finding]:

@@ -18,6 +18,7 @@ from xferlab.tasks.segmentation.sections import (
     Model,
     Network,
     Training,
+    package_of,
 )
 from xferlab.tasks.task import Origin, Task
 
@@ -136,6 +137,7 @@ def network(
     for adapt in filter(None, adaptations):
         changes |= {"in_channels": 1} if adapt.fold is not None else {}
         changes |= {"translator": adapt.translator} if adapt.translator is not None else {}
+    changes["package"] = package_of(model.name)
     return Network(**{**dict(model), **changes})
 
 
@@ -157,6 +159,7 @@ TASK = Task(
     version=2,
     metrics_version=METRICS_VERSION,
     metrics=metrics_of,
+    image_metrics=metrics_of,
     model=Model,
     training=Training,
     identity=Identity,

@@ -219,6 +219,7 @@ def network_of(identity: Identity, device: torch.device) -> nn.Module:
         growth=model.growth,
         width=model.width,
         translator=Translator(**dict(model.translator)) if model.translator else None,
+        package=model.package,
     )
     initialise(network, identity.seed)
     add_reference(network, identity.training.intensity, model.image_size)

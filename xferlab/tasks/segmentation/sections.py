@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticKnownError
 
+from xferlab import plugins
+from xferlab.errors import PluginError
 from xferlab.section import Float, Int, Section, null_if
 from xferlab.tasks.supervised import Plateau, Rotation, Supervised, SupervisedTraining
 
@@ -66,6 +69,30 @@ def _indivisible(value: int, multiple: int, why: str = "") -> str:
     )
 
 
+def package_of(network: str) -> str | None:
+    """Returns name and version of the package that a network comes from; None for one of `NETWORKS`.
+
+    Raises:
+        PluginError: The name is declared twice.
+    """
+    return plugins.release(plugins.NETWORKS, network, built_in=NETWORKS)
+
+
+def _network(name: str) -> str:
+    try:
+        known = package_of(name) is not None or name in NETWORKS
+    except PluginError as error:
+        raise ValueError(str(error)) from error
+    if not known:
+        accepted = ", ".join(map(repr, (*NETWORKS, *plugins.names(plugins.NETWORKS))))
+        raise PydanticKnownError("literal_error", {"expected": accepted})
+    return name
+
+
+def _list_networks(schema: dict[str, Any]) -> None:
+    schema["enum"] = [*NETWORKS, *plugins.names(plugins.NETWORKS)]
+
+
 _Sixteens = Annotated[Int, Field(ge=SMALLEST_SIDE, le=4096), AfterValidator(_sixteens)]
 
 
@@ -84,20 +111,11 @@ class Tiling(Section):
 class Model(Section):
     """The network; all stages of an arm share it unless a stage changes fields of it."""
 
-    name: Literal[
-        "unet",
-        "unet_dropout",
-        "unet_instance",
-        "fc_densenet103",
-        "fc_densenet67",
-        "fc_densenet56",
-        "fcn8s",
-        "fcn32s",
-        "segnet",
-    ] = "unet"
+    name: Annotated[str, AfterValidator(_network)] = Field("unet", json_schema_extra=_list_networks)
     """Architecture; `unet_dropout` has dropout in place of batch norm, and He's first weights
     (arias-garzon2021); `unet_instance` has instance norm. `fc_densenet...` are those of Jégou et al. 2017,
-    `fcn...` those of Long et al. 2015 on VGG16, `segnet` that of Badrinarayanan et al. 2017."""
+    `fcn...` those of Long et al. 2015 on VGG16, `segnet` that of Badrinarayanan et al. 2017.
+    Installed packages may add others."""
     init_features: Int = Field(32, ge=1, le=512)
     """Width of the first level of a U-Net; each level doubles it."""
     growth: Int | None = Field(None, ge=1, le=128)
@@ -130,11 +148,13 @@ class Model(Section):
     @property
     def size_multiple(self) -> int:
         """What sides of images are multiples of: its poolings leave one pixel of as many."""
-        return SMALLEST_SIDE if self.name in _U_NETS else 2 * SMALLEST_SIDE
+        return 2 * SMALLEST_SIDE if self.name in (*GROWTH, *ON_VGG16) else SMALLEST_SIDE
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """Names of its levels but the head, in the order of the forward pass."""
+        """Names of its levels but the head, in the order of the forward pass; none of a package's network."""
+        if self.name not in NETWORKS:
+            return ()
         return tuple(layer for layer in LAYERS if layer not in _LACKING.get(self.name, ()))
 
     @model_validator(mode="after")
@@ -195,12 +215,16 @@ class Network(Model):
     What a network does not read, and its default spelled out, is null: equal networks are equal.
     """
 
+    name: str = "unet"
+    """Architecture; whether a package's is installed is seen where it is built."""
     init_features: Int | None = Field(32, ge=1, le=512)  # type: ignore[assignment]
     """Width of the first level of a U-Net; null for others."""
     translator: TranslatorLayers | None = None
     """New layers at the end."""
     structures: Int | None = Field(None, ge=2)
     """Number of structures; null for one."""
+    package: str | None = None
+    """Name and version of the package that the network comes from; null for one of `NETWORKS`."""
 
     @model_validator(mode="before")
     @classmethod

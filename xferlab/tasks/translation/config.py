@@ -176,6 +176,7 @@ TASK = Task(
     version=2,
     metrics_version=METRICS_VERSION,
     metrics=metrics_of,
+    image_metrics=metrics_of_structures,
     model=Model,
     training=Training,
     identity=Identity,

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from xferlab.metrics.measuring import UNDEFINED, over_structures
+from xferlab.metrics.measuring import METRICS, added, over_structures, undefined
 from xferlab.tasks.pictures import png
 from xferlab.tasks.translation.segmenting import Segmenting
 from xferlab.training.examples import STRUCTURE, AnyExamples, Pixels
@@ -66,8 +66,9 @@ def measured(
 
 def _unmarked(examples: AnyExamples, segmenter: Segmenting | None) -> dict[str, float]:
     """The metrics of structures of which nothing is marked."""
-    names = examples.learnt if segmenter else ()
-    return over_structures(dict.fromkeys(names, UNDEFINED)) if len(names) > 1 else dict(UNDEFINED)
+    names, metrics = examples.learnt if segmenter else (), (*METRICS, *added(examples.metrics))
+    nothing = undefined(metrics)
+    return over_structures(dict.fromkeys(names, nothing), metrics=metrics) if len(names) > 1 else nothing
 
 
 def grey(plane: Plane) -> Plane:

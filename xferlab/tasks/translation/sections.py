@@ -67,6 +67,7 @@ class Segmenter(Section):
     init_features: int | None = None
     growth: int | None = None
     width: float | None = None
+    package: str | None = None
     is_exclusive: bool = False
     first_counts: bool = False
     intensity: str
@@ -178,6 +179,7 @@ def segmenter_of(network: Any, training: Any) -> Segmenter:
         init_features=network.init_features,
         growth=network.growth,
         width=getattr(network, "width", None),
+        package=getattr(network, "package", None),
         is_exclusive=network.is_exclusive,
         first_counts=network.outputs == "exclusive_first",
         intensity=training.intensity,

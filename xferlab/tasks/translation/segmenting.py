@@ -39,6 +39,7 @@ class Segmenting:
             init_features=section.init_features,
             growth=section.growth,
             width=section.width,
+            package=section.package,
         )
         add_reference(network, section.intensity, side)
         return Segmenting(section, network)

@@ -1,0 +1,80 @@
+"""What is public: the names of the package, their short texts, and figures that are those of the report."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+import xferlab
+from tests.analysis.conftest import STUDY, StudyBuilder
+from xferlab.analysis import StudyResults, load_study
+from xferlab.errors import UsageError
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> StudyResults:
+    folder = tmp_path_factory.mktemp("public")
+    StudyBuilder(folder, compare_to=None).write()
+    return load_study(folder, STUDY)
+
+
+def drawn(figure: Figure) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format="png", metadata={"Software": None})
+    return file.getvalue()
+
+
+def test_the_package_lists_what_is_public() -> None:
+    assert {"load_study", "tables", "plots", "predictor", "StudyResults", "Predictor"} <= set(dir(xferlab))
+    assert all(getattr(xferlab, name).__doc__ for name in dir(xferlab) if not name.startswith("_"))
+    with pytest.raises(AttributeError, match="module 'xferlab' has no attribute 'lod_study'"):
+        _ = xferlab.lod_study
+
+
+@pytest.mark.component
+def test_the_package_is_imported_without_its_libraries() -> None:
+    code = "import sys; before = set(sys.modules); import xferlab; print(sorted(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "['xferlab']\n"
+
+
+def test_texts_of_values_are_short(results: StudyResults) -> None:
+    assert repr(results).startswith(f"StudyResults({STUDY!r} in ")
+    assert len(repr(results)) < 300
+    assert repr(results.store) == f"Store({results.store.location!r})"
+
+
+def test_tables_are_those_of_the_report(results: StudyResults, tmp_path: Path) -> None:
+    tables = xferlab.tables(results)
+    xferlab.write_report(results.store.location, STUDY, tmp_path)
+    written = {path.stem: path for path in (tmp_path / "tables").glob("*.csv")}
+    for name, table in tables.items():
+        (path,) = [path for stem, path in written.items() if stem.partition("_")[2] == name]
+        assert list(pd.read_csv(path).columns) == list(table.columns)
+    assert len(tables) > 3
+
+
+def test_figures_are_those_of_the_report(results: StudyResults) -> None:
+    report = {picture.name.partition("_")[2]: picture for picture in xferlab.plots.report(results)}
+    arm, stage = results.arms[0], results.stages[-1]
+    losses = xferlab.plots.losses(results.histories, arm=arm, stage=stage, runs=results.runs)
+    assert drawn(losses) == drawn(report[f"loss_{stage}_{arm}"].figure)
+    all_arms = next(name for name in report if name.startswith("arms_"))
+    table = xferlab.tables(results)[f"all_{all_arms}"]
+    metric = results.metrics.main(table["metric"])[0]
+    assert drawn(xferlab.plots.arms(table, metric=metric)) == drawn(report[all_arms].figure)
+
+
+def test_what_a_table_lacks_is_refused(results: StudyResults) -> None:
+    with pytest.raises(UsageError, match="histories: there is no row with arm 'bse'; it has "):
+        xferlab.plots.losses(results.histories, arm="bse", stage="general")
+    with pytest.raises(UsageError, match="histories: there is no 'f1' in stage"):
+        xferlab.plots.losses_of_arms(results.histories, stage=results.stages[0], value="f1")
+    with pytest.raises(UsageError, match="trial: found 'baseline/r01'; accepted: arm/stage/rNN of the study"):
+        xferlab.predictor(results, "baseline/r01")
