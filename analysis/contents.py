@@ -13,6 +13,7 @@ import pandas as pd
 from xferlab.analysis.aggregation import aggregate
 from xferlab.analysis.comparison import Comparison, Contrast, compare
 from xferlab.analysis.design import Side, design_of
+from xferlab.analysis.ensembles import Ensemble, MeasureTogether, ensembles_of
 from xferlab.analysis.features import DeepFeatures
 from xferlab.analysis.gates import divided, refused_by_either
 from xferlab.analysis.markers import Marked, Processed, marked_of, processed, without_markers
@@ -21,6 +22,7 @@ from xferlab.analysis.results import EvaluationSet, StudyResults
 from xferlab.analysis.selection import ChainPair, chain_pairs, evaluation_sets, unseen
 from xferlab.analysis.tables.model import Table, with_unit
 from xferlab.analysis.tuning import tuned_arms
+from xferlab.errors import XferlabError
 from xferlab.metrics.metric import PASSED, Metric
 
 if TYPE_CHECKING:  # matplotlib takes a second to import
@@ -47,8 +49,9 @@ class Contents:
         paper: What the study compares itself to, if anything.
     """
 
-    def __init__(self, results: StudyResults):
-        self.results = results
+    def __init__(self, results: StudyResults, measure_together: MeasureTogether | None = None):
+        """Takes a study, and what measures ensembles; None for none."""
+        self.results, self._measure_together = results, measure_together
         self._measured = unseen(results.cases)
         passed, refused = divided(self._measured)
         passed, self.markers = without_markers(passed, results.metrics.markers)
@@ -116,6 +119,20 @@ class Contents:
     def deep(self) -> DeepFeatures:
         """What trials stored of their features."""
         return DeepFeatures(self.results)
+
+    def ensembles(self, evaluated: EvaluationSet) -> Iterator[Ensemble]:
+        """Yields the ensemble of each arm on a set; those that cannot be made are noted and left out."""
+        if self._measure_together is None:
+            return
+        rows = evaluated.rows(self.cases)
+        for arms in self.results.arms_by_evaluations(evaluated):
+            of_arm = rows[rows["arm"] == arms[0]]
+            ids = self.results.evaluation_ids(arms[0], evaluated)
+            try:
+                yield from ensembles_of(of_arm, ids, self._measure_together, arms=arms, evaluated=evaluated)
+            except XferlabError as error:
+                where = f"{', '.join(arms)}, stage {evaluated.stage} on {evaluated.name}"
+                self.results.note(f"ensemble of {where}: {error}; it is left out")
 
     @cached_property
     def marked(self) -> tuple[Marked, ...]:

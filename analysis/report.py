@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from xferlab.analysis.claims import Verdicts, declared_when, earlier_plans, verdicts_of
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.division import division
+from xferlab.analysis.ensembles import MeasureTogether
 from xferlab.analysis.gallery import Gallery, View, galleries
 from xferlab.analysis.loading import load_study
 from xferlab.analysis.pages import Block, Page, Point, SavedPicture, Section, written
@@ -28,6 +29,7 @@ from xferlab.analysis.tables.differences import (
     before_after_tables,
     object_tables,
 )
+from xferlab.analysis.tables.ensembles import ensembles_tables
 from xferlab.analysis.tables.features import features_tables
 from xferlab.analysis.tables.fractions import fractions_tables
 from xferlab.analysis.tables.gates import gates_tables
@@ -68,6 +70,7 @@ _TABLES: dict[str, Callable[[Contents], Iterator[Table]]] = {
     "Structure by structure": structures_tables,
     "Class by class": classes_tables,
     "Confusion": confusion_tables,
+    "Ensembles": ensembles_tables,
     "Subgroups": subgroups_tables,
     "Markers": markers_tables,
     "After against before": before_after_tables,
@@ -95,6 +98,7 @@ def write_report(
     remarks: Sequence[str] = (),
     fail: Echo | None = None,
     other: StudyResults | None = None,
+    measure_together: MeasureTogether | None = None,
 ) -> Path:
     """Writes everything about a study into a folder and returns the path of its `report.md`.
 
@@ -111,13 +115,15 @@ def write_report(
         fail: Called, when all else is written, with a line for each table, figure or stored file that could
             not be written or read; without it they are raised.
         other: Another study, which is shown beside this one.
+        measure_together: What measures ensembles of the repetitions; without it they are not shown.
 
     Raises:
         RecordError: There is no plan of this study, or it is damaged.
         StorageError: The storage cannot be read or the folder not be written.
     """
     results = load_study(storage, study)
-    writer = _Writer(results, Path(out).resolve(), echo, other)
+    contents = Contents(results, measure_together)
+    writer = _Writer(contents, Path(out).resolve(), echo, other)
     try:
         with _collecting_seldom():
             path = writer.write(remarks)
@@ -149,9 +155,9 @@ def _collecting_seldom() -> Iterator[None]:
 class _Writer:
     """Writes the page of a study and all files beside it, and keeps the list of them."""
 
-    def __init__(self, results: StudyResults, folder: Path, say: Echo, other: StudyResults | None):
-        self.results, self.folder, self.say, self.other = results, folder, say, other
-        self.contents = Contents(results)
+    def __init__(self, contents: Contents, folder: Path, say: Echo, other: StudyResults | None):
+        self.contents, self.folder, self.say, self.other = contents, folder, say, other
+        self.results = contents.results
         self.written: list[Path] = []
         self.shown_first: list[EvaluationSet] = []
 

@@ -166,6 +166,16 @@ class Learner(Protocol[E_contra, B]):
         Called from several threads at once, as `outputs` is, while `predict` goes on: it changes nothing.
         """
 
+    def measure_ensemble(
+        self, examples: E_contra, row: int, predictions: Sequence[Array]
+    ) -> Mapping[str, float]:
+        """Returns what `measure` does of the mean of several networks, from a prediction of each.
+
+        For tasks with `Task.ensemble_files`. What each network chose on its own validation cases, such as
+        thresholds, the mean does not have: what needs it is NaN.
+        """
+        raise NotImplementedError
+
     def outputs(self, examples: E_contra, row: int, prediction: Array) -> Mapping[str, Array]:
         """Returns the arrays that are stored of one case to look at, of any shape, by name.
 

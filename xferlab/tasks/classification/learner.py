@@ -17,7 +17,7 @@ from xferlab.metrics.uncertainty import Uncertainty
 from xferlab.tasks.classification.config import COVERED, HEAT_INSIDE, TASK, Identity
 from xferlab.tasks.classification.exported import exported, probabilities
 from xferlab.tasks.classification.heat import share_inside
-from xferlab.tasks.classification.measures import Measures, thresholds_of
+from xferlab.tasks.classification.measures import NO_THRESHOLD, Measures, thresholds_of
 from xferlab.tasks.classification.network import Classifier, take_over
 from xferlab.tasks.classification.prediction import Prediction
 from xferlab.tasks.classification.presentation import present
@@ -196,9 +196,21 @@ class ClassificationLearner(SupervisedLearner[ImageExamples, Batch]):
 
     def measure(self, examples: ImageExamples, row: int, prediction: Array) -> Mapping[str, float]:
         """Returns what is measured of one image, and what metrics of sets are made of."""
-        case = self._read(prediction)
+        return self._of_case(examples, row, self._read(prediction), self.network.thresholds.cpu().numpy())
+
+    def measure_ensemble(
+        self, examples: ImageExamples, row: int, predictions: Sequence[Array]
+    ) -> Mapping[str, float]:
+        """Returns the same of the mean probabilities, or of the votes of all patches."""
+        thresholds = np.full(self.network.thresholds.shape, NO_THRESHOLD)
+        return self._of_case(
+            examples, row, Prediction.mean_of(list(map(self._read, predictions))), thresholds
+        )
+
+    def _of_case(
+        self, examples: ImageExamples, row: int, case: Prediction, thresholds: npt.NDArray[np.floating[Any]]
+    ) -> Mapping[str, float]:
         (truth,) = self._measures.truth(examples.labels[row : row + 1], self._num_classes)
-        thresholds = self.network.thresholds.cpu().numpy()
         values = {
             **self._measures.of_case(case.probability, truth, examples.classes, thresholds, voted=case.voted),
             HEAT_INSIDE: share_inside(case.heat, self._region.mask(examples, row)),

@@ -141,6 +141,12 @@ class SegmentationLearner(SupervisedLearner[Any, Any]):
         masks, is_exclusive = self._base.masks(prediction), self._base.is_exclusive
         return metrics_of(cases, row, prediction, masks, is_exclusive=is_exclusive)
 
+    def measure_ensemble(
+        self, examples: AnyExamples, row: int, predictions: Sequence[Array]
+    ) -> Mapping[str, float]:
+        """Returns the metrics of the mean probabilities."""
+        return self.measure(examples, row, np.mean(predictions, axis=0))
+
     def outputs(self, examples: AnyExamples, row: int, prediction: Array) -> Mapping[str, Array]:
         """Returns `image`, `target` (0 background, 255 structure, 127 ignored) and `probability` (times 255).
 

@@ -15,8 +15,17 @@ import yaml
 from PIL import Image
 
 from tests.conftest import Command, Said
+from tests.studies import recorded
+from xferlab.analysis import load_study
+from xferlab.analysis.contents import Contents
+from xferlab.analysis.tables.ensembles import ensembles_tables
+from xferlab.analysis.tables.model import Table
+from xferlab.cli.again import measuring_together
+from xferlab.cli.last_plan import compare
 from xferlab.cli.main import main
+from xferlab.cli.options import ReportOptions
 from xferlab.data.pixels import Picture
+from xferlab.errors import UsageError
 from xferlab.records import layout, reader
 from xferlab.records.store import Store
 from xferlab.training.structures import at_size
@@ -40,6 +49,7 @@ STUDY = {
     "stages": {
         "donor": {"data": "old", "evaluate_on": []},
         "general": {"data": "cxr", "starts_from": "donor", "evaluate_on": ["cxr.test", "cxr.hold_out"]},
+        "alone": {"data": "cxr", "evaluate_on": ["cxr.test"]},
     },
     "training": {"batch_size": 4, "max_epochs": 2, "lr": 1.0e-2, "device": "cpu", "precision": "float32"},
     "arms": {"a": {}},
@@ -56,12 +66,14 @@ class Trained:
         trials: Ids of the repetitions.
         unseen: Which of them neither trained nor selected with a patient, nor their donor, by the
             number of the patient.
+        parts: The part of each patient's image in each repetition, as `plan --cases` writes it.
     """
 
     study: Path
     store: Store
     trials: list[str]
     unseen: dict[int, list[str]]
+    parts: dict[int, dict[str, str]]
 
     def image(self, patient: object, device: str = "fixed") -> Path:
         return self.study.parent / f"pack/{patient}-{device}.png"
@@ -126,7 +138,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
         ]
         for patient in range(PATIENTS)
     }
-    yield Trained(study, store, trials, unseen)
+    yield Trained(study, store, trials, unseen, {p: parts[f"{p}-fixed.png"] for p in range(PATIENTS)})
     torch.set_num_threads(1)
 
 
@@ -252,3 +264,89 @@ def test_data_that_is_elsewhere_and_repetitions_that_lack(
         (tmp_path / "s" / layout.TrialFiles(trial).record).unlink()
     said = predict(image, storage="s", code=2)
     assert f"{NAME}: none of 3 repetitions is complete" in said.err
+
+
+def dice_of_mean(trained: Trained, trials: list[str], patient: int) -> float:
+    """Of the mean of some networks, at their size, computed from the files of the image."""
+    with (
+        Image.open(trained.image(patient)) as picture,
+        Image.open(trained.study.parent / f"pack/{patient}-fixed_mask.png") as target,
+    ):
+        mean = probabilities(trained, trials, np.asarray(picture)).mean(axis=0)
+        truth = np.asarray(target.resize((32, 32), Image.Resampling.NEAREST)) > 127
+    return 2 * (truth & (mean > 0.5)).sum() / (truth.sum() + (mean > 0.5).sum())
+
+
+def tables(trained: Trained, storage: object) -> tuple[dict[str, Table], list[str]]:
+    """The tables of ensembles of a report by name, and what could not be read."""
+    said: list[str] = []
+    options = ReportOptions(study=str(trained.study), storage=str(storage), ensembles=True)
+    contents = Contents(
+        load_study(str(storage), "ensemble"),
+        measuring_together(compare(options, must_have_run=True), said.append),
+    )
+    found = {table.name: table for table in ensembles_tables(contents)}
+    assert said[0] == "predicting again: cxr.test by 3 networks of a/alone"
+    return found, contents.results.problems
+
+
+def test_a_report_shows_the_ensemble_of_those_who_never_saw_a_patient(trained: Trained) -> None:
+    before = recorded(Path(trained.store.root))
+    found, problems = tables(trained, trained.store.location)
+    assert recorded(Path(trained.store.root)) == before
+    assert not problems
+    # The donor of all repetitions trained on test patients of two of them, which leaves one network.
+    assert list(found) == ["ensembles_alone_on_cxr_test", "ensembles_general_on_cxr_hold_out"]
+    alone, general = found.values()
+
+    held = [patient for patient in trained.parts if trained.parts[patient]["part_r01"] == "hold_out"]
+    hold_out = general.data.set_index(["pathology", "metric", "by"])
+    together = hold_out.loc[("all", "DICE", "ensemble")]
+    dice = [dice_of_mean(trained, trained.trials, patient) for patient in held]
+    assert together["mean"] == pytest.approx(np.mean(dice), abs=1e-6)
+    assert together[["sd_repetitions", "num_repetitions"]].isna().all()
+    each = [np.mean([dice_of_mean(trained, [trial], p) for p in held]) for trial in trained.trials]
+    single = hold_out.loc[("all", "DICE", "single networks")]
+    assert single["mean"] == pytest.approx(np.mean(each), abs=1e-6)
+
+    plan = reader.read_plan(trained.store, "ensemble")
+    ids = {name: trial["trial_id"] for trial in plan["trials"] for name in trial["names"]}
+    members = {
+        patient: [ids[f"a/alone/r{n:02}"] for n in (1, 2, 3) if parts[f"part_r{n:02}"] == "test"]
+        for patient, parts in trained.parts.items()
+    }
+    enough = {patient: trials for patient, trials in members.items() if len(trials) > 1}
+    left_out = sum(len(trials) == 1 for trials in members.values())
+    assert enough
+    assert left_out
+    together = alone.data.set_index(["pathology", "metric", "by"]).loc[("all", "DICE", "ensemble")]
+    dice = [dice_of_mean(trained, trials, patient) for patient, trials in enough.items()]
+    assert together["mean"] == pytest.approx(np.mean(dice), abs=1e-6)
+    assert alone.groups[0].labels[3:] == (str(len(enough)), str(len(enough)), str(left_out))
+
+
+def test_ensembles_that_cannot_be_made_are_told(trained: Trained, tmp_path: Path) -> None:
+    shutil.copytree(trained.store.location, tmp_path / "s")
+    weights = tmp_path / "s" / layout.TrialFiles(trained.trials[0]).weights
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    found, problems = tables(trained, tmp_path / "s")
+    assert list(found) == ["ensembles_alone_on_cxr_test"]
+    (problem,) = problems
+    assert problem.startswith("ensemble of a, stage general on cxr.hold_out: ")
+    pack = trained.study.parent / "pack"
+    pack.rename(pack.with_name("away"))
+    try:
+        with pytest.raises(UsageError, match=r"--ensembles: .* the data of the study cannot be read here"):
+            tables(trained, trained.store.location)
+    finally:
+        pack.with_name("away").rename(pack)
+
+
+@pytest.mark.slow
+def test_the_page_has_ensembles_where_they_are_asked_for(trained: Trained, command: Command) -> None:
+    words = ("report", trained.study, "--storage", trained.store.location, "--out", "report")
+    for more, has_any in (((), False), (("--ensembles",), True)):
+        command(*words, *more, code=0)
+        page = " ".join(Path("report/report.md").read_text().split())
+        assert ("no deviation over repetitions, no interval, no test and no verdict" in page) == has_any
+        assert bool(list(Path("report/tables").glob("*_ensembles_alone_on_cxr_test.tex"))) == has_any
