@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import pandas as pd
 
+from xferlab.analysis.again import Again, Values, with_values
 from xferlab.analysis.results import EvaluationSet
 
 MIN_NETWORKS = 2
 """Networks below which an image is left out."""
-
-
-class Again(NamedTuple):
-    """Cases of a stored evaluation that are to be predicted again.
-
-    Attributes:
-        trial_id: The trial whose best weights predict.
-        evaluations: Evaluations, of which one is the trial's.
-        digests: Its cases.
-    """
-
-    trial_id: str
-    evaluations: Collection[str]
-    digests: Collection[str]
-
-
-MeasureTogether = Callable[[list[Again]], Mapping[str, Mapping[str, float]]]
-"""Returns the metrics of the mean of networks by digest of the case; nothing where none is made of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,15 +34,15 @@ class Ensemble:
     together: pd.DataFrame
 
 
-def ensembles_of(
+def ensemble_of(
     cases: pd.DataFrame,
     evaluations: Collection[str],
-    measure: MeasureTogether,
+    measure: Callable[[list[Again]], Values],
     *,
     arms: tuple[str, ...],
     evaluated: EvaluationSet,
-) -> Iterator[Ensemble]:
-    """Yields the ensemble of a stage, unless its repetitions are one or make none.
+) -> Ensemble | None:
+    """Returns the ensemble of a stage; None where its repetitions are one or make none.
 
     An image that a repetition measured is in its hold-out or its test part, so that its network never saw the
     patient. Other repetitions may have trained on the patient: they take no part.
@@ -75,13 +57,15 @@ def ensembles_of(
     images = _images(cases)
     enough = images.index[images["networks"] >= MIN_NETWORKS]
     if cases["trial_id"].nunique() < MIN_NETWORKS:
-        return
+        return None
     single = cases[cases["case"].isin(enough)]
     by_trial = single.groupby("trial_id", observed=True, sort=False)["case"].unique()
     asked = [Again(str(trial), evaluations, frozenset(found)) for trial, found in by_trial.items()]
     values = measure(asked) if asked else {}
-    if values or not asked:
-        yield Ensemble(arms, evaluated, images, single, _together(single, values))
+    if asked and not values:
+        return None
+    together = with_values(single.drop_duplicates(["case", "metric"]), values)
+    return Ensemble(arms, evaluated, images, single, together.assign(repetition=1))
 
 
 def _images(cases: pd.DataFrame) -> pd.DataFrame:
@@ -90,12 +74,3 @@ def _images(cases: pd.DataFrame) -> pd.DataFrame:
     return by_case.agg(
         patient=("patient", "first"), pathology=("pathology", "first"), networks=("trial_id", "nunique")
     )
-
-
-def _together(single: pd.DataFrame, values: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
-    """The rows of one network, with the values of the ensemble; those that it lacks are left out."""
-    rows = single.drop_duplicates(["case", "metric"])
-    pairs = zip(rows["case"].astype(object), rows["metric"].astype(object), strict=True)
-    found = [values.get(case, {}).get(metric) for case, metric in pairs]
-    kept = [value is not None for value in found]
-    return rows[kept].assign(repetition=1, value=[value for value in found if value is not None])

@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xferlab.analysis.again import NOTHING, Predicting
 from xferlab.analysis.claims import Verdicts, declared_when, earlier_plans, verdicts_of
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.division import division
-from xferlab.analysis.ensembles import MeasureTogether
 from xferlab.analysis.gallery import Gallery, View, galleries
 from xferlab.analysis.loading import load_study
 from xferlab.analysis.pages import Block, Page, Point, SavedPicture, Section, written
@@ -45,6 +45,7 @@ from xferlab.analysis.tables.signed_rank import signed_rank_tables
 from xferlab.analysis.tables.sites import sites_tables
 from xferlab.analysis.tables.structures import classes_tables, structures_tables
 from xferlab.analysis.tables.subgroups import subgroups_tables
+from xferlab.analysis.tables.temperature import temperature_tables
 from xferlab.analysis.tables.two_studies import two_studies_tables
 from xferlab.analysis.two_studies import TwoStudies
 from xferlab.errors import StorageError
@@ -71,6 +72,7 @@ _TABLES: dict[str, Callable[[Contents], Iterator[Table]]] = {
     "Class by class": classes_tables,
     "Confusion": confusion_tables,
     "Ensembles": ensembles_tables,
+    "Temperature scaling": temperature_tables,
     "Subgroups": subgroups_tables,
     "Markers": markers_tables,
     "After against before": before_after_tables,
@@ -98,7 +100,7 @@ def write_report(
     remarks: Sequence[str] = (),
     fail: Echo | None = None,
     other: StudyResults | None = None,
-    measure_together: MeasureTogether | None = None,
+    predicting: Predicting = NOTHING,
 ) -> Path:
     """Writes everything about a study into a folder and returns the path of its `report.md`.
 
@@ -115,14 +117,14 @@ def write_report(
         fail: Called, when all else is written, with a line for each table, figure or stored file that could
             not be written or read; without it they are raised.
         other: Another study, which is shown beside this one.
-        measure_together: What measures ensembles of the repetitions; without it they are not shown.
+        predicting: What predicts again, for ensembles and temperatures, where these are to be shown.
 
     Raises:
         RecordError: There is no plan of this study, or it is damaged.
         StorageError: The storage cannot be read or the folder not be written.
     """
     results = load_study(storage, study)
-    contents = Contents(results, measure_together)
+    contents = Contents(results, predicting)
     writer = _Writer(contents, Path(out).resolve(), echo, other)
     try:
         with _collecting_seldom():

@@ -25,14 +25,14 @@ _HEAD = (
     ("Images left out", "left_out"),
 )
 _SINGLE, _TOGETHER = "single networks", "ensemble"
-_PARTS = ("test", "hold_out")
+PARTS = ("test", "hold_out")
 """Parts that no repetition trains or selects on where it is measured on them."""
 
 
 def ensembles_tables(contents: Contents) -> Iterator[Table]:
     """Yields a table for each set of images, without objects, on which some arm has several repetitions."""
     for evaluated in contents.plain_sets:
-        if evaluated.plain.part in _PARTS and (ensembles := list(contents.ensembles(evaluated))):
+        if evaluated.plain.part in PARTS and (ensembles := list(contents.ensembles(evaluated))):
             yield _table(contents, evaluated, ensembles)
 
 

@@ -20,7 +20,8 @@ from xferlab.analysis import load_study
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.tables.ensembles import ensembles_tables
 from xferlab.analysis.tables.model import Table
-from xferlab.cli.again import measuring_together
+from xferlab.analysis.tables.temperature import temperature_tables
+from xferlab.cli.again import predicting
 from xferlab.cli.last_plan import compare
 from xferlab.cli.main import main
 from xferlab.cli.options import ReportOptions
@@ -277,17 +278,20 @@ def dice_of_mean(trained: Trained, trials: list[str], patient: int) -> float:
     return 2 * (truth & (mean > 0.5)).sum() / (truth.sum() + (mean > 0.5).sum())
 
 
+def contents(trained: Trained, storage: object, **asked: bool) -> tuple[Contents, list[str]]:
+    """What a report is made of that may predict again, and what that says."""
+    said: list[str] = []
+    options = ReportOptions(study=str(trained.study), storage=str(storage), **asked)
+    networks = predicting(compare(options, must_have_run=True), options, said.append)
+    return Contents(load_study(str(storage), "ensemble"), networks), said
+
+
 def tables(trained: Trained, storage: object) -> tuple[dict[str, Table], list[str]]:
     """The tables of ensembles of a report by name, and what could not be read."""
-    said: list[str] = []
-    options = ReportOptions(study=str(trained.study), storage=str(storage), ensembles=True)
-    contents = Contents(
-        load_study(str(storage), "ensemble"),
-        measuring_together(compare(options, must_have_run=True), said.append),
-    )
-    found = {table.name: table for table in ensembles_tables(contents)}
+    known, said = contents(trained, storage, ensembles=True)
+    found = {table.name: table for table in ensembles_tables(known)}
     assert said[0] == "predicting again: cxr.test by 3 networks of a/alone"
-    return found, contents.results.problems
+    return found, known.results.problems
 
 
 def test_a_report_shows_the_ensemble_of_those_who_never_saw_a_patient(trained: Trained) -> None:
@@ -342,11 +346,59 @@ def test_ensembles_that_cannot_be_made_are_told(trained: Trained, tmp_path: Path
         pack.with_name("away").rename(pack)
 
 
+def test_a_temperature_is_fitted_to_validation_images_and_judged_on_others(trained: Trained) -> None:
+    known, _ = contents(trained, trained.store.location, temperature=True)
+    (table,) = (t for t in temperature_tables(known) if t.name == "temperature_alone_on_cxr_test")
+    assert not list(ensembles_tables(known))
+    plan = reader.read_plan(trained.store, "ensemble")
+    ids = {name: trial["trial_id"] for trial in plan["trials"] for name in trial["names"]}
+    temperatures, errors = [], []
+    for n in (1, 2, 3):
+        trial = [ids[f"a/alone/r{n:02}"]]
+        parts = {patient: each[f"part_r{n:02}"] for patient, each in trained.parts.items()}
+        logits, truth = zip(
+            *(logits_of(trained, trial, p) for p, part in parts.items() if part == "validation"), strict=True
+        )
+        grid = 100 ** np.linspace(-1, 1, 4001)
+        z, y = np.stack(logits).ravel(), np.stack(truth).ravel()
+        sign = z * (1 - 2 * y)
+        fitted = grid[np.argmin([np.logaddexp(0, sign / temperature).sum() for temperature in grid])]
+        tested = [logits_of(trained, trial, p) for p, part in parts.items() if part == "test"]
+        temperatures.append(fitted)
+        errors.append(np.mean([gap(1 / (1 + np.exp(-z / fitted)), y) for z, y in tested]))
+    after = table.data.set_index(["pathology", "metric", "scaling"]).loc[("all", "ECE", "after")]
+    numbers = after[["temperature_min", "temperature_median", "temperature_max"]].astype(float)
+    assert numbers.tolist() == pytest.approx(sorted(temperatures), rel=2e-3)
+    assert after["mean"] == pytest.approx(np.mean(errors), abs=1e-3)
+    (group,) = table.groups
+    assert [row.label for row in group.rows] == ["before", "after"]
+    before = known.aggregated.query("stage == 'alone' and metric == 'ECE' and pathology == 'all'")
+    assert group.rows[0].cells[1].startswith(f"{before['mean'].item():.4f}")
+
+
+def logits_of(trained: Trained, trials: list[str], patient: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of one network and an image, with the truth of its pixels."""
+    with (
+        Image.open(trained.image(patient)) as picture,
+        Image.open(trained.study.parent / f"pack/{patient}-fixed_mask.png") as target,
+    ):
+        p = probabilities(trained, trials, np.asarray(picture))[0].astype(float)
+        truth = np.asarray(target.resize((32, 32), Image.Resampling.NEAREST)) > 127
+    return np.log(p / (1 - p)), truth.astype(float)
+
+
+def gap(p: np.ndarray, y: np.ndarray) -> float:
+    """The expected calibration error of 15 bins."""
+    bins = np.minimum((p * 15).astype(int), 14)
+    return sum(abs((p - y)[bins == each].sum()) for each in range(15)) / p.size
+
+
 @pytest.mark.slow
 def test_the_page_has_ensembles_where_they_are_asked_for(trained: Trained, command: Command) -> None:
     words = ("report", trained.study, "--storage", trained.store.location, "--out", "report")
-    for more, has_any in (((), False), (("--ensembles",), True)):
+    for more, has_any in (((), False), (("--ensembles", "--temperature"), True)):
         command(*words, *more, code=0)
         page = " ".join(Path("report/report.md").read_text().split())
         assert ("no deviation over repetitions, no interval, no test and no verdict" in page) == has_any
         assert bool(list(Path("report/tables").glob("*_ensembles_alone_on_cxr_test.tex"))) == has_any
+        assert ("fitted to its validation images" in page) == has_any

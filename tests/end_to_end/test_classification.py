@@ -108,13 +108,16 @@ def test_a_report_has_classes_heat_and_what_objects_cost(
     study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     storage = study.parent / "results"
-    words = ["report", str(study), "--storage", str(storage), "--out", str(tmp_path), "--ensembles"]
+    words = ["report", str(study), "--storage", str(storage), "--out", str(tmp_path)]
+    words += ["--ensembles", "--temperature"]
     assert main(words) == 0
     page = (tmp_path / "report.md").read_text()
     for text in ("Sensitivity, covid19", "AUC (macro)", "where the network looks, stage kinds", "cable"):
         assert text in page
     assert list((tmp_path / "figures").glob("*heat_kinds_on_chests_hold_out.png"))
     (path,) = (tmp_path / "tables").glob("*_ensembles_kinds_on_chests_hold_out.csv")
+    (scaled,) = (tmp_path / "tables").glob("*_temperature_kinds_on_chests_hold_out.csv")
+    assert {"LOG_LOSS", "CALIBRATION_ERROR", "BRIER_SCORE"} == set(pd.read_csv(scaled)["metric"])
     ensembles = pd.read_csv(path).query("by == 'ensemble' and pathology == 'all'")
     reached = ensembles.set_index(["arm", "metric"])["mean"]
     cases = load_study(storage, "tiny").cases.query("stage == 'kinds' and part == 'hold_out'")

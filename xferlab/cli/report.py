@@ -12,7 +12,7 @@ from rich.markup import escape
 from xferlab.analysis.loading import load_study
 from xferlab.analysis.report import write_report
 from xferlab.analysis.results import StudyResults
-from xferlab.cli.again import measuring_together
+from xferlab.cli.again import predicting
 from xferlab.cli.last_plan import compare
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import ReportOptions
@@ -48,7 +48,7 @@ def run(options: ReportOptions) -> int:
             fail=problems.append,
             remarks=now.remarks(quote(session.loaded.path.name)),
             other=other,
-            measure_together=measuring_together(now, echo) if options.ensembles else None,
+            predicting=predicting(now, options, echo),
         )
     print(path)
     for problem in problems:

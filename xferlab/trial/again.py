@@ -6,14 +6,17 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from heapq import merge
 from itertools import groupby
+from math import isnan
 
 from xferlab.cohort import Selection
+from xferlab.metrics.temperature import Outcomes, fitted_temperature, joined
 from xferlab.plan.spec import EvaluationSpec, TrialSpec
 from xferlab.records.reader import read_selection
 from xferlab.tasks import registry
+from xferlab.training.batches import fixed
 from xferlab.trial.environment import computing_as
 from xferlab.trial.evaluate import PredictedCase, predicted_cases
-from xferlab.trial.examples import TrialContext, evaluated_examples
+from xferlab.trial.examples import TrialContext, evaluated_examples, fit_part
 from xferlab.trial.origin import trained_weights
 from xferlab.trial.predictions import predictions_for
 from xferlab.trial.training import AnyLearner, load_weights
@@ -93,3 +96,42 @@ def _predicted(member: Member, learner: AnyLearner, context: TrialContext) -> It
     )
     parts = evaluated_examples(spec, evaluation, selection, context, given)
     yield from predicted_cases(learner, parts, selection.cases(), spec.identity.training.batch_size)
+
+
+def temperature_of(spec: TrialSpec, context: TrialContext) -> float | None:
+    """Returns the temperature of a trial's network, fitted to its validation cases.
+
+    Returns:
+        None where the task has no probabilities, or the validation cases say nothing.
+
+    Raises:
+        XferlabError: The images cannot be read here, or weights are missing or altered.
+    """
+    if registry.task(spec.identity.task).ensemble_files is None:
+        return None
+    with computing_as(spec.identity.execution, context.device) as device:
+        context = replace(context, device=device)
+        given = predictions_for(spec, spec.predicted, spec.section, context)
+        validation, learner = fit_part(spec, "validation", context, given), trained_learner(spec, context)
+        outcomes = list[Outcomes]()
+        for rows in fixed(len(validation), spec.identity.training.batch_size):
+            predicted = learner.predict(learner.load(validation, rows, None))
+            for row, prediction in zip(rows.tolist(), predicted, strict=True):
+                outcomes.append(learner.outcomes(validation, row, prediction))
+        temperature = fitted_temperature(joined(outcomes))
+    return None if isnan(temperature) else temperature
+
+
+def measured_at(member: Member, temperature: float, context: TrialContext) -> dict[str, Mapping[str, float]]:
+    """Returns what is measured of a network's probabilities at a temperature, by digest of the case.
+
+    Raises:
+        XferlabError: The images cannot be read here, or weights are missing or altered.
+    """
+    with computing_as(member.spec.identity.execution, context.device) as device:
+        context = replace(context, device=device)
+        learner = trained_learner(member.spec, context)
+        return {
+            case.digest: learner.measure_at(examples, row, output, temperature)
+            for case, examples, row, output in _predicted(member, learner, context)
+        }

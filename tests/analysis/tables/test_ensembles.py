@@ -9,8 +9,8 @@ import pytest
 
 from tests.analysis.conftest import STUDY, StudyBuilder
 from xferlab.analysis import load_study
+from xferlab.analysis.again import Again, Predicting
 from xferlab.analysis.contents import Contents
-from xferlab.analysis.ensembles import Again
 from xferlab.analysis.tables.ensembles import ensembles_tables
 from xferlab.analysis.tables.model import Table
 
@@ -27,7 +27,7 @@ def tables(folder: Path, **changes: object) -> tuple[dict[str, Table], list[list
         return {case: {"DICE": sum(case in m.digests for m in members) / 10} for case in digests}
 
     study = StudyBuilder(folder, **{"missing": set(), "pixels": False, "compare_to": None, **changes})
-    contents = Contents(load_study(study.write(), STUDY), measure)
+    contents = Contents(load_study(study.write(), STUDY), Predicting(measure))
     return {table.name: table for table in ensembles_tables(contents)}, asked
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from xferlab.metrics.markers import markers, patch_markers
+from xferlab.metrics.temperature import Outcomes, scaled
 from xferlab.metrics.uncertainty import Uncertainty
 from xferlab.tasks.classification.config import COVERED, HEAT_INSIDE, TASK, Identity
 from xferlab.tasks.classification.exported import exported, probabilities
@@ -202,10 +204,28 @@ class ClassificationLearner(SupervisedLearner[ImageExamples, Batch]):
         self, examples: ImageExamples, row: int, predictions: Sequence[Array]
     ) -> Mapping[str, float]:
         """Returns the same of the mean probabilities, or of the votes of all patches."""
-        thresholds = np.full(self.network.thresholds.shape, NO_THRESHOLD)
-        return self._of_case(
-            examples, row, Prediction.mean_of(list(map(self._read, predictions))), thresholds
-        )
+        mean = Prediction.mean_of(list(map(self._read, predictions)))
+        return self._of_case(examples, row, mean, self._no_thresholds)
+
+    def outcomes(self, examples: ImageExamples, row: int, prediction: Array) -> Outcomes:
+        """Returns the probability of each class of the image."""
+        truth = self._measures.truth(examples.labels[row : row + 1], self._num_classes)
+        probability = self._read(prediction).probability[None]
+        if not self._identity.is_exclusive:
+            return Outcomes(probability, truth, is_exclusive=False)
+        return Outcomes(probability.T, truth.T, is_exclusive=True)
+
+    def measure_at(
+        self, examples: ImageExamples, row: int, prediction: Array, temperature: float
+    ) -> Mapping[str, float]:
+        """Returns the same of the image's probabilities at a temperature; patches vote as they do."""
+        case = self._read(prediction)
+        at = scaled(case.probability, temperature, is_exclusive=self._identity.is_exclusive)
+        return self._of_case(examples, row, replace(case, probability=at), self._no_thresholds)
+
+    @property
+    def _no_thresholds(self) -> npt.NDArray[np.floating[Any]]:
+        return np.full(self.network.thresholds.shape, NO_THRESHOLD)
 
     def _of_case(
         self, examples: ImageExamples, row: int, case: Prediction, thresholds: npt.NDArray[np.floating[Any]]
