@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_expit, log_softmax, logit, softmax
 
 Floats = NDArray[np.floating[Any]]
@@ -64,6 +63,8 @@ def fitted_temperature(outcomes: Outcomes) -> float:
 
     From 1 / `LARGEST`, of outcomes that are all told right, to `LARGEST`, of probabilities that know nothing.
     """
+    from scipy.optimize import minimize_scalar  # takes 0.3 s, and every worker imports this module
+
     if not outcomes.truth.size:
         return float("nan")
     bounds = -np.log(LARGEST), np.log(LARGEST)
