@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, TypeVar
 
 import pandas as pd
 
+from xferlab.analysis.again import NOTHING, Predicting
 from xferlab.analysis.aggregation import aggregate
 from xferlab.analysis.comparison import Comparison, Contrast, compare
 from xferlab.analysis.design import Side, design_of
+from xferlab.analysis.ensembles import Ensemble, ensemble_of
 from xferlab.analysis.features import DeepFeatures
 from xferlab.analysis.gates import divided, refused_by_either
 from xferlab.analysis.markers import Marked, Processed, marked_of, processed, without_markers
@@ -20,13 +22,16 @@ from xferlab.analysis.published.paper import AMBIGUOUS, Paper, read_paper
 from xferlab.analysis.results import EvaluationSet, StudyResults
 from xferlab.analysis.selection import ChainPair, chain_pairs, evaluation_sets, unseen
 from xferlab.analysis.tables.model import Table, with_unit
+from xferlab.analysis.temperature import Calibrated, calibrated_of
 from xferlab.analysis.tuning import tuned_arms
+from xferlab.errors import XferlabError
 from xferlab.metrics.metric import PASSED, Metric
 
 if TYPE_CHECKING:  # matplotlib takes a second to import
     from xferlab.analysis.figures.style import Picture
 
 Block = TypeVar("Block", Table, "Picture")
+Made = TypeVar("Made", Ensemble, Calibrated)
 HEADLINE, FURTHER = "headline", "further"
 FAMILIES = {HEADLINE: "", FURTHER: ", further metrics"}
 """Each set is shown in two tables, one for each family of metrics; what the second adds to its title."""
@@ -47,8 +52,9 @@ class Contents:
         paper: What the study compares itself to, if anything.
     """
 
-    def __init__(self, results: StudyResults):
-        self.results = results
+    def __init__(self, results: StudyResults, predicting: Predicting = NOTHING):
+        """Takes a study, and what predicts again."""
+        self.results, self._predicting = results, predicting
         self._measured = unseen(results.cases)
         passed, refused = divided(self._measured)
         passed, self.markers = without_markers(passed, results.metrics.markers)
@@ -119,6 +125,30 @@ class Contents:
     def deep(self) -> DeepFeatures:
         """What trials stored of their features."""
         return DeepFeatures(self.results)
+
+    def ensembles(self, evaluated: EvaluationSet) -> Iterator[Ensemble]:
+        """Yields the ensemble of each arm on a set; those that cannot be made are noted and left out."""
+        if measure := self._predicting.together:
+            yield from self._again("ensemble", evaluated, partial(ensemble_of, measure=measure))
+
+    def calibrated(self, evaluated: EvaluationSet) -> Iterator[Calibrated]:
+        """Yields the networks of each arm before and after temperature scaling; as `ensembles`."""
+        if measure := self._predicting.scaled:
+            yield from self._again("temperature", evaluated, partial(calibrated_of, measure=measure))
+
+    def _again(self, what: str, evaluated: EvaluationSet, make: Callable[..., Made | None]) -> Iterator[Made]:
+        rows = evaluated.rows(self.cases)
+        for arms in self.results.arms_by_evaluations(evaluated):
+            of_arm = rows[rows["arm"] == arms[0]]
+            ids = self.results.evaluation_ids(arms[0], evaluated)
+            try:
+                made = make(of_arm, ids, arms=arms, evaluated=evaluated)
+            except XferlabError as error:
+                where = f"{', '.join(arms)}, stage {evaluated.stage} on {evaluated.name}"
+                self.results.note(f"{what} of {where}: {error}; it is left out")
+                continue
+            if made is not None:
+                yield made
 
     @cached_property
     def marked(self) -> tuple[Marked, ...]:

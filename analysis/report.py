@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from xferlab.analysis.again import NOTHING, Predicting
 from xferlab.analysis.claims import Verdicts, declared_when, earlier_plans, verdicts_of
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.division import division
@@ -30,6 +31,7 @@ from xferlab.analysis.tables.differences import (
     before_after_tables,
     object_tables,
 )
+from xferlab.analysis.tables.ensembles import ensembles_tables
 from xferlab.analysis.tables.features import features_tables
 from xferlab.analysis.tables.fractions import fractions_tables
 from xferlab.analysis.tables.gates import gates_tables
@@ -45,6 +47,7 @@ from xferlab.analysis.tables.signed_rank import signed_rank_tables
 from xferlab.analysis.tables.sites import sites_tables
 from xferlab.analysis.tables.structures import classes_tables, structures_tables
 from xferlab.analysis.tables.subgroups import subgroups_tables
+from xferlab.analysis.tables.temperature import temperature_tables
 from xferlab.analysis.tables.two_studies import two_studies_tables
 from xferlab.analysis.two_studies import TwoStudies
 from xferlab.errors import StorageError
@@ -71,6 +74,8 @@ _TABLES: dict[str, Callable[[Contents], Iterator[Table]]] = {
     "Structure by structure": structures_tables,
     "Class by class": classes_tables,
     "Confusion": confusion_tables,
+    "Ensembles": ensembles_tables,
+    "Temperature scaling": temperature_tables,
     "Subgroups": subgroups_tables,
     "Markers": markers_tables,
     "After against before": before_after_tables,
@@ -98,6 +103,7 @@ def write_report(
     remarks: Sequence[str] = (),
     fail: Echo | None = None,
     other: StudyResults | None = None,
+    predicting: Predicting = NOTHING,
 ) -> Path:
     """Writes everything about a study into a folder and returns the path of its `report.md`.
 
@@ -114,13 +120,15 @@ def write_report(
         fail: Called, when all else is written, with a line for each table, figure or stored file that could
             not be written or read; without it they are raised.
         other: Another study, which is shown beside this one.
+        predicting: What predicts again, for ensembles and temperatures, where these are to be shown.
 
     Raises:
         RecordError: There is no plan of this study, or it is damaged.
         StorageError: The storage cannot be read or the folder not be written.
     """
     results = load_study(storage, study)
-    writer = _Writer(results, Path(out).resolve(), echo, other)
+    contents = Contents(results, predicting)
+    writer = _Writer(contents, Path(out).resolve(), echo, other)
     try:
         with _collecting_seldom():
             path = writer.write(remarks)
@@ -141,7 +149,7 @@ def write_tables(results: StudyResults, folder: Path) -> None:
 
     What cannot be read or written is noted in the results.
     """
-    for _ in _TableWriter(results, folder, _silent, None).sections():
+    for _ in _TableWriter(Contents(results), folder, _silent, None).sections():
         pass
 
 
@@ -161,9 +169,9 @@ def _collecting_seldom() -> Iterator[None]:
 class _Writer:
     """Writes the page of a study and all files beside it, and keeps the list of them."""
 
-    def __init__(self, results: StudyResults, folder: Path, say: Echo, other: StudyResults | None):
-        self.results, self.folder, self.say, self.other = results, folder, say, other
-        self.contents = Contents(results)
+    def __init__(self, contents: Contents, folder: Path, say: Echo, other: StudyResults | None):
+        self.contents, self.folder, self.say, self.other = contents, folder, say, other
+        self.results = contents.results
         self.written: list[Path] = []
         self.shown_first: list[EvaluationSet] = []
 

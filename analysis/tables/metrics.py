@@ -59,8 +59,8 @@ def _table(contents: Contents, evaluated: EvaluationSet, family: str) -> Table |
     )
 
 
-def _by_pathology(contents: Contents, evaluated: EvaluationSet) -> bool:
-    """Whether there is a hold-out, and no more arms than a reader can follow pathology by pathology."""
+def by_pathology(contents: Contents, evaluated: EvaluationSet) -> bool:
+    """Returns whether it is a hold-out, and of no more arms than a reader can follow by pathology."""
     return evaluated.is_hold_out and len(contents.results.arms_by_evaluations(evaluated)) <= NUM_DETAILED
 
 
@@ -74,9 +74,7 @@ def _records(
 ) -> Iterator[Record]:
     """Yields the lines of each pathology: those of each group of arms, then the paper's."""
     results, tuned = contents.results, tuned_arms(contents.results.plan, evaluated.stage)
-    for pathology in (
-        ordered_pathologies(frame["pathology"]) if _by_pathology(contents, evaluated) else (ALL,)
-    ):
+    for pathology in ordered_pathologies(frame["pathology"]) if by_pathology(contents, evaluated) else (ALL,):
         rows = frame[frame["pathology"] == pathology]
         for arms in results.arms_by_evaluations(evaluated):
             by_metric = rows[rows["arm"] == arms[0]].set_index("metric")
@@ -161,7 +159,7 @@ def _caption(contents: Contents, evaluated: EvaluationSet, metrics: Sequence[Met
         over_images,
         *([f"Distances are in {' and '.join(units)} at {size} size."] if units else []),
         *([f"Numbers per image: {', '.join(counted)}."] if counted else []),
-        *([] if _by_pathology(contents, evaluated) else ["The CSV has every pathology."]),
+        *([] if by_pathology(contents, evaluated) else ["The CSV has every pathology."]),
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
@@ -106,12 +107,28 @@ def test_cases_hold_what_metrics_of_sets_are_made_of(study: Path) -> None:
 def test_a_report_has_classes_heat_and_what_objects_cost(
     study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["report", str(study), "--storage", str(study.parent / "results"), "--out", str(tmp_path)]
+    storage = study.parent / "results"
+    words = ["report", str(study), "--storage", str(storage), "--out", str(tmp_path)]
+    words += ["--ensembles", "--temperature"]
     assert main(words) == 0
     page = (tmp_path / "report.md").read_text()
     for text in ("Sensitivity, covid19", "AUC (macro)", "where the network looks, stage kinds", "cable"):
         assert text in page
     assert list((tmp_path / "figures").glob("*heat_kinds_on_chests_hold_out.png"))
+    (path,) = (tmp_path / "tables").glob("*_ensembles_kinds_on_chests_hold_out.csv")
+    (scaled,) = (tmp_path / "tables").glob("*_temperature_kinds_on_chests_hold_out.csv")
+    assert {"LOG_LOSS", "CALIBRATION_ERROR", "BRIER_SCORE"} == set(pd.read_csv(scaled)["metric"])
+    ensembles = pd.read_csv(path).query("by == 'ensemble' and pathology == 'all'")
+    reached = ensembles.set_index(["arm", "metric"])["mean"]
+    cases = load_study(storage, "tiny").cases.query("stage == 'kinds' and part == 'hold_out'")
+    wide = cases.pivot(index=["arm", "case", "repetition"], columns="metric", values="value")
+    assert len({arm for arm, _ in reached.index}) == 3
+    for arm, rows in wide.groupby(level="arm"):
+        mean = rows.groupby(level="case")[["IS_covid19", "P_covid19"]].mean()
+        auc = roc_auc_score(mean["IS_covid19"], mean["P_covid19"])
+        assert reached[arm, "AUROC_covid19" if (arm, "AUROC_covid19") in reached else "AUROC"] == auc
+        right = (mean["P_covid19"] > 0.5) == mean["IS_covid19"]
+        assert reached[arm, "ACCURACY"] == pytest.approx(right.mean())
 
 
 @pytest.mark.slow

@@ -205,6 +205,10 @@ class ReportOptions(StudyOptions):
     compare: str | None = _option(
         metavar="STUDY|STORAGE", help="show another study, or another version of this one, beside this one"
     )
+    ensembles: bool = _flag("predict again by the mean of all repetitions; needs the data and takes a while")
+    temperature: bool = _flag(
+        "predict again with a temperature fitted to validation images; needs the data and takes a while"
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)

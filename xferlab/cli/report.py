@@ -12,6 +12,7 @@ from rich.markup import escape
 from xferlab.analysis.loading import load_study
 from xferlab.analysis.report import write_report
 from xferlab.analysis.results import StudyResults
+from xferlab.cli.again import predicting
 from xferlab.cli.last_plan import ArchivedStudy, stored
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import ReportOptions
@@ -34,15 +35,20 @@ def run(options: ReportOptions) -> int:
     session = now.session
     problems: list[str] = []
     with Console(stderr=True).status("reading records", spinner="line") as progress:  # nothing in a pipe
+
+        def echo(line: str) -> None:
+            progress.update(escape(line))
+
         other = other_results(options.compare, session) if options.compare else None
         path = write_report(
             session.store,
             session.study,
             Path(options.out or Path("reports") / session.study),
-            echo=lambda line: progress.update(escape(line)),
+            echo=echo,
             fail=problems.append,
             remarks=now.remarks(quote(session.path.name)),
             other=other,
+            predicting=predicting(now, options, echo),
         )
     print(path)
     for problem in problems:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from xferlab.metrics.temperature import Outcomes
 from xferlab.training.batches import Rows
 from xferlab.training.exported import Exported
 
@@ -167,6 +168,29 @@ class Learner(Protocol[E_contra, B]):
 
         Called from several threads at once, as `outputs` is, while `predict` goes on: it changes nothing.
         """
+
+    def measure_ensemble(
+        self, examples: E_contra, row: int, predictions: Sequence[Array]
+    ) -> Mapping[str, float]:
+        """Returns what `measure` does of the mean of several networks, from a prediction of each.
+
+        For tasks with `Task.ensemble_files`. What each network chose on its own validation cases, such as
+        thresholds, the mean does not have: what needs it is NaN.
+        """
+        raise NotImplementedError
+
+    def outcomes(self, examples: E_contra, row: int, prediction: Array) -> Outcomes:
+        """Returns the probabilities of a case that a temperature is fitted to, and what is true of it.
+
+        For tasks with `Task.ensemble_files`.
+        """
+        raise NotImplementedError
+
+    def measure_at(
+        self, examples: E_contra, row: int, prediction: Array, temperature: float
+    ) -> Mapping[str, float]:
+        """Returns what `measure` does of the probabilities at a temperature; see `measure_ensemble`."""
+        raise NotImplementedError
 
     def outputs(self, examples: E_contra, row: int, prediction: Array) -> Mapping[str, Array]:
         """Returns the arrays that are stored of one case to look at, of any shape, by name.

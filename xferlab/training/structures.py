@@ -12,11 +12,14 @@ from PIL import Image
 from xferlab.metrics.measuring import METRICS, THRESHOLD, added, measure, over_structures
 from xferlab.metrics.overlap import Confusion, confusion_of
 from xferlab.metrics.pairs import unions_of
+from xferlab.metrics.temperature import Outcomes
 from xferlab.training.examples import IGNORED, STRUCTURE, AnyExamples, Pixels
 
 Probabilities = npt.NDArray[np.float32]
 """(S, H, W) in [0, 1]: of each structure, everywhere."""
 Masks = npt.NDArray[np.bool_]
+MAX_PIXELS = 2**14
+"""Of a case to which a temperature is fitted: one number needs no more."""
 
 
 def masks_of(prediction: Probabilities, threshold: float = THRESHOLD, *, is_exclusive: bool) -> Masks:
@@ -27,9 +30,13 @@ def masks_of(prediction: Probabilities, threshold: float = THRESHOLD, *, is_excl
     """
     if not is_exclusive or len(prediction) == 1:
         return prediction > threshold
-    background = 1.0 - prediction.sum(axis=0, keepdims=True)
-    chosen = np.concatenate([background, prediction]).argmax(axis=0)
+    chosen = with_background(prediction).argmax(axis=0)
     return np.stack([chosen == number for number in range(1, len(prediction) + 1)])
+
+
+def with_background(prediction: Probabilities) -> Probabilities:
+    """Returns exclusive probabilities (S, H, W) behind that of the background, (1 + S, H, W)."""
+    return np.concatenate([1.0 - prediction.sum(axis=0, keepdims=True), prediction])
 
 
 def at_size(prediction: Probabilities, *, width: int, height: int) -> Probabilities:
@@ -100,6 +107,42 @@ def planes_of(examples: AnyExamples, row: int) -> tuple[tuple[str, ...], Mapping
     """Returns what is learnt, in the order of the outputs, and the targets of a case by what they mark."""
     structures = examples.structures
     return examples.learnt or structures, dict(zip(structures, examples.case(row)[1], strict=True))
+
+
+def outcomes_of(
+    examples: AnyExamples, row: int, prediction: Probabilities, *, is_exclusive: bool
+) -> Outcomes:
+    """Returns the probabilities of a case's pixels, and what is true of them.
+
+    Pixels that are ignored are left out: of exclusive structures, those that one of them ignores. Of more
+    than `MAX_PIXELS`, as many are drawn, with a fixed seed. Structures that may overlap stand by themselves.
+
+    Args:
+        examples: The cases, which mark all that is learnt.
+        row: Of the case.
+        prediction: Probabilities of what is learnt, of the case's size.
+        is_exclusive: Whether no two structures share a pixel; where masks do, the first one counts.
+    """
+    targets = examples.case(row)[1]
+    if is_exclusive:
+        kept = _drawn((targets != IGNORED).all(axis=0))
+        marked = targets == STRUCTURE
+        number = np.where(marked.any(axis=0), marked.argmax(axis=0) + 1, 0)
+        truth = number.ravel()[kept] == np.arange(len(prediction) + 1)[:, None]
+        return Outcomes(
+            with_background(prediction).reshape(len(truth), -1)[:, kept], truth.astype(float), True
+        )
+    kept = _drawn(targets != IGNORED)
+    truth = (targets == STRUCTURE).ravel()[kept]
+    return Outcomes(prediction.reshape(1, -1)[:, kept], truth[None].astype(float), False)
+
+
+def _drawn(counted: Masks) -> npt.NDArray[np.intp]:
+    """The places of pixels that count, in their order."""
+    places = np.flatnonzero(counted)
+    if len(places) <= MAX_PIXELS:
+        return places
+    return np.sort(np.random.default_rng(0).choice(places, MAX_PIXELS, replace=False))
 
 
 def _joined(sides: Sequence[Predicted], is_exclusive: bool) -> Predicted:

@@ -34,8 +34,8 @@ from xferlab.trial.training import AnyLearner
 TIMED_IMAGES = 20
 
 
-class _Predicted(NamedTuple):
-    """A case and the network's output for it."""
+class PredictedCase(NamedTuple):
+    """A case, its place among examples, and the network's output for it."""
 
     case: Case
     examples: AnyExamples
@@ -78,7 +78,7 @@ def evaluate(
     names = task.measured(spec.targets, tuple(name for name, _ in evaluation.metrics))
     measure = partial(_measured, learner, given, names=names, shown=shown)
     parts = evaluated_examples(spec, evaluation, selection, context, given)
-    predicted = _predicted(learner, parts, cases, batch_size)
+    predicted = predicted_cases(learner, parts, cases, batch_size)
     threads = _num_threads(spec, context.device)
     values: list[dict[str, float]] = []
     outputs: list[CaseOutputs] = []
@@ -115,19 +115,20 @@ def _num_threads(spec: TrialSpec, device: torch.device) -> int:
     return max(1, cores) if device.type == "cuda" else max(0, cores - (spec.identity.execution.threads or 1))
 
 
-def _predicted(
+def predicted_cases(
     learner: AnyLearner, parts: Iterable[AnyExamples], cases: Iterable[Case], batch_size: int
-) -> Iterator[_Predicted]:
+) -> Iterator[PredictedCase]:
+    """Yields what a network predicts of cases, in their order; `parts` are their examples."""
     remaining = iter(cases)
     for part in parts:
         for rows in fixed(len(part), batch_size):
             outputs = learner.predict(learner.load(part, rows, None))
             for row, output in zip(rows.tolist(), outputs, strict=True):
-                yield _Predicted(next(remaining), part, row, output)
+                yield PredictedCase(next(remaining), part, row, output)
 
 
 def _measured(
-    learner: AnyLearner, given: Given, predicted: _Predicted, *, names: Sequence[str], shown: Set[str]
+    learner: AnyLearner, given: Given, predicted: PredictedCase, *, names: Sequence[str], shown: Set[str]
 ) -> _Measured:
     """Raises what the learner raises; a note then says which case it was."""
     case, examples, row, output = predicted

@@ -52,11 +52,12 @@ def fit_examples(
     Raises:
         TrainingError: The gate lets none of a part pass.
     """
-    train, validation = (_fit_part(spec, part, context, given) for part in ("train", "validation"))
+    train, validation = (fit_part(spec, part, context, given) for part in ("train", "validation"))
     return train, validation
 
 
-def _fit_part(spec: TrialSpec, part: str, context: TrialContext, given: Given) -> FitExamples:
+def fit_part(spec: TrialSpec, part: str, context: TrialContext, given: Given) -> FitExamples:
+    """Returns the cases of one part, `train` or `validation`; see `fit_examples`."""
     sets = {}
     for cases in spec.trained:
         selection = read_selection(context.store, cases.selection).part(part)

@@ -160,3 +160,26 @@ def test_a_prediction_holds_probabilities_and_heat() -> None:
     shown = learner.present(cases.case(0)[0][0], prediction, height=SIDE, targets=CLASSES, threshold=0.5)
     assert shown.columns["class"] in CLASSES
     assert shown.files["heat"].startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("patched", [None, {"patches": {"size_px": 33, "number": 3, "validation": 2}}])
+def test_a_temperature_moves_probabilities_and_not_what_an_image_is_called(
+    patched: dict[str, object] | None,
+) -> None:
+    model = {"name": "resnet18", "width": 0.125, "image_size": 48, **patched} if patched else {}
+    side = 48 if patched else SIDE
+    learner, cases = make(model=model), examples(side=side)
+    learner.finish(cases)
+    (prediction,) = learner.predict(learner.load(cases, np.array([1]), None))
+    outcomes = learner.outcomes(cases, 1, prediction)
+    assert outcomes.truth.ravel().tolist() == [0, 1, 0]
+    before = learner.measure(cases, 1, prediction)
+    after = learner.measure_at(cases, 1, prediction, 0.5)
+    given = np.array([before[f"P_{name}"] for name in CLASSES])
+    np.testing.assert_allclose(outcomes.probability.ravel(), given, atol=1e-7)
+    np.testing.assert_allclose(
+        [after[f"P_{name}"] for name in CLASSES], given**2 / (given**2).sum(), rtol=1e-5
+    )
+    assert after["CALLED"] == before["CALLED"]
+    assert not np.isnan(before["CALLED_YOUDEN_sick"])
+    assert np.isnan(after["CALLED_YOUDEN_sick"])

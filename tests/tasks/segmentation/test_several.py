@@ -25,6 +25,7 @@ from xferlab.tasks.segmentation.sections import Network
 from xferlab.training.examples import ImageExamples, NativeExamples
 from xferlab.training.learner import AugmentationSeed
 from xferlab.training.pixel_losses import LOSSES, against_others, exclusive_cross_entropy, loss_of
+from xferlab.training.structures import MAX_PIXELS
 
 COUNT, SIZE = 5, 16
 EXCLUSIVE = {"structures": 3, "outputs": "exclusive"}
@@ -223,6 +224,40 @@ def test_each_structure_is_measured_by_itself_and_the_mean_is_over_those_with_a_
         assert np.isnan(measured[f"{metric.name}_b"])
         mean = np.mean([single["a"][metric.name], single["c"][metric.name]])
         assert measured[metric.name] == pytest.approx(mean, nan_ok=True)
+
+
+@pytest.mark.parametrize("model", [EXCLUSIVE, OVERLAPPING])
+def test_a_temperature_is_fitted_to_pixels_that_count_and_moves_no_mask(model: dict[str, Any]) -> None:
+    learner, examples = make(model=model), overlapping()
+    prediction = learner.predict(learner.load(examples, np.arange(COUNT), None))[0]
+    target, p = examples.case(0)[1], torch.from_numpy(prediction).double()
+    every = torch.cat([1 - p.sum(0, keepdim=True), p])
+    halved = (every.log() / 2).softmax(0)[1:] if model is EXCLUSIVE else torch.sigmoid(p.logit() / 2)
+    outcomes = learner.outcomes(examples, 0, prediction)
+    if model is EXCLUSIVE:
+        counted = (target != 127).all(axis=0)
+        first = np.select([target[n] == 255 for n in range(3)], [1, 2, 3])[counted]
+        np.testing.assert_allclose(outcomes.probability, every.numpy()[:, counted], atol=1e-6)
+        assert (outcomes.truth.argmax(axis=0) == first).all()
+        assert (outcomes.truth.sum(axis=0) == 1).all()
+    else:
+        assert (outcomes.probability[0] == prediction[target != 127]).all()
+        assert (outcomes.truth[0] == (target == 255)[target != 127]).all()
+    before, after = learner.measure(examples, 0, prediction), learner.measure_at(examples, 0, prediction, 2.0)
+    for n, name in enumerate("abc"):
+        expected = measure(halved[n].float().numpy(), target[n] == 255, ignore=target[n] == 127)
+        assert after[f"ECE_{name}"] == pytest.approx(expected["ECE"], abs=1e-5)
+        assert after[f"DICE_{name}"] == before[f"DICE_{name}"]
+    assert after["ECE"] != before["ECE"]
+
+
+def test_a_temperature_needs_some_pixels_of_a_large_case() -> None:
+    learner, examples = make(), resized(*noisy(1, 160))
+    (prediction,) = learner.predict(learner.load(examples, np.arange(1), None))
+    drawn, again = (learner.outcomes(examples, 0, prediction) for _ in range(2))
+    assert drawn.truth.shape == (1, MAX_PIXELS)
+    assert (drawn.probability == again.probability).all()
+    assert drawn.truth.mean() == pytest.approx(0.5, abs=0.02)  # of targets of three values, one is ignored
 
 
 def test_what_is_shown_of_several_structures_has_a_target_and_a_mask_each() -> None:

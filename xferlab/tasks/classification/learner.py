@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -13,11 +14,12 @@ from PIL import Image
 from torch.nn import functional as F
 
 from xferlab.metrics.markers import markers, patch_markers
+from xferlab.metrics.temperature import Outcomes, scaled
 from xferlab.metrics.uncertainty import Uncertainty
 from xferlab.tasks.classification.config import COVERED, HEAT_INSIDE, TASK, Identity
 from xferlab.tasks.classification.exported import exported, probabilities
 from xferlab.tasks.classification.heat import share_inside
-from xferlab.tasks.classification.measures import Measures, thresholds_of
+from xferlab.tasks.classification.measures import NO_THRESHOLD, Measures, thresholds_of
 from xferlab.tasks.classification.network import Classifier, take_over
 from xferlab.tasks.classification.prediction import Prediction
 from xferlab.tasks.classification.presentation import present
@@ -196,9 +198,39 @@ class ClassificationLearner(SupervisedLearner[ImageExamples, Batch]):
 
     def measure(self, examples: ImageExamples, row: int, prediction: Array) -> Mapping[str, float]:
         """Returns what is measured of one image, and what metrics of sets are made of."""
+        return self._of_case(examples, row, self._read(prediction), self.network.thresholds.cpu().numpy())
+
+    def measure_ensemble(
+        self, examples: ImageExamples, row: int, predictions: Sequence[Array]
+    ) -> Mapping[str, float]:
+        """Returns the same of the mean probabilities, or of the votes of all patches."""
+        mean = Prediction.mean_of(list(map(self._read, predictions)))
+        return self._of_case(examples, row, mean, self._no_thresholds)
+
+    def outcomes(self, examples: ImageExamples, row: int, prediction: Array) -> Outcomes:
+        """Returns the probability of each class of the image."""
+        truth = self._measures.truth(examples.labels[row : row + 1], self._num_classes)
+        probability = self._read(prediction).probability[None]
+        if not self._identity.is_exclusive:
+            return Outcomes(probability, truth, is_exclusive=False)
+        return Outcomes(probability.T, truth.T, is_exclusive=True)
+
+    def measure_at(
+        self, examples: ImageExamples, row: int, prediction: Array, temperature: float
+    ) -> Mapping[str, float]:
+        """Returns the same of the image's probabilities at a temperature; patches vote as they do."""
         case = self._read(prediction)
+        at = scaled(case.probability, temperature, is_exclusive=self._identity.is_exclusive)
+        return self._of_case(examples, row, replace(case, probability=at), self._no_thresholds)
+
+    @property
+    def _no_thresholds(self) -> npt.NDArray[np.floating[Any]]:
+        return np.full(self.network.thresholds.shape, NO_THRESHOLD)
+
+    def _of_case(
+        self, examples: ImageExamples, row: int, case: Prediction, thresholds: npt.NDArray[np.floating[Any]]
+    ) -> Mapping[str, float]:
         (truth,) = self._measures.truth(examples.labels[row : row + 1], self._num_classes)
-        thresholds = self.network.thresholds.cpu().numpy()
         values = {
             **self._measures.of_case(case.probability, truth, examples.classes, thresholds, voted=case.voted),
             HEAT_INSIDE: share_inside(case.heat, self._region.mask(examples, row)),

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from xferlab.errors import DonorError, UsageError, suggest
+from xferlab.metrics.temperature import Outcomes, scaled
 from xferlab.networks.build import NAMES, build, initialise, network_in
 from xferlab.networks.fc_densenet import design_in
 from xferlab.networks.freezing import LEVELS, freeze
@@ -53,7 +54,14 @@ from xferlab.training.reference import (
     reference_in,
 )
 from xferlab.training.step import Optimisation
-from xferlab.training.structures import Masks, at_size, confusions_of, metrics_of
+from xferlab.training.structures import (
+    Masks,
+    at_size,
+    confusions_of,
+    metrics_of,
+    outcomes_of,
+    with_background,
+)
 from xferlab.training.supervised import Forward, SupervisedLearner
 
 
@@ -140,6 +148,25 @@ class SegmentationLearner(SupervisedLearner[Any, Any]):
         cases, row, prediction = _at_original_size(examples, row, prediction)
         masks, is_exclusive = self._base.masks(prediction), self._base.is_exclusive
         return metrics_of(cases, row, prediction, masks, is_exclusive=is_exclusive)
+
+    def measure_ensemble(
+        self, examples: AnyExamples, row: int, predictions: Sequence[Array]
+    ) -> Mapping[str, float]:
+        """Returns the metrics of the mean probabilities."""
+        return self.measure(examples, row, np.mean(predictions, axis=0))
+
+    def outcomes(self, examples: AnyExamples, row: int, prediction: Array) -> Outcomes:
+        """Returns pixels that are not ignored, a seeded draw where a case has many."""
+        return outcomes_of(examples, row, prediction, is_exclusive=self._base.is_exclusive)
+
+    def measure_at(
+        self, examples: AnyExamples, row: int, prediction: Array, temperature: float
+    ) -> Mapping[str, float]:
+        """Returns the metrics of the probabilities at a temperature; masks stay as they are."""
+        is_exclusive = self._base.is_exclusive
+        every = with_background(prediction) if is_exclusive else prediction
+        at = scaled(every, temperature, is_exclusive=is_exclusive)
+        return self.measure(examples, row, at[1:] if is_exclusive else at)
 
     def outputs(self, examples: AnyExamples, row: int, prediction: Array) -> Mapping[str, Array]:
         """Returns `image`, `target` (0 background, 255 structure, 127 ignored) and `probability` (times 255).

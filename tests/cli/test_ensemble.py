@@ -15,8 +15,18 @@ import yaml
 from PIL import Image
 
 from tests.conftest import Command, Said
+from tests.studies import recorded
+from xferlab.analysis import load_study
+from xferlab.analysis.contents import Contents
+from xferlab.analysis.tables.ensembles import ensembles_tables
+from xferlab.analysis.tables.model import Table
+from xferlab.analysis.tables.temperature import temperature_tables
+from xferlab.cli.again import predicting
+from xferlab.cli.last_plan import compare
 from xferlab.cli.main import main
+from xferlab.cli.options import ReportOptions
 from xferlab.data.pixels import Picture
+from xferlab.errors import UsageError
 from xferlab.records import layout, reader
 from xferlab.records.store import Store
 from xferlab.training.structures import at_size
@@ -40,6 +50,7 @@ STUDY = {
     "stages": {
         "donor": {"data": "old", "evaluate_on": []},
         "general": {"data": "cxr", "starts_from": "donor", "evaluate_on": ["cxr.test", "cxr.hold_out"]},
+        "alone": {"data": "cxr", "evaluate_on": ["cxr.test"]},
     },
     "training": {"batch_size": 4, "max_epochs": 2, "lr": 1.0e-2, "device": "cpu", "precision": "float32"},
     "arms": {"a": {}},
@@ -56,12 +67,14 @@ class Trained:
         trials: Ids of the repetitions.
         unseen: Which of them neither trained nor selected with a patient, nor their donor, by the
             number of the patient.
+        parts: The part of each patient's image in each repetition, as `plan --cases` writes it.
     """
 
     study: Path
     store: Store
     trials: list[str]
     unseen: dict[int, list[str]]
+    parts: dict[int, dict[str, str]]
 
     def image(self, patient: object, device: str = "fixed") -> Path:
         return self.study.parent / f"pack/{patient}-{device}.png"
@@ -126,7 +139,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
         ]
         for patient in range(PATIENTS)
     }
-    yield Trained(study, store, trials, unseen)
+    yield Trained(study, store, trials, unseen, {p: parts[f"{p}-fixed.png"] for p in range(PATIENTS)})
     torch.set_num_threads(1)
 
 
@@ -252,3 +265,140 @@ def test_data_that_is_elsewhere_and_repetitions_that_lack(
         (tmp_path / "s" / layout.TrialFiles(trial).record).unlink()
     said = predict(image, storage="s", code=2)
     assert f"{NAME}: none of 3 repetitions is complete" in said.err
+
+
+def dice_of_mean(trained: Trained, trials: list[str], patient: int) -> float:
+    """Of the mean of some networks, at their size, computed from the files of the image."""
+    with (
+        Image.open(trained.image(patient)) as picture,
+        Image.open(trained.study.parent / f"pack/{patient}-fixed_mask.png") as target,
+    ):
+        mean = probabilities(trained, trials, np.asarray(picture)).mean(axis=0)
+        truth = np.asarray(target.resize((32, 32), Image.Resampling.NEAREST)) > 127
+    return 2 * (truth & (mean > 0.5)).sum() / (truth.sum() + (mean > 0.5).sum())
+
+
+def contents(trained: Trained, storage: object, **asked: bool) -> tuple[Contents, list[str]]:
+    """What a report is made of that may predict again, and what that says."""
+    said: list[str] = []
+    options = ReportOptions(study=str(trained.study), storage=str(storage), **asked)
+    networks = predicting(compare(options, must_have_run=True), options, said.append)
+    return Contents(load_study(str(storage), "ensemble"), networks), said
+
+
+def tables(trained: Trained, storage: object) -> tuple[dict[str, Table], list[str]]:
+    """The tables of ensembles of a report by name, and what could not be read."""
+    known, said = contents(trained, storage, ensembles=True)
+    found = {table.name: table for table in ensembles_tables(known)}
+    assert said[0] == "predicting again: cxr.test by 3 networks of a/alone"
+    return found, known.results.problems
+
+
+def test_a_report_shows_the_ensemble_of_those_who_never_saw_a_patient(trained: Trained) -> None:
+    before = recorded(Path(trained.store.root))
+    found, problems = tables(trained, trained.store.location)
+    assert recorded(Path(trained.store.root)) == before
+    assert not problems
+    # The donor of all repetitions trained on test patients of two of them, which leaves one network.
+    assert list(found) == ["ensembles_alone_on_cxr_test", "ensembles_general_on_cxr_hold_out"]
+    alone, general = found.values()
+
+    held = [patient for patient in trained.parts if trained.parts[patient]["part_r01"] == "hold_out"]
+    hold_out = general.data.set_index(["pathology", "metric", "by"])
+    together = hold_out.loc[("all", "DICE", "ensemble")]
+    dice = [dice_of_mean(trained, trained.trials, patient) for patient in held]
+    assert together["mean"] == pytest.approx(np.mean(dice), abs=1e-6)
+    assert together[["sd_repetitions", "num_repetitions"]].isna().all()
+    each = [np.mean([dice_of_mean(trained, [trial], p) for p in held]) for trial in trained.trials]
+    single = hold_out.loc[("all", "DICE", "single networks")]
+    assert single["mean"] == pytest.approx(np.mean(each), abs=1e-6)
+
+    plan = reader.read_plan(trained.store, "ensemble")
+    ids = {name: trial["trial_id"] for trial in plan["trials"] for name in trial["names"]}
+    members = {
+        patient: [ids[f"a/alone/r{n:02}"] for n in (1, 2, 3) if parts[f"part_r{n:02}"] == "test"]
+        for patient, parts in trained.parts.items()
+    }
+    enough = {patient: trials for patient, trials in members.items() if len(trials) > 1}
+    left_out = sum(len(trials) == 1 for trials in members.values())
+    assert enough
+    assert left_out
+    together = alone.data.set_index(["pathology", "metric", "by"]).loc[("all", "DICE", "ensemble")]
+    dice = [dice_of_mean(trained, trials, patient) for patient, trials in enough.items()]
+    assert together["mean"] == pytest.approx(np.mean(dice), abs=1e-6)
+    assert alone.groups[0].labels[3:] == (str(len(enough)), str(len(enough)), str(left_out))
+
+
+def test_ensembles_that_cannot_be_made_are_told(trained: Trained, tmp_path: Path) -> None:
+    shutil.copytree(trained.store.location, tmp_path / "s")
+    weights = tmp_path / "s" / layout.TrialFiles(trained.trials[0]).weights
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    found, problems = tables(trained, tmp_path / "s")
+    assert list(found) == ["ensembles_alone_on_cxr_test"]
+    (problem,) = problems
+    assert problem.startswith("ensemble of a, stage general on cxr.hold_out: ")
+    pack = trained.study.parent / "pack"
+    pack.rename(pack.with_name("away"))
+    try:
+        with pytest.raises(UsageError, match=r"--ensembles: .* the data of the study cannot be read here"):
+            tables(trained, trained.store.location)
+    finally:
+        pack.with_name("away").rename(pack)
+
+
+def test_a_temperature_is_fitted_to_validation_images_and_judged_on_others(trained: Trained) -> None:
+    known, _ = contents(trained, trained.store.location, temperature=True)
+    (table,) = (t for t in temperature_tables(known) if t.name == "temperature_alone_on_cxr_test")
+    assert not list(ensembles_tables(known))
+    plan = reader.read_plan(trained.store, "ensemble")
+    ids = {name: trial["trial_id"] for trial in plan["trials"] for name in trial["names"]}
+    temperatures, errors = [], []
+    for n in (1, 2, 3):
+        trial = [ids[f"a/alone/r{n:02}"]]
+        parts = {patient: each[f"part_r{n:02}"] for patient, each in trained.parts.items()}
+        logits, truth = zip(
+            *(logits_of(trained, trial, p) for p, part in parts.items() if part == "validation"), strict=True
+        )
+        grid = 100 ** np.linspace(-1, 1, 4001)
+        z, y = np.stack(logits).ravel(), np.stack(truth).ravel()
+        sign = z * (1 - 2 * y)
+        fitted = grid[np.argmin([np.logaddexp(0, sign / temperature).sum() for temperature in grid])]
+        tested = [logits_of(trained, trial, p) for p, part in parts.items() if part == "test"]
+        temperatures.append(fitted)
+        errors.append(np.mean([gap(1 / (1 + np.exp(-z / fitted)), y) for z, y in tested]))
+    after = table.data.set_index(["pathology", "metric", "scaling"]).loc[("all", "ECE", "after")]
+    numbers = after[["temperature_min", "temperature_median", "temperature_max"]].astype(float)
+    assert numbers.tolist() == pytest.approx(sorted(temperatures), rel=2e-3)
+    assert after["mean"] == pytest.approx(np.mean(errors), abs=1e-3)
+    (group,) = table.groups
+    assert [row.label for row in group.rows] == ["before", "after"]
+    before = known.aggregated.query("stage == 'alone' and metric == 'ECE' and pathology == 'all'")
+    assert group.rows[0].cells[1].startswith(f"{before['mean'].item():.4f}")
+
+
+def logits_of(trained: Trained, trials: list[str], patient: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of one network and an image, with the truth of its pixels."""
+    with (
+        Image.open(trained.image(patient)) as picture,
+        Image.open(trained.study.parent / f"pack/{patient}-fixed_mask.png") as target,
+    ):
+        p = probabilities(trained, trials, np.asarray(picture))[0].astype(float)
+        truth = np.asarray(target.resize((32, 32), Image.Resampling.NEAREST)) > 127
+    return np.log(p / (1 - p)), truth.astype(float)
+
+
+def gap(p: np.ndarray, y: np.ndarray) -> float:
+    """The expected calibration error of 15 bins."""
+    bins = np.minimum((p * 15).astype(int), 14)
+    return sum(abs((p - y)[bins == each].sum()) for each in range(15)) / p.size
+
+
+@pytest.mark.slow
+def test_the_page_has_ensembles_where_they_are_asked_for(trained: Trained, command: Command) -> None:
+    words = ("report", trained.study, "--storage", trained.store.location, "--out", "report")
+    for more, has_any in (((), False), (("--ensembles", "--temperature"), True)):
+        command(*words, *more, code=0)
+        page = " ".join(Path("report/report.md").read_text().split())
+        assert ("no deviation over repetitions, no interval, no test and no verdict" in page) == has_any
+        assert bool(list(Path("report/tables").glob("*_ensembles_alone_on_cxr_test.tex"))) == has_any
+        assert ("fitted to its validation images" in page) == has_any

@@ -1,0 +1,137 @@
+"""What stored networks predict again of cases that they were measured on: for values that no record holds."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from heapq import merge
+from itertools import groupby
+from math import isnan
+
+from xferlab.cohort import Selection
+from xferlab.metrics.temperature import Outcomes, fitted_temperature, joined
+from xferlab.plan.spec import EvaluationSpec, TrialSpec
+from xferlab.records.reader import read_selection
+from xferlab.tasks import registry
+from xferlab.training.batches import fixed
+from xferlab.trial.environment import computing_as
+from xferlab.trial.evaluate import PredictedCase, predicted_cases
+from xferlab.trial.examples import TrialContext, evaluated_examples, fit_part
+from xferlab.trial.origin import trained_weights
+from xferlab.trial.predictions import predictions_for
+from xferlab.trial.training import AnyLearner, load_weights
+
+
+@dataclass(frozen=True)
+class Member:
+    """A network of an ensemble.
+
+    Attributes:
+        spec: Its trial.
+        evaluation: What of its trial is predicted again.
+        digests: The cases of it in which the network takes part.
+    """
+
+    spec: TrialSpec
+    evaluation: EvaluationSpec
+    digests: Collection[str]
+
+
+def measured_together(members: Sequence[Member], context: TrialContext) -> dict[str, Mapping[str, float]]:
+    """Returns what is measured of the mean of networks, by digest of the case.
+
+    Each case is predicted by the members that name it. All networks are in memory at once, their outputs for
+    a batch of cases each. Nothing is stored but decoded images, in the cache.
+
+    Args:
+        members: Trials of one stage of one arm.
+        context: Where they run.
+
+    Returns:
+        Values as of `Learner.measure`; nothing where the task does not average outputs.
+
+    Raises:
+        XferlabError: The images cannot be read here, or weights are missing or altered.
+    """
+    identity = members[0].spec.identity
+    if registry.task(identity.task).ensemble_files is None:
+        return {}
+    with computing_as(identity.execution, context.device) as device:
+        context = replace(context, device=device)
+        learners = [trained_learner(member.spec, context) for member in members]
+        streams = [
+            _predicted(member, learner, context) for member, learner in zip(members, learners, strict=True)
+        ]
+        # Selections are in digest order, so that the predictions of a case come one after the other.
+        cases = groupby(merge(*streams, key=_digest), key=_digest)
+        return {digest: _measured(learners[0], list(predicted)) for digest, predicted in cases}
+
+
+def trained_learner(spec: TrialSpec, context: TrialContext) -> AnyLearner:
+    """Returns the learner of a complete trial with its best weights.
+
+    Raises:
+        RecordError: The trial is not complete, or its weights were altered.
+    """
+    learner: AnyLearner = registry.learner_of(spec.identity, context.device)
+    load_weights(learner, trained_weights(context.store, spec.trial_id), origin=f"trial {spec.trial_id}")
+    return learner
+
+
+def _digest(predicted: PredictedCase) -> str:
+    return predicted.case.digest
+
+
+def _measured(learner: AnyLearner, predicted: Sequence[PredictedCase]) -> Mapping[str, float]:
+    first = predicted[0]
+    return learner.measure_ensemble(first.examples, first.row, [each.output for each in predicted])
+
+
+def _predicted(member: Member, learner: AnyLearner, context: TrialContext) -> Iterator[PredictedCase]:
+    spec, evaluation = member.spec, member.evaluation
+    whole = read_selection(context.store, evaluation.selection)
+    selection = Selection(whole.section, tuple(row for row in whole.rows if row[0] in member.digests))
+    given = predictions_for(
+        spec, evaluation.predicted, evaluation.read_as, context, variant=evaluation.variant
+    )
+    parts = evaluated_examples(spec, evaluation, selection, context, given)
+    yield from predicted_cases(learner, parts, selection.cases(), spec.identity.training.batch_size)
+
+
+def temperature_of(spec: TrialSpec, context: TrialContext) -> float | None:
+    """Returns the temperature of a trial's network, fitted to its validation cases.
+
+    Returns:
+        None where the task has no probabilities, or the validation cases say nothing.
+
+    Raises:
+        XferlabError: The images cannot be read here, or weights are missing or altered.
+    """
+    if registry.task(spec.identity.task).ensemble_files is None:
+        return None
+    with computing_as(spec.identity.execution, context.device) as device:
+        context = replace(context, device=device)
+        given = predictions_for(spec, spec.predicted, spec.section, context)
+        validation, learner = fit_part(spec, "validation", context, given), trained_learner(spec, context)
+        outcomes = list[Outcomes]()
+        for rows in fixed(len(validation), spec.identity.training.batch_size):
+            predicted = learner.predict(learner.load(validation, rows, None))
+            for row, prediction in zip(rows.tolist(), predicted, strict=True):
+                outcomes.append(learner.outcomes(validation, row, prediction))
+        temperature = fitted_temperature(joined(outcomes))
+    return None if isnan(temperature) else temperature
+
+
+def measured_at(member: Member, temperature: float, context: TrialContext) -> dict[str, Mapping[str, float]]:
+    """Returns what is measured of a network's probabilities at a temperature, by digest of the case.
+
+    Raises:
+        XferlabError: The images cannot be read here, or weights are missing or altered.
+    """
+    with computing_as(member.spec.identity.execution, context.device) as device:
+        context = replace(context, device=device)
+        learner = trained_learner(member.spec, context)
+        return {
+            case.digest: learner.measure_at(examples, row, output, temperature)
+            for case, examples, row, output in _predicted(member, learner, context)
+        }
