@@ -9,7 +9,9 @@ import shlex
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.conftest import Command
 from tests.importing.layouts import image
@@ -60,6 +62,30 @@ def test_an_existing_study_stays(command: Command, folder: Path) -> None:
 def test_a_study_is_named_for_its_data_unless_its_file_has_a_name(command: Command, folder: Path) -> None:
     command("init", "--from", folder / "images", folder / "left", code=0)
     assert "study: mine\n" in Path("study.yaml").read_text()
+
+
+def test_values_of_masks_that_became_structures_are_told(command: Command, folder: Path) -> None:
+    words = ("init", "--from", folder / "images", folder / "left")
+    assert "note: " not in command(*words, code=0).out
+    for path in (folder / "left").iterdir():
+        values = np.full((40, 40), 127, np.uint8)
+        values[:20] = 255
+        Image.fromarray(values).save(path)
+    said = command(*words, "--out", "again.yaml", code=0).out
+    assert "each is a structure now: structure_127, structure_255. Give them their names" in said
+
+
+def test_a_written_study_runs_quickly_and_declares_what_its_comments_say(
+    command: Command, folder: Path
+) -> None:
+    command("init", "--from", folder / "images", folder / "left", code=0)
+    path = Path("study.yaml")
+    assert "6 trials" in command("plan", path, "--profile", "quick", code=0).out
+    path.write_text(re.sub("^# (primary|contrasts):", r"\1:", path.read_text(), flags=re.MULTILINE))
+    study = load(path)
+    assert study.warnings == ()
+    assert study.base.primary is not None
+    assert len(study.base.contrasts) == 2
 
 
 @pytest.mark.parametrize("name", TEMPLATES)

@@ -41,7 +41,8 @@ def _of_images(folders: Sequence[str], out: str, patient: str | None) -> int:
     lines = "\n".join(as_lines(data, section))
     name = data if out == STUDY else as_name(path.stem) or "first"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(study_text(name=name, data=data, section=lines, structures=structures), encoding="utf-8")
+    text = study_text(name=name, data=data, section=lines, structures=structures, file=path.name)
+    path.write_text(text, encoding="utf-8")
     following = f"xferlab check {shlex.quote(out)}"
     tell(study=path, section={data: section}, next=following)
     print(f"{path}: a study of 3 arms and 5 repetitions. Next: {following}")

@@ -45,6 +45,8 @@ def run(options: ReportOptions) -> int:
             other=other,
         )
     print(path)
+    if (page := path.with_name("index.html")).exists():
+        print(f"{page}: the same as one page for a browser")
     for problem in problems:
         print(problem, file=sys.stderr)
     is_complete = now.is_complete()

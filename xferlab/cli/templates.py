@@ -33,6 +33,8 @@ arms:                   # what you compare: each changes one thing of the baseli
   baseline: {}
   no_augmentation: {training.rotation: null}
   half_labels: {stages.first.label_fraction: 0.5}
+profiles:               # `xferlab run $file --profile quick` shows in minutes that everything works
+  quick: {repetitions: 2, model: {init_features: 8, image_size: 64}, training.max_epochs: 10}
 # Before the first `xferlab run`, say what the study is to show. What is declared later is exploratory:
 # primary: {metric: DICE, stage: first, on: $data.hold_out}
 # contrasts: [[no_augmentation, baseline], [half_labels, baseline]]
@@ -101,6 +103,6 @@ def template(name: str) -> StudyTemplate:
     return known[name]
 
 
-def study_text(*, name: str, data: str, section: str, structures: str = "") -> str:
+def study_text(*, name: str, data: str, section: str, structures: str = "", file: str = "study.yaml") -> str:
     """Returns a first study of a data section, which is given by its lines under `data:`."""
-    return STUDY.substitute(name=name, data=data, section=section, structures=structures)
+    return STUDY.substitute(name=name, data=data, section=section, structures=structures, file=file)
