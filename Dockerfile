@@ -24,11 +24,13 @@ RUN PIP_EXTRA_INDEX_URL="$TORCH_INDEX" \
     pip install --no-cache-dir --constraint constraints.txt '.[cluster,dashboard,dicom,export,nifti,tune]' \
     && rm -rf build ./*.egg-info
 
+# xferlab/analysis and xferlab/templates are links to the other four.
 COPY analysis analysis
+COPY examples examples
+COPY jobs jobs
+COPY search_spaces search_spaces
 COPY xferlab xferlab
 RUN pip install --no-cache-dir --no-deps --force-reinstall . && rm -rf build ./*.egg-info
-COPY search_spaces search_spaces
-COPY jobs jobs
 
 ENV XFERLAB_CACHE=/cache
 USER 1000:1000

@@ -107,7 +107,7 @@ def test_the_steps_of_pip_resolve_and_install_xferlab(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    before, after = copied()[:4], copied()[4:6]
+    before, after = copied()[:4], copied()[4:]
     assert "Would install" in step(f"PIP_EXTRA_INDEX_URL='' {first} --dry-run", *before)
     step(second, *after)
     assert "xferlab" in step(

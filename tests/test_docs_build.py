@@ -66,13 +66,13 @@ def test_pages_have_one_title_and_say_what_pictures_show(site: dict[Path, Beauti
 
 
 def test_every_environment_variable_is_on_its_page() -> None:
-    folders = ("xferlab", "analysis", "jobs", "benchmarks", "docs")
+    folders = ("xferlab", "analysis", "jobs", "benchmarks", "docs", "examples")
     files = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()]
     page = ROOT / "docs" / "reference" / "environment.md"
     texts = [
         path.read_text("utf-8")
         for path in files
-        if path.suffix in {".py", ".yaml", ".sbatch", ".sh", ".md"} and path != page
+        if path.suffix in {".py", ".yaml", ".yml", ".sbatch", ".sh", ".md"} and path != page
     ]
     used = {name for text in texts for name in _VARIABLE.findall(text)}
     assert used == set(_VARIABLE.findall(page.read_text()))

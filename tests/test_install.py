@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -12,8 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from xferlab.cli.templates import templates
+
 ROOT = Path(__file__).parents[1]
-SHIPPED = ("pyproject.toml", "README.md", "LICENSE", "xferlab", "analysis")
+SHIPPED = (
+    "pyproject.toml", "README.md", "LICENSE", "xferlab", "analysis", "examples", "jobs", "search_spaces",
+)  # fmt: skip
 MODULES = sorted(
     ".".join((ROOT / "xferlab" / path.relative_to(ROOT)).relative_to(ROOT).with_suffix("").parts)
     for path in (ROOT / "analysis").rglob("*.py")
@@ -61,6 +66,16 @@ def test_the_wheel_holds_one_name_only(bare: Path) -> None:
     published = {path.name for path in site.glob("xferlab/analysis/published/vidal2021/*")}
     assert published == {"cohorts.csv", "layout.yaml", "significance.csv", "tables.csv", "times.csv"}
     assert (site / "xferlab/analysis/templates/page.html").is_file()
+
+
+@pytest.mark.parametrize("name", templates())
+def test_a_template_is_in_the_wheel(bare: Path, tmp_path: Path, name: str) -> None:
+    said = json.loads(call(bare, "-m", "xferlab", "init", "--template", name, "--json", cwd=tmp_path))
+    for path, content in templates()[name].contents().items():
+        assert (tmp_path / path).read_text() == content
+    assert sorted(said["files"]) == sorted(
+        str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()
+    )
 
 
 def test_every_module_of_the_analysis_is_imported_from_the_wheel(bare: Path, tmp_path: Path) -> None:

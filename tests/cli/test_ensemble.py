@@ -207,6 +207,19 @@ def test_an_ensemble_predicts_the_mean_and_says_how_far_its_networks_agree(
         assert float(row[f"{name}_{kind}"]) == pytest.approx(wide[mask].mean(), abs=1e-5)
 
 
+def test_images_that_are_left_out_for_one_reason_are_told_in_one_line(
+    trained: Trained, predict: Predict
+) -> None:
+    known, other = trained.who(0), trained.who(1)
+    said = predict(
+        trained.image(known, "fixed"), trained.image(known, "lateral"), trained.image(other, "fixed"), code=1
+    )
+    line, last = said.err.splitlines()
+    assert line.startswith(f"{trained.image(known, 'fixed')}: is of the study's data")
+    assert f"(1 more like this: {known}-lateral.png)" in line
+    assert last == "2 inputs could not be predicted"
+
+
 @pytest.mark.parametrize("device", ["fixed", "lateral"])
 def test_an_image_of_the_study_is_predicted_by_those_who_never_saw_its_patient(
     trained: Trained, predict: Predict, device: str

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Command, Said
-from tests.studies import write_study
+from tests.studies import ONE_TRIAL, write_study
 from xferlab.cli import status
 from xferlab.cli.options import VERBS
 
@@ -71,6 +71,66 @@ def test_documents_have_the_documented_fields(command: Command, tmp_path: Path) 
             assert told["lines"][-1]["text"] == "complete"
         if verb == "report":
             assert Path(told["report"]).is_file()
+
+
+PROBLEM = {"where", "what", "severity", "kind", "arm"}
+
+
+@pytest.mark.component
+def test_an_import_tells_what_is_documented_and_init_the_same_with_a_study(
+    command: Command, folder: Path
+) -> None:
+    fields = documented()
+    (folder / "left" / "P0_0_mask.png").rename(folder / "left" / "nobody_mask.png")
+    told = document(command("import", folder / "images", folder / "left", "--json", code=0))
+    assert told.keys() == fields["import"]
+    assert (told["images"], told["new"], told["changed"]) == (12, 12, 0)
+    assert Path(told["table"]).is_file()
+    (problem,) = told["left_out"]
+    assert problem.keys() == PROBLEM
+    assert problem["where"].endswith("nobody_mask.png")
+    ((name, section),) = told["section"].items()
+    assert (name, section["source"], section["root"]) == ("mine", "manifest", str(folder))
+
+    first = document(command("init", "--from", folder / "images", folder / "left", "--json", code=0))
+    assert first.keys() == fields["init"] | fields["import"]
+    assert (first["study"], first["next"], first["new"]) == ("study.yaml", "xferlab check study.yaml", 0)
+    template = document(command("init", "--template", "smoke", "--json", code=0))
+    assert template.keys() == fields["init"] | {"files"}
+    assert (template["files"], template["next"]) == ([template["study"]], "xferlab run jobs/smoke.yaml")
+
+
+@pytest.mark.slow  # starts W&B
+def test_a_mirror_and_a_dashboard_tell_what_is_documented(command: Command, tmp_path: Path) -> None:
+    fields = documented()
+    study = write_study(tmp_path, **ONE_TRIAL, tracking={"wandb": {"project": "p", "mode": "offline"}})
+    command("run", study, "--executor", "in-process", code=0)
+    told = document(command("mirror", study, "--json", code=0))
+    assert told.keys() == fields["mirror"]
+    assert len(told["present"]) == 2  # of the trial and of the study
+    assert told["written"] == told["unfinished"] == told["not_tried"] == told["remarks"] == []
+    assert told["failed"] == {}
+    pages = document(command("dashboard", study, "--output", "pages.json", "--json", code=0))
+    assert pages.keys() == fields["dashboard"]
+    assert (pages["study"], pages["title"], pages["pages"], pages["runs"]) == ("tiny", "tiny", [], None)
+
+
+@pytest.mark.slow  # starts Ray
+def test_a_search_tells_what_is_documented(command: Command, tmp_path: Path) -> None:
+    study = write_study(tmp_path, **ONE_TRIAL)
+    Path("space.yaml").write_text("training.lr: {loguniform: [1.0e-4, 1.0e-2]}\n")
+    words = ("--space", "space.yaml", "--arm", "a", "--samples", "2", "--workers", "1", "--no-asha")
+    told = document(command("tune", study, *words, "--json", code=0))
+    assert told.keys() == documented()["tune"]
+    assert told["epochs_trained"] == 8
+    best, other = told["samples"]
+    assert best.keys() == other.keys() == {"sample", "score", "outcome", "parameters"}
+    assert best["score"] <= other["score"]
+    assert best["parameters"].keys() == {"stages.general.training.lr"}
+    assert told["winner"].keys() == {"sample", "out"}
+    assert told["winner"]["sample"] == best["sample"]
+    assert Path(told["winner"]["out"]).is_file()
+    assert Path(told["report"]).is_file()
 
 
 def test_an_error_is_told_in_the_document_with_its_problems(command: Command, tmp_path: Path) -> None:

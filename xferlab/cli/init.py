@@ -1,53 +1,80 @@
-"""`xferlab init`: a first study of somebody's own images and masks."""
+"""`xferlab init`: a first study of somebody's own images and masks, or the files of a template."""
 
 from __future__ import annotations
 
+import os
+import shlex
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from string import Template
 
 from xferlab.cli.import_ import imported
 from xferlab.cli.main import COMPLETE
 from xferlab.cli.options import InitOptions
 from xferlab.cli.output import tell
+from xferlab.cli.templates import study_text, template, templates
 from xferlab.errors import UsageError
 from xferlab.importing.found import as_name
 from xferlab.importing.section import as_lines
 
-# A first afternoon on a laptop: small images, a small network, few repetitions.
-STUDY = Template(
-    """\
-# A first study of your own images. Change it as you like: `xferlab plan` shows what that trains anew.
-study: $name
-seed: 1
-repetitions: 5          # trainings of every arm, each with other splits and seeds; 10 and more for a paper
-data:
-$section
-model: {name: unet, init_features: 16, image_size: 128}     # 32 and 256 on a GPU
-stages:
-  first: {data: $data, evaluate_on: [$data.test, $data.hold_out]$structures}
-training: {batch_size: 8, max_epochs: 60, patience: 10}
-arms:                   # what you compare: each changes one thing of the baseline
-  baseline: {}
-  no_augmentation: {training.rotation: null}
-  half_labels: {stages.first.label_fraction: 0.5}
-"""
-)
+STUDY = "study.yaml"
 
 
 def run(options: InitOptions) -> int:
-    """Writes the table and the study, and prints the next command."""
-    path = Path(options.out)
-    if path.exists():
-        raise UsageError(f"{path} exists; name another file, or remove it")
-    data, section = imported(options.folders, options.patient)
+    """Writes a study and what belongs to it, and prints the next command."""
+    if options.template is None and options.folders:
+        return _of_images(options.folders, options.out or STUDY, options.patient)
+    if options.template is None or options.folders or options.patient:
+        raise UsageError(
+            "init takes either --from IMAGES MASKS, for a study of your images, or --template NAME: "
+            f"{', '.join(templates())}"
+        )
+    return _of_template(options.template, options.out or os.curdir)
+
+
+def _of_images(folders: Sequence[str], out: str, patient: str | None) -> int:
+    path = Path(out)
+    _refuse_existing([path], instead="name another file")
+    data, section = imported(folders, patient)
     section["hold_out"] = 0.25  # patients that are never trained on
     joined = [name for name, made in section.get("structures", {}).items() if isinstance(made, list)]
     structures = f", structures: [{joined[0]}]" if joined else ""
     lines = "\n".join(as_lines(data, section))
+    name = data if out == STUDY else as_name(path.stem) or "first"
     path.parent.mkdir(parents=True, exist_ok=True)
-    name = as_name(path.stem) or "first"
-    text = STUDY.substitute(name=name, data=data, section=lines, structures=structures)
+    text = study_text(name=name, data=data, section=lines, structures=structures, file=path.name)
     path.write_text(text, encoding="utf-8")
-    tell(study=path, section={data: section})
-    print(f"{path}: a study of 3 arms and 5 repetitions. Next: xferlab check {path}")
+    following = f"xferlab check {shlex.quote(out)}"
+    tell(study=path, section={data: section}, next=following)
+    print(f"{path}: a study of 3 arms and 5 repetitions. Next: {following}")
     return COMPLETE
+
+
+def _of_template(name: str, out: str) -> int:
+    chosen, folder = template(name), Path(out)
+    texts = {folder / path: text for path, text in chosen.contents().items()}
+    _refuse_existing(texts, instead="name another folder (--out)")
+    for path, text in texts.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        print(path)
+    if chosen.first:
+        print(chosen.first)
+    following = chosen.next_command(folder)
+    tell(study=folder / chosen.files[0], files=[*texts], next=following)
+    print(f"Next: {following}")
+    return COMPLETE
+
+
+def _refuse_existing(paths: Iterable[Path], *, instead: str) -> None:
+    """Ends the verb, before it writes anything, if it would write over files or below a file.
+
+    Raises:
+        UsageError: Names what is there.
+    """
+    ways = [(path, *filter(Path.is_file, path.parents)) for path in paths]
+    existing = dict.fromkeys(str(path) for way in ways for path in way if os.path.lexists(path))
+    if existing:
+        raise UsageError(
+            f"{', '.join(existing)} {'exists' if len(existing) == 1 else 'exist'}; {instead}, or remove "
+            f"{'it' if len(existing) == 1 else 'them'}"
+        )

@@ -75,13 +75,18 @@ _PATIENT = {
 class InitOptions(JsonOptions):
     """Of `init`."""
 
-    out: str = _option(metavar="FILE", default="study.yaml", help="the study to write; default: study.yaml")
-    folders: Sequence[str] = _option(
+    out: str | None = _option(
+        metavar="FILE|DIR",
+        help="the study to write (default: study.yaml), or the folder for a template (default: this one)",
+    )
+    folders: Sequence[str] | None = _option(
         flag="--from",
         metavar=("IMAGES", "MASKS"),
         nargs="+",
-        required=True,
         help="the folders of images and of their masks, as for `import`",
+    )
+    template: str | None = _option(
+        metavar="NAME", help="in place of --from: write the files of smoke, own-images, slurm, k8s or ci"
     )
     patient: str | None = _option(**_PATIENT)
 
@@ -332,7 +337,7 @@ class PruneOptions(JsonOptions):
 
 
 VERBS: dict[str, tuple[type[Options], str]] = {
-    "init": (InitOptions, "write a study of your images and masks"),
+    "init": (InitOptions, "write a first study: of your images and masks, or a template"),
     "import": (ImportOptions, "make a table of your images and masks"),
     "check": (StudyOptions, "validate a study file and read all of its data"),
     "plan": (PlanOptions, "show the trials of a study: names, ids, parents, which are complete or shared"),

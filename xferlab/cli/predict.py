@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xferlab.cli.ensemble import Repetitions
+from xferlab.cli.findings import grouped
 from xferlab.cli.images import check_outputs, find
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import PredictOptions
@@ -92,7 +93,7 @@ def run(options: PredictOptions) -> int:
     )
     if files.num_skipped:
         print(f"{count_of(files.num_skipped, 'other file')} skipped")
-    for problem in problems:
+    for problem in grouped(problems, shown=len(problems)):
         print(problem, file=sys.stderr)
     if problems:
         print(f"{count_of(len(problems), 'input')} could not be predicted", file=sys.stderr)

@@ -51,6 +51,8 @@ def run(options: ReportOptions) -> int:
             predicting=predicting(now, options, echo),
         )
     print(path)
+    if (page := path.with_name("index.html")).exists():
+        print(f"{page}: the same as one page for a browser")
     for problem in problems:
         print(problem, file=sys.stderr)
     is_complete = now.is_complete()
