@@ -75,11 +75,16 @@ def test_an_arm_is_cancelled_but_for_what_another_arm_shares(
     assert run.listener.changed.call_args.args[1:] == (State.BLOCKED, "a/g/r01 was cancelled")
 
 
+def test_an_answer_has_every_name_that_was_asked_for_and_what_is_blocked_once(run: Run) -> None:
+    answer = run.asked("a/g/r01", "b/g/r01", "a/alone/r01", "a/alone/r01", "a/p/r01")
+    assert answer == Answer(cancelled=["a/alone/r01", "a/p/r01", "a/g/r01", "b/g/r01"], blocked=["a/q/r01"])
+
+
 def test_a_running_trial_is_cancelled_when_it_has_stopped(run: Run) -> None:
     taken = run.take()
     answer = run.asked("a/g/r01", "b/g/r01", text="too slow")
     assert answer is not None
-    assert answer.cancelled == ["b/g/r01"]
+    assert answer.cancelled == ["a/g/r01", "b/g/r01"]
     assert run.states["g"] is State.RUNNING
     assert list(run.policy.stops()) == ["g"]
     assert run.policy.stops()["g"].startswith("too slow (asked on ")

@@ -158,7 +158,7 @@ def states(store: Store, study: str, trials: Sequence[PlannedTrial]) -> list[dic
         else:
             reached = left.reached
             state = _open_state(left, trial.trial_id in driven, parents)
-            if reason := cancelled.get(trial.trial_id):
+            if (reason := cancelled.get(trial.trial_id)) and state["state"] != "running":
                 state = {"state": "cancelled", "reason": reason}
             state |= {"epoch_s": left.epoch_s} if left.epoch_s else {}
             if state["state"] == "waiting" and (kept := starts.get(trial.trial_id)):

@@ -138,25 +138,30 @@ class Cancelling:
         names = self._inbox.names
         self._asked.update(request.names)
         answer = Answer(unknown=[name for name in request.names if name not in names])
-        chosen = {names[name]: name for name in request.names if name in names}
+        chosen = defaultdict[str, list[str]](list)
+        for name in dict.fromkeys(request.names):
+            if name in names:
+                chosen[names[name]].append(name)
         # Children first: they are cancelled themselves, and not blocked by their parents.
         for trial_id in reversed([trial_id for trial_id in self._graph.trials if trial_id in chosen]):
             self._decide(trial_id, chosen[trial_id], request, answer)
         return answer
 
-    def _decide(self, trial_id: str, name: str, request: Request, answer: Answer) -> None:
+    def _decide(self, trial_id: str, its_names: Sequence[str], request: Request, answer: Answer) -> None:
         state, trial = self._graph.states[trial_id], self._graph.trials[trial_id]
         others = [other for other in self._names[trial_id] if other not in self._asked]
         if state in (State.COMPLETE, State.FAILED):
-            answer.ended[name] = str(state)
+            answer.ended.update(dict.fromkeys(its_names, str(state)))
         elif others:
-            answer.shared[name] = others
-            log.warning("%s is not cancelled: it is also %s, which is not", name, ", ".join(others))
+            answer.shared.update(dict.fromkeys(its_names, others))
+            log.warning(
+                "%s is not cancelled: it is also %s, which is not", ", ".join(its_names), ", ".join(others)
+            )
         else:
-            answer.cancelled.append(name)
+            answer.cancelled.extend(its_names)
             self._reasons.setdefault(trial_id, request.reason)
-            waiting = self._graph.waiting_for(trial_id)
-            answer.blocked.extend(self._graph.trials[each].name for each in waiting)
+            waiting = (self._graph.trials[each].name for each in self._graph.waiting_for(trial_id))
+            answer.blocked.extend(name for name in waiting if name not in answer.blocked)
             if state is State.RUNNING:
                 self.stopping.setdefault(trial_id, request.reason)
             elif state is not State.CANCELLED:

@@ -81,6 +81,7 @@ class MirrorProcess:
             OSError: It cannot be started.
         """
         process = MirrorProcess._free(directory) or MirrorProcess(directory)
+        process._tell()  # what it printed last is of the run before
         process._heard = heard
         return process
 
@@ -167,7 +168,6 @@ class MirrorProcess:
 
     def _rest(self) -> None:
         self._tell()
-        self._heard = None
         _idle.append(self)
         for surplus in _idle[:-1]:
             with suppress(ValueError):  # a trial in another thread has just taken it
