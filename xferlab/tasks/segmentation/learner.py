@@ -44,7 +44,7 @@ from xferlab.training.batches import Rows, fixed
 from xferlab.training.examples import STRUCTURE, AnyExamples, ImageExamples, NativeExamples, Pixels
 from xferlab.training.exported import Exported
 from xferlab.training.intensity import INTENSITIES
-from xferlab.training.learner import Array, AugmentationSeed, Layer, Learner, Presented
+from xferlab.training.learner import Array, AugmentationSeed, Layer, Learner, Presented, predicted_rows
 from xferlab.training.reference import (
     REFERENCES,
     Reference,
@@ -131,11 +131,9 @@ class SegmentationLearner(SupervisedLearner[Any, Any]):
 
     def _jaccard(self, examples: Any) -> float:
         values = list[float]()
-        for rows in fixed(len(examples), self.batch_size):
-            predictions = self.predict(self.load(examples, rows, None))
-            for row, prediction in zip(rows.tolist(), predictions, strict=True):
-                confusions = confusions_of(examples, row, self._base.masks(prediction))
-                values += [confusion.jaccard() for confusion in confusions]
+        for row, prediction in predicted_rows(self, examples, self.batch_size):
+            confusions = confusions_of(examples, row, self._base.masks(prediction))
+            values += [confusion.jaccard() for confusion in confusions]
         return fmean(values) if values else math.nan
 
     def predict(self, batch: Any) -> Sequence[Array]:
