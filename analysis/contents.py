@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pandas as pd
 
-from xferlab.analysis.again import NOTHING, Predicting
 from xferlab.analysis.aggregation import aggregate
 from xferlab.analysis.comparison import Comparison, Contrast, compare
 from xferlab.analysis.design import Side, design_of
@@ -19,6 +18,7 @@ from xferlab.analysis.features import DeepFeatures
 from xferlab.analysis.gates import divided, refused_by_either
 from xferlab.analysis.markers import Marked, Processed, marked_of, processed, without_markers
 from xferlab.analysis.published.paper import AMBIGUOUS, Paper, read_paper
+from xferlab.analysis.reprediction import NOTHING, Repredictor
 from xferlab.analysis.results import EvaluationSet, StudyResults
 from xferlab.analysis.selection import ChainPair, chain_pairs, evaluation_sets, unseen
 from xferlab.analysis.tables.model import Table, with_unit
@@ -52,9 +52,9 @@ class Contents:
         paper: What the study compares itself to, if anything.
     """
 
-    def __init__(self, results: StudyResults, predicting: Predicting = NOTHING):
-        """Takes a study, and what predicts again."""
-        self.results, self._predicting = results, predicting
+    def __init__(self, results: StudyResults, repredictor: Repredictor = NOTHING):
+        """Takes a study, and what repredicts its cases."""
+        self.results, self._repredictor = results, repredictor
         self._measured = unseen(results.cases)
         passed, refused = divided(self._measured)
         passed, self.markers = without_markers(passed, results.metrics.markers)
@@ -128,15 +128,17 @@ class Contents:
 
     def ensembles(self, evaluated: EvaluationSet) -> Iterator[Ensemble]:
         """Yields the ensemble of each arm on a set; those that cannot be made are noted and left out."""
-        if measure := self._predicting.together:
-            yield from self._again("ensemble", evaluated, partial(ensemble_of, measure=measure))
+        if measure := self._repredictor.together:
+            yield from self._repredicted("ensemble", evaluated, partial(ensemble_of, measure=measure))
 
     def calibrated(self, evaluated: EvaluationSet) -> Iterator[Calibrated]:
         """Yields the networks of each arm before and after temperature scaling; as `ensembles`."""
-        if measure := self._predicting.scaled:
-            yield from self._again("temperature", evaluated, partial(calibrated_of, measure=measure))
+        if measure := self._repredictor.scaled:
+            yield from self._repredicted("temperature", evaluated, partial(calibrated_of, measure=measure))
 
-    def _again(self, what: str, evaluated: EvaluationSet, make: Callable[..., Made | None]) -> Iterator[Made]:
+    def _repredicted(
+        self, what: str, evaluated: EvaluationSet, make: Callable[..., Made | None]
+    ) -> Iterator[Made]:
         rows = evaluated.rows(self.cases)
         for arms in self.results.arms_by_evaluations(evaluated):
             of_arm = rows[rows["arm"] == arms[0]]

@@ -7,37 +7,33 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from xferlab.analysis.again import Again, Values, with_values
+from xferlab.analysis.reprediction import Repredicted, Reprediction, Values, with_values
 from xferlab.analysis.results import EvaluationSet
+from xferlab.errors import UsageError
 
 MIN_NETWORKS = 2
 """Networks below which an image is left out."""
 
 
 @dataclass(frozen=True, eq=False)
-class Ensemble:
-    """What the repetitions of arms that share them reach together on a set.
+class Ensemble(Repredicted):
+    """What the repetitions of arms that share them reach on a set: each by itself, and their mean.
+
+    `before` are the rows of each network, of images with enough networks. `after` are those of the mean, as
+    one repetition.
 
     Attributes:
-        arms: The arms.
-        evaluated: The set.
         images: A row per image by digest: patient, pathology, and `networks`, the number of repetitions that
             measured it and never saw its patient.
-        single: Rows of cases, as `load` returns them, of each network, of images with enough networks.
-        together: The same of their mean, as one repetition.
     """
 
-    arms: tuple[str, ...]
-    evaluated: EvaluationSet
     images: pd.DataFrame
-    single: pd.DataFrame
-    together: pd.DataFrame
 
 
 def ensemble_of(
     cases: pd.DataFrame,
     evaluations: Collection[str],
-    measure: Callable[[list[Again]], Values],
+    measure: Callable[[list[Reprediction]], Values],
     *,
     arms: tuple[str, ...],
     evaluated: EvaluationSet,
@@ -50,22 +46,31 @@ def ensemble_of(
     Args:
         cases: The rows of the first arm on the set, of patients that no parent may have seen.
         evaluations: Ids of the evaluations of all repetitions on the set.
-        measure: What predicts.
+        measure: What repredicts.
         arms: The arms.
         evaluated: The set.
+
+    Raises:
+        UsageError: No image has several networks, as in a cross-validation without repeats.
     """
-    images = _images(cases)
-    enough = images.index[images["networks"] >= MIN_NETWORKS]
     if cases["trial_id"].nunique() < MIN_NETWORKS:
         return None
+    images = _images(cases)
+    enough = images.index[images["networks"] >= MIN_NETWORKS]
+    if not len(enough):
+        raise UsageError(
+            f"each of the {len(images)} images is in the test part of one repetition only, and an ensemble "
+            f"needs {MIN_NETWORKS} networks that never saw its patient"
+        )
     single = cases[cases["case"].isin(enough)]
     by_trial = single.groupby("trial_id", observed=True, sort=False)["case"].unique()
-    asked = [Again(str(trial), evaluations, frozenset(found)) for trial, found in by_trial.items()]
-    values = measure(asked) if asked else {}
-    if asked and not values:
+    values = measure(
+        [Reprediction(str(trial), evaluations, frozenset(found)) for trial, found in by_trial.items()]
+    )
+    if not values:
         return None
     together = with_values(single.drop_duplicates(["case", "metric"]), values)
-    return Ensemble(arms, evaluated, images, single, together.assign(repetition=1))
+    return Ensemble(arms, evaluated, single, together.assign(repetition=1), images)
 
 
 def _images(cases: pd.DataFrame) -> pd.DataFrame:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from xferlab.analysis.again import NOTHING, Predicting
 from xferlab.analysis.claims import Verdicts, declared_when, earlier_plans, verdicts_of
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.division import division
 from xferlab.analysis.gallery import Gallery, View, galleries
 from xferlab.analysis.loading import load_study
 from xferlab.analysis.pages import Block, Page, Point, SavedPicture, Section, written
+from xferlab.analysis.reprediction import NOTHING, Repredictor
 from xferlab.analysis.results import EvaluationSet, StudyResults
 from xferlab.analysis.selection import seen_by_parents
 from xferlab.analysis.tables.arms import arms_tables, compared_arms
@@ -103,7 +103,7 @@ def write_report(
     remarks: Sequence[str] = (),
     fail: Echo | None = None,
     other: StudyResults | None = None,
-    predicting: Predicting = NOTHING,
+    repredictor: Repredictor = NOTHING,
 ) -> Path:
     """Writes everything about a study into a folder and returns the path of its `report.md`.
 
@@ -120,14 +120,14 @@ def write_report(
         fail: Called, when all else is written, with a line for each table, figure or stored file that could
             not be written or read; without it they are raised.
         other: Another study, which is shown beside this one.
-        predicting: What predicts again, for ensembles and temperatures, where these are to be shown.
+        repredictor: What repredicts cases for ensembles and temperatures, where these are to be shown.
 
     Raises:
         RecordError: There is no plan of this study, or it is damaged.
         StorageError: The storage cannot be read or the folder not be written.
     """
     results = load_study(storage, study)
-    contents = Contents(results, predicting)
+    contents = Contents(results, repredictor)
     writer = _Writer(contents, Path(out).resolve(), echo, other)
     try:
         with _collecting_seldom():

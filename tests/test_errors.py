@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import inspect
 import pickle
+from collections.abc import Sequence
 
 import pytest
 
@@ -14,6 +15,7 @@ from xferlab.errors import (
     StudyError,
     XferlabError,
     attempt,
+    listed,
     successes,
     suggest,
 )
@@ -77,3 +79,11 @@ def test_problems_of_several_attempts_are_raised_as_one(
 )
 def test_suggests_the_nearest_name_or_nothing(name: str, accepted: list[str], hint: str) -> None:
     assert suggest(name, accepted) == hint
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [([], ""), (["a"], "a"), (["a", "b"], "a, b"), (("a", "b", "c"), "a, b and 1 more")],
+)
+def test_lists_the_first_names_and_counts_the_others(names: Sequence[str], text: str) -> None:
+    assert listed(names, 2) == text

@@ -208,6 +208,7 @@ TABLE: dict[str, tuple[str, ...]] = {
         "xferlab.metrics.sets",
         "xferlab.metrics.curves",
         "xferlab.metrics.extremes",
+        "xferlab.metrics.temperature",
         "xferlab.errors",
     ),
     "xferlab.analysis.published": ("xferlab.errors",),  # names of papers, without the kit

@@ -173,6 +173,12 @@ def suggest(name: str, accepted: Iterable[str]) -> str:
     return f" Did you mean {nearest[0]!r}?" if nearest else ""
 
 
+def listed(names: Sequence[str], shown: int) -> str:
+    """Returns the first names, `shown` at most, and how many there are besides: `a, b and 3 more`."""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
+
+
 def check_names(
     method: str,
     returned: Collection[str],

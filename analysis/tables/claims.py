@@ -15,6 +15,7 @@ from xferlab.analysis.selection import ALL, ordered_pathologies
 from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, number, p_value
 from xferlab.analysis.tables.notes import data_notes, inference_caption, mean_and_deviation
 from xferlab.analysis.tables.overview import spread
+from xferlab.errors import listed
 from xferlab.metrics.claims import Claims, Place
 
 Reached = Mapping[Place, pd.DataFrame]
@@ -146,8 +147,7 @@ def best_sentence(contents: Contents, verdicts: Verdicts, reached: Reached) -> I
         )
     if apart := [claims.words(place) for place in means if place not in alike]:
         few = f"fewer than {100 * MIN_PAIRED:g} % of the repetitions"
-        more = f" and {len(apart) - _NAMED} more" if len(apart) > _NAMED else ""
-        sentence += f". Not ranked, since on other images or with {few}: {', '.join(apart[:_NAMED])}{more}"
+        sentence += f". Not ranked, since on other images or with {few}: {listed(apart, _NAMED)}"
     yield f"{sentence}. Means alone say nothing of chance."
 
 

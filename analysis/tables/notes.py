@@ -16,6 +16,7 @@ from xferlab.analysis.published.paper import PublishedLine
 from xferlab.analysis.results import EvaluationSet, StudyResults, is_drawn
 from xferlab.analysis.tables.model import ABSENT, Record, interval, number, p_value
 from xferlab.cohort import single_sections
+from xferlab.errors import listed
 from xferlab.metrics.metric import Metric
 from xferlab.plan.sharing import may_leave, sections_of
 
@@ -140,10 +141,7 @@ def grey_levels(data: Mapping[str, Any]) -> str:
 
 def _incomplete(results: StudyResults, stages: set[str]) -> tuple[str, ...]:
     names = [trial_name(row) for row in results.absent if row["stage"] in stages]
-    if not names:
-        return ()
-    listed = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-    return (f"Not complete and in no number: {listed}.",)
+    return (f"Not complete and in no number: {listed(names, 6)}.",) if names else ()
 
 
 def cut_off(results: StudyResults, stages: Iterable[str]) -> tuple[str, ...]:

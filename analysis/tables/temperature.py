@@ -6,16 +6,15 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from xferlab.analysis.aggregation import MIN_PATIENTS, aggregate
+from xferlab.analysis.aggregation import MIN_PATIENTS
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.results import EvaluationSet
-from xferlab.analysis.selection import ALL, ordered_pathologies
-from xferlab.analysis.tables.ensembles import PARTS
-from xferlab.analysis.tables.metrics import by_pathology
-from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, file_name, number
-from xferlab.analysis.tables.notes import data_notes, mean_and_deviation
+from xferlab.analysis.tables.model import Layout, Record, Table, file_name
+from xferlab.analysis.tables.notes import data_notes
+from xferlab.analysis.tables.repredicted import Lines, pathologies_of, repredicted_sets, where_others_are
 from xferlab.analysis.temperature import OF_PROBABILITIES, Calibrated
-from xferlab.metrics.metric import Metric
+from xferlab.errors import listed
+from xferlab.metrics.temperature import LARGEST, is_at_bound
 
 _HEAD = (
     ("Pathology", "pathology"),
@@ -25,20 +24,23 @@ _HEAD = (
     ("Patients", "patients"),
     ("Temperature", "temperature"),
 )
-_BEFORE, _AFTER = "before", "after"
+_LINES = Lines("scaling", "before", "after")
+_SHOWN = 6
 
 
 def temperature_tables(contents: Contents) -> Iterator[Table]:
     """Yields a table for each set of images, without objects, of stages that give probabilities."""
-    for evaluated in contents.plain_sets:
-        if evaluated.plain.part in PARTS and (calibrated := list(contents.calibrated(evaluated))):
+    for evaluated in repredicted_sets(contents):
+        if calibrated := list(contents.calibrated(evaluated)):
             yield _table(contents, evaluated, calibrated)
 
 
 def _table(contents: Contents, evaluated: EvaluationSet, calibrated: Sequence[Calibrated]) -> Table:
-    frame = pd.concat(list(_aggregated(contents, calibrated)), ignore_index=True)
+    frame = _LINES.aggregated(contents, calibrated)
+    frame = frame[frame["metric"].isin(OF_PROBABILITIES)].reset_index(drop=True)
     metrics = contents.results.metrics.ordered(frame["metric"])
     layout = Layout(_HEAD, ("Scaling", "scaling"), [(contents.heading(m), m.name) for m in metrics])
+    pathologies = pathologies_of(contents, evaluated, frame["pathology"])
     return layout.fill(
         Table(
             name=f"temperature_{evaluated.stage}_on_{file_name(evaluated.stem)}",
@@ -50,70 +52,57 @@ def _table(contents: Contents, evaluated: EvaluationSet, calibrated: Sequence[Ca
                 "Mean over repetitions of a repetition's value ± the sample SD of these values (fewer than "
                 f"{MIN_PATIENTS} patients: no SD). Masks and most probable classes stay as they are.",
                 "A description: nothing tests after against before.",
-                *([] if by_pathology(contents, evaluated) else ["The CSV has every pathology."]),
+                *where_others_are(contents, evaluated),
             ),
-            notes=data_notes(contents.results, [evaluated.stage], [evaluated.section]),
+            notes=(
+                *_notes(calibrated),
+                *data_notes(contents.results, [evaluated.stage], [evaluated.section]),
+            ),
             data=_data(frame, calibrated),
             subject={"kind": "temperature", **vars(evaluated)},
         ),
-        _records(contents, evaluated, calibrated, (frame, metrics)),
+        _LINES.records(frame, metrics, calibrated, pathologies, _labels),
     )
 
 
-def _aggregated(contents: Contents, calibrated: Sequence[Calibrated]) -> Iterator[pd.DataFrame]:
-    planned = contents.results.planned_evaluations()
-    for networks in calibrated:
-        for scaling, rows in ((_BEFORE, networks.before), (_AFTER, networks.after)):
-            frame, _ = contents.divided(aggregate(rows, planned=planned, sets=contents.sets))
-            yield frame[frame["metric"].isin(OF_PROBABILITIES)].assign(scaling=scaling)
+def _notes(calibrated: Sequence[Calibrated]) -> Iterator[str]:
+    """What a reader must know of the fits: images that took no part, and temperatures that are none."""
+    of_each = [
+        (f"{', '.join(arms.arms)}, repetition {number}", network)
+        for arms in calibrated
+        for number, network in sorted(arms.scaled.items())
+    ]
+    if seen := [f"{name} ({n.num_seen} of {n.num_validation})" for name, n in of_each if n.num_seen]:
+        yield (
+            "Not fitted to validation images whose patients a parent network may have learned from in "
+            f"another repetition: {listed(seen, _SHOWN)}."
+        )
+    if absent := [name for name, network in of_each if not network.is_fitted]:
+        yield f"No validation image to fit to, so in no number: {listed(absent, _SHOWN)}."
+    if extreme := [name for name, network in of_each if is_at_bound(network.temperature)]:
+        yield (
+            f"At a bound ({1 / LARGEST:g} or {LARGEST:g}), so that this is no best fit: "
+            f"{listed(extreme, _SHOWN)}."
+        )
 
 
 def _data(frame: pd.DataFrame, calibrated: Sequence[Calibrated]) -> pd.DataFrame:
-    few = frame["num_patients"] < MIN_PATIENTS
     of_arms = {networks.arms[0]: networks.temperatures for networks in calibrated}
     return frame.assign(
-        sd_repetitions=frame["sd_repetitions"].mask(few),
-        sd_images=frame["sd_images"].mask(few),
         temperature_median=[of_arms[arm].median() for arm in frame["arm"]],
         temperature_min=[of_arms[arm].min() for arm in frame["arm"]],
         temperature_max=[of_arms[arm].max() for arm in frame["arm"]],
     )
 
 
-def _records(
-    contents: Contents,
-    evaluated: EvaluationSet,
-    calibrated: Sequence[Calibrated],
-    shown: tuple[pd.DataFrame, Sequence[Metric]],
-) -> Iterator[Record]:
-    frame, metrics = shown
-    names = ordered_pathologies(frame["pathology"]) if by_pathology(contents, evaluated) else (ALL,)
-    for pathology in names:
-        for networks in calibrated:
-            rows = frame[(frame["arm"] == networks.arms[0]) & (frame["pathology"] == pathology)]
-            for scaling in (_BEFORE, _AFTER):
-                by_metric = rows[rows["scaling"] == scaling].set_index("metric")
-                if len(by_metric):
-                    labels = {"pathology": pathology, "scaling": scaling, **_labels(networks, by_metric)}
-                    yield {**labels, **{metric.name: _text(by_metric, metric) for metric in metrics}}
-
-
-def _labels(networks: Calibrated, by_metric: pd.DataFrame) -> Record:
+def _labels(networks: Calibrated, _: str, by_metric: pd.DataFrame) -> Record | None:
+    if not len(by_metric):
+        return None
     first, each = by_metric.iloc[0], networks.temperatures
     numbers = f" ({each.min():.2f} to {each.max():.2f})" if len(each) > 1 else ""
     return {
-        "arm": ", ".join(networks.arms),
         "repetitions": f"{first['num_repetitions']} of {first['num_planned']}",
         "images": first["num_images"],
         "patients": first["num_patients"],
         "temperature": f"{each.median():.2f}{numbers}",
     }
-
-
-def _text(by_metric: pd.DataFrame, metric: Metric) -> str:
-    if metric.name not in by_metric.index:
-        return ABSENT
-    row = by_metric.loc[[metric.name]].iloc[0]
-    if row["num_patients"] < MIN_PATIENTS:
-        return number(row["mean"], metric.unit)
-    return mean_and_deviation(row, metric.unit, "sd_repetitions")

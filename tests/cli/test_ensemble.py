@@ -19,18 +19,23 @@ from tests.studies import recorded
 from xferlab.analysis import load_study
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.tables.ensembles import ensembles_tables
+from xferlab.analysis.tables.metrics import metrics_tables
 from xferlab.analysis.tables.model import Table
 from xferlab.analysis.tables.temperature import temperature_tables
-from xferlab.cli.again import predicting
 from xferlab.cli.last_plan import compare
 from xferlab.cli.main import main
 from xferlab.cli.options import ReportOptions
+from xferlab.cli.reprediction import repredictor
+from xferlab.data.cache import default_cache_dir
 from xferlab.data.pixels import Picture
 from xferlab.errors import UsageError
 from xferlab.records import layout, reader
 from xferlab.records.store import Store
+from xferlab.tasks.segmentation.learner import SegmentationLearner
 from xferlab.training.structures import at_size
+from xferlab.trial.examples import TrialContext
 from xferlab.trial.predictor import Predictor
+from xferlab.trial.reprediction import temperature_of
 
 pytestmark = pytest.mark.component
 
@@ -292,10 +297,10 @@ def dice_of_mean(trained: Trained, trials: list[str], patient: int) -> float:
 
 
 def contents(trained: Trained, storage: object, **asked: bool) -> tuple[Contents, list[str]]:
-    """What a report is made of that may predict again, and what that says."""
+    """What a report is made of with reprediction, and what that says."""
     said: list[str] = []
     options = ReportOptions(study=str(trained.study), storage=str(storage), **asked)
-    networks = predicting(compare(options, must_have_run=True), options, said.append)
+    networks = repredictor(compare(options, must_have_run=True), options, said.append)
     return Contents(load_study(str(storage), "ensemble"), networks), said
 
 
@@ -359,34 +364,93 @@ def test_ensembles_that_cannot_be_made_are_told(trained: Trained, tmp_path: Path
         pack.with_name("away").rename(pack)
 
 
+LACKS = "task 'segmentation' declares ensemble_files, and its learner has no "
+
+
+@pytest.mark.parametrize(
+    ("asked", "method", "error", "reason"),
+    [
+        ("ensembles", "measure_ensemble", NotImplementedError(), f"{LACKS}measure_ensemble; the package"),
+        ("temperature", "outcomes", NotImplementedError(), f"{LACKS}outcomes or measure_at; the package"),
+        (
+            "ensembles",
+            "measure_ensemble",
+            torch.OutOfMemoryError("CUDA out of memory.\nSee"),
+            "OutOfMemoryError: CUDA out of memory; use a machine with more memory, or leave the option out",
+        ),
+        ("temperature", "measure_at", MemoryError(), "MemoryError; use a machine with more memory, or leave"),
+    ],
+)
+def test_too_little_memory_or_a_task_that_cannot_do_it_leaves_the_rest_of_a_report(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch, asked: str, method: str, error: Exception, reason: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(SegmentationLearner, method, fail)
+    known, _ = contents(trained, trained.store.location, **{asked: True})
+    assert not list(ensembles_tables(known)) + list(temperature_tables(known))
+    assert len(known.results.problems) == (2 if asked == "ensembles" else 3)
+    assert all(reason in problem for problem in known.results.problems)
+    assert len(list(metrics_tables(known, hold_out=True)))
+
+
 def test_a_temperature_is_fitted_to_validation_images_and_judged_on_others(trained: Trained) -> None:
     known, _ = contents(trained, trained.store.location, temperature=True)
-    (table,) = (t for t in temperature_tables(known) if t.name == "temperature_alone_on_cxr_test")
+    tables = {table.name: table for table in temperature_tables(known)}
     assert not list(ensembles_tables(known))
+    table = tables["temperature_alone_on_cxr_test"]
+    parts = {n: {p: each[f"part_r{n:02}"] for p, each in trained.parts.items()} for n in (1, 2, 3)}
     plan = reader.read_plan(trained.store, "ensemble")
     ids = {name: trial["trial_id"] for trial in plan["trials"] for name in trial["names"]}
     temperatures, errors = [], []
     for n in (1, 2, 3):
         trial = [ids[f"a/alone/r{n:02}"]]
-        parts = {patient: each[f"part_r{n:02}"] for patient, each in trained.parts.items()}
-        logits, truth = zip(
-            *(logits_of(trained, trial, p) for p, part in parts.items() if part == "validation"), strict=True
-        )
-        grid = 100 ** np.linspace(-1, 1, 4001)
-        z, y = np.stack(logits).ravel(), np.stack(truth).ravel()
-        sign = z * (1 - 2 * y)
-        fitted = grid[np.argmin([np.logaddexp(0, sign / temperature).sum() for temperature in grid])]
-        tested = [logits_of(trained, trial, p) for p, part in parts.items() if part == "test"]
-        temperatures.append(fitted)
-        errors.append(np.mean([gap(1 / (1 + np.exp(-z / fitted)), y) for z, y in tested]))
+        temperatures.append(fitted(trained, trial, {p for p in parts[n] if parts[n][p] == "validation"}))
+        tested = [logits_of(trained, trial, p) for p, part in parts[n].items() if part == "test"]
+        errors.append(np.mean([gap(1 / (1 + np.exp(-z / temperatures[-1])), y) for z, y in tested]))
     after = table.data.set_index(["pathology", "metric", "scaling"]).loc[("all", "ECE", "after")]
-    numbers = after[["temperature_min", "temperature_median", "temperature_max"]].astype(float)
-    assert numbers.tolist() == pytest.approx(sorted(temperatures), rel=2e-3)
+    numbers = ["temperature_min", "temperature_median", "temperature_max"]
+    assert after[numbers].astype(float).tolist() == pytest.approx(sorted(temperatures), rel=2e-3)
     assert after["mean"] == pytest.approx(np.mean(errors), abs=1e-3)
     (group,) = table.groups
     assert [row.label for row in group.rows] == ["before", "after"]
     before = known.aggregated.query("stage == 'alone' and metric == 'ECE' and pathology == 'all'")
     assert group.rows[0].cells[1].startswith(f"{before['mean'].item():.4f}")
+
+    # The donor of all repetitions learned from patients whom two of them validate on.
+    table = tables["temperature_general_on_cxr_hold_out"]
+    temperatures, told = [], []
+    for n in (1, 2, 3):
+        validation = {p for p, part in parts[n].items() if part == "validation"}
+        kept = validation if n == 1 else {p for p in validation if parts[1][p] in {"test", "hold_out"}}
+        temperatures += [fitted(trained, [trained.trials[n - 1]], kept)] if kept else []
+        if kept != validation:
+            told.append(f"a, repetition {n} ({len(validation - kept)} of {len(validation)})")
+    assert told
+    assert table.notes[0].endswith(f"in another repetition: {', '.join(told)}.")
+    after = table.data.set_index(["pathology", "metric", "scaling"]).loc[("all", "ECE", "after")]
+    expected = [np.min(temperatures), np.median(temperatures), np.max(temperatures)]
+    assert after[numbers].astype(float).tolist() == pytest.approx(expected, rel=2e-3)
+    assert after["num_repetitions"] == len(temperatures)
+
+
+def test_without_validation_images_there_is_no_temperature(trained: Trained) -> None:
+    spec = reader.required_spec(trained.store, trained.trials[0])
+    every = frozenset(reader.read_selection(trained.store, spec.selection).digests)
+    context = TrialContext(trained.store, default_cache_dir(), torch.device("cpu"))
+    temperature = temperature_of(spec, context, without=every)
+    assert temperature is not None
+    assert np.isnan(temperature)
+
+
+def fitted(trained: Trained, trial: list[str], patients: set[int]) -> float:
+    """The temperature of a network on images of patients, by search on a grid."""
+    logits, truth = zip(*(logits_of(trained, trial, patient) for patient in patients), strict=True)
+    grid = 100 ** np.linspace(-1, 1, 4001)
+    z, y = np.stack(logits).ravel(), np.stack(truth).ravel()
+    sign = z * (1 - 2 * y)
+    return float(grid[np.argmin([np.logaddexp(0, sign / temperature).sum() for temperature in grid])])
 
 
 def logits_of(trained: Trained, trials: list[str], patient: int) -> tuple[np.ndarray, np.ndarray]:

@@ -11,8 +11,7 @@ from xferlab.cli.options import CancelOptions, TrialOptions
 from xferlab.cli.output import tell
 from xferlab.cli.session import Session
 from xferlab.cli.trials import KnownTrials
-from xferlab.cli.view import count_of
-from xferlab.errors import UsageError
+from xferlab.errors import UsageError, listed
 from xferlab.plan.spec import PlannedTrial
 from xferlab.records import cancellations
 from xferlab.records.cancellations import Answer, Request
@@ -110,5 +109,4 @@ def _told(answer: Answer) -> Iterator[str]:
 
 
 def _listed(names: Collection[str]) -> str:
-    more = f" and {count_of(len(names) - SHOWN, 'more trial')}" if len(names) > SHOWN else ""
-    return ", ".join(sorted(names)[:SHOWN]) + more
+    return listed(sorted(names), SHOWN)

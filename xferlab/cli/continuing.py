@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from xferlab.cli.session import Session
-from xferlab.errors import RecordError, UsageError
+from xferlab.errors import RecordError, UsageError, listed
 from xferlab.plan.identity import differing
 from xferlab.plan.plan import Plan
 from xferlab.plan.spec import TrialSpec
@@ -55,8 +55,7 @@ def cancelled_before(session: Session, left: Sequence[TrialSpec]) -> Iterator[st
     """Yields one line if the last run has cancelled some of the trials that are left."""
     cancelled = read_cancelled(session.store, session.study)
     if names := sorted(trial.name for trial in left if trial.trial_id in cancelled):
-        more = f" and {len(names) - SHOWN_CANCELLED} more" if len(names) > SHOWN_CANCELLED else ""
-        yield f"cancelled in the last run, and started again: {', '.join(names[:SHOWN_CANCELLED])}{more}"
+        yield f"cancelled in the last run, and started again: {listed(names, SHOWN_CANCELLED)}"
 
 
 def cut_off(plan: Plan, ends: Mapping[str, tuple[str, float | None]]) -> Iterator[str]:

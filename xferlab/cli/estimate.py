@@ -8,7 +8,7 @@ from typing import Any
 
 from xferlab.cli.session import Session
 from xferlab.cli.view import count_of, duration, say
-from xferlab.errors import XferlabError
+from xferlab.errors import XferlabError, listed
 from xferlab.plan.estimate import Basis, Estimate, Pace, estimate, kinds
 from xferlab.plan.plan import Plan
 from xferlab.plan.spec import TrialSpec
@@ -115,8 +115,7 @@ def _basis(basis: Basis, tried: bool) -> str:
         return f"{number}: from {count_of(basis.like, 'like trial')} on {on}{epochs}"
     if basis.basis == "measured":
         return f"{number}: from a measured minute{epochs}; without loading, metrics and checkpoints"
-    more = f" and {len(basis.stages) - SHOWN_STAGES} more" if len(basis.stages) > SHOWN_STAGES else ""
     return (
-        f"{number}: unknown, not in these numbers (stages {', '.join(basis.stages[:SHOWN_STAGES])}{more}); "
+        f"{number}: unknown, not in these numbers (stages {listed(basis.stages, SHOWN_STAGES)}); "
         f"no complete trial of this storage is like them{'' if tried else '; --measure trains for a minute'}"
     )

@@ -53,6 +53,7 @@ class StudyComparison(Generic[Place]):
         trials: Its trials; those of the last plan where the data of the file cannot be read.
         differences: How file and last plan differ; empty if they agree.
         gap: What could not be compared, if anything.
+        plan: Its plan; None where the data of the file cannot be read.
         lacks_trials: The file asks for others than `trials`.
     """
 
@@ -60,6 +61,7 @@ class StudyComparison(Generic[Place]):
     trials: tuple[PlannedTrial, ...]
     differences: str = ""
     gap: str = ""
+    plan: Plan | None = None
     lacks_trials: bool = False
 
     def remarks(self, words: str = "") -> tuple[str, ...]:
@@ -122,7 +124,8 @@ def compare(options: StudyOptions, *, must_have_run: bool = False) -> StudyCompa
             raise
         is_absent = isinstance(error, UsageError)
         gap = str(error) if is_absent else f"The last plan of the study could not be read: {error}"
-        return StudyComparison(session, session.plan().trials, gap=gap)
+        plan = session.plan()
+        return StudyComparison(session, plan.trials, gap=gap, plan=plan)
     try:
         plan = session.plan_as(document)
     except XferlabError as error:
@@ -132,7 +135,7 @@ def compare(options: StudyOptions, *, must_have_run: bool = False) -> StudyCompa
         trials = tuple(map(PlannedTrial.from_entry, document["trials"]))
         differences = _differences(session, document, None)
         return StudyComparison(session, trials, differences, _UNREAD, lacks_trials=bool(differences))
-    return StudyComparison(session, plan.trials, _differences(session, document, plan))
+    return StudyComparison(session, plan.trials, _differences(session, document, plan), plan=plan)
 
 
 def _differences(session: Session, document: dict[str, Any], plan: Plan | None) -> str:

@@ -17,7 +17,7 @@ from xferlab.cli.output import tell
 from xferlab.cli.session import Session, of_arms
 from xferlab.cli.status import described, states
 from xferlab.cli.view import print_table
-from xferlab.errors import UsageError
+from xferlab.errors import UsageError, listed
 from xferlab.plan.document import to_document, totals
 from xferlab.plan.left_out import NO_CASE, NO_TRIAL
 from xferlab.plan.plan import UNKNOWN_DONOR, Plan
@@ -122,7 +122,6 @@ def _print(plan: Plan, trials: Sequence[TrialSpec], states: Mapping[str, str]) -
     rows = []
     for trial in trials:
         sizes = plan.part_sizes[trial.selection]
-        more = f" and {len(trial.arms) - SHOWN_ARMS} more" if len(trial.arms) > SHOWN_ARMS else ""
         cells = (
             trial.name,
             *([", ".join(f"{k} {v}" for k, v in trial.coordinates.items())] if has_coordinates else []),
@@ -133,7 +132,7 @@ def _print(plan: Plan, trials: Sequence[TrialSpec], states: Mapping[str, str]) -
             str(sizes["validation"]),
             str(trial.max_epochs),
             ", ".join(evaluation.name for evaluation in trial.evaluations),
-            ", ".join(trial.arms[:SHOWN_ARMS]) + more,
+            listed(trial.arms, SHOWN_ARMS),
             states[trial.trial_id],
         )
         rows.append(cells)

@@ -12,11 +12,11 @@ from rich.markup import escape
 from xferlab.analysis.loading import load_study
 from xferlab.analysis.report import write_report
 from xferlab.analysis.results import StudyResults
-from xferlab.cli.again import predicting
 from xferlab.cli.last_plan import ArchivedStudy, stored
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import ReportOptions
 from xferlab.cli.output import tell
+from xferlab.cli.reprediction import repredictor
 from xferlab.cli.session import Session
 from xferlab.errors import RecordError, UsageError, suggest
 from xferlab.records.layout import STUDIES, StudyFiles
@@ -48,7 +48,7 @@ def run(options: ReportOptions) -> int:
             fail=problems.append,
             remarks=now.remarks(quote(session.path.name)),
             other=other,
-            predicting=predicting(now, options, echo),
+            repredictor=repredictor(now, options, echo),
         )
     print(path)
     if (page := path.with_name("index.html")).exists():

@@ -14,7 +14,7 @@ from xferlab.cli.output import tell
 from xferlab.cli.prepare import decode_images
 from xferlab.cli.session import Session, check_name
 from xferlab.cli.view import say_if_slow
-from xferlab.errors import StorageError, UsageError
+from xferlab.errors import StorageError, UsageError, listed
 from xferlab.plan.selection import CaseSelector
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import reader
@@ -113,10 +113,9 @@ def _check_parents(session: Session, tuning: Tuning) -> None:
         f"{name} ({parent})" for parent, name in parents.items() if reader.read_trial(store, parent) is None
     ]
     if absent:
-        listed = ", ".join(absent[:8]) + (f" and {len(absent) - 8} more" if len(absent) > 8 else "")
         raise UsageError(
             f"samples start from the study's own trials, and {len(absent)} of {len(parents)} are not "
-            f"complete in {store.shown}: {listed}. Run the study first: "
+            f"complete in {store.shown}: {listed(absent, 8)}. Run the study first: "
             f"`xferlab run {session.words} --arms {tuning.wanted.arm}`."
         )
 

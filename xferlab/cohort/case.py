@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,6 +77,10 @@ class Selection:
     def part(self, part: str) -> Selection:
         """Returns the cases of a part of a selection to train on."""
         return Selection(self.section, tuple(row for row in self.rows if row[1] == part))
+
+    def only(self, digests: Container[str]) -> Selection:
+        """Returns those of the cases that are among some."""
+        return Selection(self.section, tuple(row for row in self.rows if row[0] in digests))
 
     def rows_from(self, start: int, number: int) -> Selection:
         """Returns so many cases from a row on."""

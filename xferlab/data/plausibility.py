@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from xferlab.cohort import Case
 from xferlab.data.pixels import FEW_LEVELS
 from xferlab.data.sources.source import STRUCTURE, Decoded
-from xferlab.errors import Problem
+from xferlab.errors import Problem, listed
 
 # Chosen on eight sets of radiographs and MRI so that all findings there are true.
 _ENOUGH = 10
@@ -177,11 +177,10 @@ def _patients(seen: Sequence[Observation]) -> Iterator[_Finding]:
     at_least, at_most = max(_MANY_IMAGES, _MANY_TIMES * usual), len(seen) / 2
     many = [f"{patient!r} has {n}" for patient, n in counts.most_common() if at_least <= n <= at_most]
     if many:
-        shown = ", ".join(many[:_SHOWN]) + (f" and {len(many) - _SHOWN} more" if len(many) > _SHOWN else "")
         yield (
             None,
-            f"patients have very many images ({shown}), half of all at most {usual:g}. See that each is one "
-            "person.",
+            f"patients have very many images ({listed(many, _SHOWN)}), half of all at most {usual:g}. See "
+            "that each is one person.",
             "patients with very many images",
         )
 

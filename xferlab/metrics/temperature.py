@@ -72,6 +72,11 @@ def fitted_temperature(outcomes: Outcomes) -> float:
     return float(np.exp(least.x))
 
 
+def is_at_bound(temperature: float) -> bool:
+    """Returns whether a fitted temperature is at a bound: beyond it, the likelihood may grow on."""
+    return bool(abs(np.log(temperature)) > np.log(LARGEST) - 1e-3)  # the search ends within 1e-5 of a bound
+
+
 def _logits(probability: Floats, is_exclusive: bool) -> NDArray[np.float64]:
     """Up to a constant; what float32 rounds to 0, or to 1 beside it, is the nearest that it does not."""
     given = probability.astype(np.float64)

@@ -20,7 +20,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from xferlab.errors import DonorError, pointer_hint
+from xferlab.errors import DonorError, listed, pointer_hint
 from xferlab.networks.published import published
 from xferlab.networks.state_dicts import UNREADABLE, Note, check_usable, silent, unwrapped
 
@@ -307,10 +307,7 @@ def _name_advice(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) ->
 
 
 def _listed(kind: str, keys: list[str]) -> list[str]:
-    if not keys:
-        return []
-    more = f" and {len(keys) - _SHOWN_KEYS} more" if len(keys) > _SHOWN_KEYS else ""
-    return [f"{len(keys)} {kind}: {', '.join(keys[:_SHOWN_KEYS])}{more}"]
+    return [f"{len(keys)} {kind}: {listed(keys, _SHOWN_KEYS)}"] if keys else []
 
 
 def _describe(value: object) -> str:

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
+from xferlab.errors import listed
 from xferlab.plan.identity import differing, flattened
 from xferlab.plan.plan import Plan
 from xferlab.study.load import LoadedStudy
@@ -98,7 +99,7 @@ def _stage(name: str) -> str:
 
 def _counted(names: Collection[str], verb: str, *, known: Iterable[str]) -> Iterator[str]:
     if names:
-        yield f"{_trials(len(names))} {verb} ({_listed(_groups(names, known))})"
+        yield f"{_trials(len(names))} {verb} ({listed(_groups(names, known), SHOWN)})"
 
 
 def _groups(names: Iterable[str], known: Iterable[str]) -> list[str]:
@@ -137,9 +138,9 @@ def _renewed(plan: Plan, before: Mapping[str, str], fields: Fields) -> Iterator[
     for name, pair in pairs.items():
         first.setdefault(_stage(name), pair)
     changed = dict.fromkeys(field for pair in dict.fromkeys(first.values()) for field in fields(*pair))
-    causes = _listed([field for field in changed if field not in (PARENT, MASKS, GATE)])
+    causes = listed([field for field in changed if field not in (PARENT, MASKS, GATE)], SHOWN)
     if pairs:
-        where = _listed(list(first)) + (f": {causes}" if causes else "")
+        where = listed(list(first), SHOWN) + (f": {causes}" if causes else "")
         yield f"{_trials(len(set(pairs.values())))} changed ({where})"
 
 
@@ -154,14 +155,9 @@ def _measured_otherwise(plan: Plan, document: Mapping[str, Any]) -> Iterator[str
         if planned.get(trial.trial_id, evaluation_ids) != evaluation_ids:
             differing.append(_stage(trial.name))
     if differing:
-        groups = _listed(list(dict.fromkeys(differing)))
+        groups = listed(list(dict.fromkeys(differing)), SHOWN)
         yield f"{_trials(len(differing))} evaluated on other cases or otherwise ({groups})"
 
 
 def _trials(number: int) -> str:
     return f"{number} trial{'' if number == 1 else 's'}"
-
-
-def _listed(items: list[str]) -> str:
-    more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
-    return ", ".join(items[:SHOWN]) + more

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from xferlab.metrics.temperature import Outcomes
-from xferlab.training.batches import Rows
+from xferlab.training.batches import Rows, fixed
 from xferlab.training.exported import Exported
 
 Array = npt.NDArray[Any]
@@ -72,6 +72,7 @@ class Presented:
     masks: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
 
 
+E = TypeVar("E", bound=Examples)
 E_contra = TypeVar("E_contra", bound=Examples, contravariant=True)
 B = TypeVar("B")
 
@@ -258,3 +259,9 @@ class Learner(Protocol[E_contra, B]):
 
     def restore(self, state: State) -> None:
         """Continues where `state` was taken."""
+
+
+def predicted_rows(learner: Learner[E, Any], examples: E, batch_size: int) -> Iterator[tuple[int, Array]]:
+    """Yields the row of every case and what is predicted of it, in order."""
+    for rows in fixed(len(examples), batch_size):
+        yield from zip(rows.tolist(), learner.predict(learner.load(examples, rows, None)), strict=True)

@@ -22,9 +22,8 @@ from xferlab.plan.spec import EvaluationSpec, TrialSpec
 from xferlab.records import reader, writer
 from xferlab.records.schema import CASES_SCHEMA, CaseOutputs, EvaluationRecord
 from xferlab.tasks import registry
-from xferlab.training.batches import fixed
 from xferlab.training.examples import AnyExamples
-from xferlab.training.learner import Array
+from xferlab.training.learner import Array, predicted_rows
 from xferlab.trial.examples import TrialContext, evaluated_examples
 from xferlab.trial.given import Given
 from xferlab.trial.pictures import pictures_table, rows_to_picture
@@ -121,10 +120,8 @@ def predicted_cases(
     """Yields what a network predicts of cases, in their order; `parts` are their examples."""
     remaining = iter(cases)
     for part in parts:
-        for rows in fixed(len(part), batch_size):
-            outputs = learner.predict(learner.load(part, rows, None))
-            for row, output in zip(rows.tolist(), outputs, strict=True):
-                yield PredictedCase(next(remaining), part, row, output)
+        for row, output in predicted_rows(learner, part, batch_size):
+            yield PredictedCase(next(remaining), part, row, output)
 
 
 def _measured(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,12 +56,16 @@ def fit_examples(
     return train, validation
 
 
-def fit_part(spec: TrialSpec, part: str, context: TrialContext, given: Given) -> FitExamples:
-    """Returns the cases of one part, `train` or `validation`; see `fit_examples`."""
+def fit_part(
+    spec: TrialSpec, part: str, context: TrialContext, given: Given, *, without: Set[str] = frozenset()
+) -> FitExamples:
+    """Returns the cases of one part, `train` or `validation`, `without` some; see `fit_examples`."""
     sets = {}
     for cases in spec.trained:
         selection = read_selection(context.store, cases.selection).part(part)
         chosen = given.passing(selection, spec) if not cases.name else selection
+        if without:
+            chosen = chosen.only(frozenset(chosen.digests) - without)
         loaded = _known(examples(spec, cases.source, chosen.digests, context), spec, chosen, given)
         loaded.set_name = cases.name or spec.first_set
         sets[loaded.set_name] = loaded

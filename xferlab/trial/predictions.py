@@ -15,7 +15,7 @@ from xferlab.records.predictions import Arrays, PredictedCases, PredictionRecord
 from xferlab.records.reader import read_selection
 from xferlab.tasks import registry
 from xferlab.tasks.config import OBJECTS
-from xferlab.training.batches import fixed
+from xferlab.training.learner import predicted_rows
 from xferlab.trial.environment import computing_as
 from xferlab.trial.examples import TrialContext, in_steps
 from xferlab.trial.given import Digests, Given
@@ -133,8 +133,6 @@ def _made(
             objects=images.objects,
         ):
             digests = list(islice(cases, len(part)))
-            for rows in fixed(len(part), producer.identity.training.batch_size):
-                predicted = learner.predict(learner.load(part, rows, None))
-                for row, prediction in zip(rows.tolist(), predicted, strict=True):
-                    yield digests[row], learner.for_others(prediction, threshold or 0.0)
-                    context.go_on()
+            for row, prediction in predicted_rows(learner, part, producer.identity.training.batch_size):
+                yield digests[row], learner.for_others(prediction, threshold or 0.0)
+                context.go_on()

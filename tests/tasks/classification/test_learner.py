@@ -15,8 +15,8 @@ from tests.tasks.classification.test_contract import DROPOUT, INSIDE
 from xferlab.errors import DonorError, StudyError
 from xferlab.networks.build import build
 from xferlab.study.load import load
-from xferlab.tasks.classification.learner import balanced
 from xferlab.tasks.classification.measures import NO_THRESHOLD
+from xferlab.tasks.classification.sampling import balanced
 from xferlab.training.learner import AugmentationSeed
 from xferlab.training.loop import weights_of
 

@@ -15,7 +15,7 @@ from tests.training.images import CPU, images_of, native, noisy, resized
 from tests.training.learners import assert_resumes, copied
 from xferlab.networks.dropout import Dropout
 from xferlab.tasks.registry import learner_of
-from xferlab.tasks.segmentation.learner import identity_of_weights
+from xferlab.tasks.segmentation.plain_weights import identity_of_weights
 from xferlab.training.examples import ImageExamples, NativeExamples
 from xferlab.trial.training import trainer_of
 

@@ -15,7 +15,7 @@ from tests.training.images import CPU, images_of, native, noisy, resized
 from tests.training.learners import copied
 from xferlab.errors import UsageError
 from xferlab.tasks.registry import learner_of
-from xferlab.tasks.segmentation.learner import identity_of_weights
+from xferlab.tasks.segmentation.plain_weights import identity_of_weights
 from xferlab.training.examples import ImageExamples, NativeExamples
 
 pytestmark = pytest.mark.component

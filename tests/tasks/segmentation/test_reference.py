@@ -18,7 +18,7 @@ from xferlab.errors import DonorError, StudyError
 from xferlab.networks.state_dicts import check_usable
 from xferlab.study.load import load
 from xferlab.tasks.registry import learner_of
-from xferlab.tasks.segmentation.learner import identity_of_weights
+from xferlab.tasks.segmentation.plain_weights import identity_of_weights
 from xferlab.tasks.segmentation.sections import REFERENCED
 from xferlab.training.examples import ImageExamples
 from xferlab.training.loop import weights_of

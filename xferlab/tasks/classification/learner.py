@@ -4,27 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 from torch.nn import functional as F
 
-from xferlab.metrics.markers import markers, patch_markers
 from xferlab.metrics.temperature import Outcomes, scaled
 from xferlab.metrics.uncertainty import Uncertainty
-from xferlab.tasks.classification.config import COVERED, HEAT_INSIDE, TASK, Identity
+from xferlab.tasks.classification.config import Identity
 from xferlab.tasks.classification.exported import exported, probabilities
-from xferlab.tasks.classification.heat import share_inside
 from xferlab.tasks.classification.measures import NO_THRESHOLD, Measures, thresholds_of
 from xferlab.tasks.classification.network import Classifier, take_over
 from xferlab.tasks.classification.prediction import Prediction
 from xferlab.tasks.classification.presentation import present
-from xferlab.tasks.classification.sampling import balanced_rows
+from xferlab.tasks.classification.sampling import balanced, balanced_rows
 from xferlab.tasks.classification.shown import arrays
+from xferlab.tasks.classification.values import values_of
 from xferlab.tasks.classification.views import view_of
 from xferlab.training.batches import Rows, divide, fixed
 from xferlab.training.examples import ImageExamples, Pixels
@@ -230,26 +227,9 @@ class ClassificationLearner(SupervisedLearner[ImageExamples, Batch]):
     def _of_case(
         self, examples: ImageExamples, row: int, case: Prediction, thresholds: npt.NDArray[np.floating[Any]]
     ) -> Mapping[str, float]:
-        (truth,) = self._measures.truth(examples.labels[row : row + 1], self._num_classes)
-        values = {
-            **self._measures.of_case(case.probability, truth, examples.classes, thresholds, voted=case.voted),
-            HEAT_INSIDE: share_inside(case.heat, self._region.mask(examples, row)),
-            COVERED: case.covered,
-            **self._markers(examples, row),
-            **patch_markers(case.patches, int(truth.argmax())),
-        }
-        return {name: values[name] for name in _measured(examples.classes)}
-
-    def _markers(self, examples: ImageExamples, row: int) -> Mapping[str, float]:
-        """Markers at the size at which the masks were predicted: larger ones would have steps as outlines."""
-        image = examples.case(row)[0][0]
-        if examples.masks is None:
-            return markers(image, {}, None)
-        planes = examples.masks.of(row) > 0
-        size = planes.shape[2], planes.shape[1]
-        small = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
-        region = np.asarray(planes[self._region.places(examples)].any(axis=0))
-        return markers(small, dict(zip(examples.masks.structures, planes, strict=True)), region)
+        return values_of(
+            examples, row, case, measures=self._measures, thresholds=thresholds, region=self._region
+        )
 
     def outputs(self, examples: ImageExamples, row: int, prediction: Array) -> Mapping[str, Array]:
         """Returns what is stored of a case to look at; see `shown.arrays`."""
@@ -307,25 +287,6 @@ class ClassificationLearner(SupervisedLearner[ImageExamples, Batch]):
         return dict(_layers(self.network))
 
 
-@cache
-def _measured(classes: tuple[str, ...]) -> tuple[str, ...]:
-    return TASK.measured(classes)
-
-
 def _layers(network: Classifier) -> Iterator[tuple[str, Layer]]:
     for name, (module, kernels) in network.levels().items():
         yield name, Layer(module, kernels)
-
-
-def balanced(truth: torch.Tensor, *, is_exclusive: bool) -> torch.Tensor:
-    """Returns weights of classes, (K,), that make each count alike.
-
-    Of exclusive classes n / (K n_c), so that all images together weigh n (arias-garzon2021, code). Of
-    independent ones the number of images without it per image with it.
-
-    Args:
-        truth: (N, K), 1 for each class that an image is of.
-        is_exclusive: Whether it is of one class.
-    """
-    counts = truth.sum(dim=0).clamp_min(1.0)
-    return len(truth) / (truth.shape[1] * counts) if is_exclusive else (len(truth) - counts) / counts

@@ -1,9 +1,10 @@
-"""Draws of training images with replacement, so that each class is seen as often as the others."""
+"""Draws of training images, and weights of classes, so that each class counts as much as the others."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from xferlab.training.batches import Rows
 from xferlab.training.randomness import uniform
@@ -38,3 +39,17 @@ def _times(drawn: Rows) -> Rows:
     times = np.empty_like(drawn)
     times[order] = np.arange(len(drawn)) - first
     return times
+
+
+def balanced(truth: torch.Tensor, *, is_exclusive: bool) -> torch.Tensor:
+    """Returns weights of classes, (K,), that make each count alike.
+
+    Of exclusive classes n / (K n_c), so that all images together weigh n (arias-garzon2021, code). Of
+    independent ones the number of images without it per image with it.
+
+    Args:
+        truth: (N, K), 1 for each class that an image is of.
+        is_exclusive: Whether it is of one class.
+    """
+    counts = truth.sum(dim=0).clamp_min(1.0)
+    return len(truth) / (truth.shape[1] * counts) if is_exclusive else (len(truth) - counts) / counts

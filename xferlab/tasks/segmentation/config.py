@@ -178,5 +178,5 @@ TASK = Task(
     files=files_of,
     ensemble_files=ENSEMBLE_FILES,
     report="xferlab.tasks.segmentation.report",
-    of_weights="xferlab.tasks.segmentation.learner:identity_of_weights",
+    of_weights="xferlab.tasks.segmentation.plain_weights:identity_of_weights",
 )

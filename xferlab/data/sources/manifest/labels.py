@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from xferlab.data.decode import Labels
 from xferlab.data.sources.manifest.config import MAX_LABEL, MaskColumn
 from xferlab.data.sources.source import IGNORED, STRUCTURE
-from xferlab.errors import DataError
+from xferlab.errors import DataError, listed
 
 _BACKGROUND, _UNKNOWN, _IGNORED, _FIRST = 0, 1, 2, 3
 """What a mask value means while targets are made; structures are counted from `_FIRST` on."""
@@ -79,11 +79,9 @@ class LabelMap:
 
     def _refusal(self, labels: Labels, unknown: NDArray[np.bool_], meaning: NDArray[np.uint8]) -> str:
         values, counts = (array.tolist() for array in np.unique(labels.values[unknown], return_counts=True))
-        pairs = list(zip(values, counts, strict=True))
-        shown = ", ".join(f"{value} ({count} px)" for value, count in pairs[:_SHOWN_VALUES])
-        more = f" and {len(pairs) - _SHOWN_VALUES} more" if len(pairs) > _SHOWN_VALUES else ""
+        shown = [f"{value} ({count} px)" for value, count in zip(values, counts, strict=True)]
         accepted = ", ".join(map(str, (0, *self.named)))
-        what = f"mask values {shown}{more} are in no label (accepted: {accepted})."
+        what = f"mask values {listed(shown, _SHOWN_VALUES)} are in no label (accepted: {accepted})."
         first = self._names[0]
         threshold = f"`labels: {{{first}: {{above: {int(labels.values.max()) // 2}}}}}`"
         if labels.lossy or _is_smooth(values, unknown, meaning):

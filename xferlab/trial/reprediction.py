@@ -1,19 +1,18 @@
-"""What stored networks predict again of cases that they were measured on: for values that no record holds."""
+"""Reprediction: stored networks predict again what they were measured on, for values that no record holds."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from heapq import merge
 from itertools import groupby
-from math import isnan
+from math import nan
 
-from xferlab.cohort import Selection
-from xferlab.metrics.temperature import Outcomes, fitted_temperature, joined
+from xferlab.metrics.temperature import fitted_temperature, joined
 from xferlab.plan.spec import EvaluationSpec, TrialSpec
 from xferlab.records.reader import read_selection
 from xferlab.tasks import registry
-from xferlab.training.batches import fixed
+from xferlab.training.learner import predicted_rows
 from xferlab.trial.environment import computing_as
 from xferlab.trial.evaluate import PredictedCase, predicted_cases
 from xferlab.trial.examples import TrialContext, evaluated_examples, fit_part
@@ -28,7 +27,7 @@ class Member:
 
     Attributes:
         spec: Its trial.
-        evaluation: What of its trial is predicted again.
+        evaluation: What of its trial is repredicted.
         digests: The cases of it in which the network takes part.
     """
 
@@ -89,8 +88,7 @@ def _measured(learner: AnyLearner, predicted: Sequence[PredictedCase]) -> Mappin
 
 def _predicted(member: Member, learner: AnyLearner, context: TrialContext) -> Iterator[PredictedCase]:
     spec, evaluation = member.spec, member.evaluation
-    whole = read_selection(context.store, evaluation.selection)
-    selection = Selection(whole.section, tuple(row for row in whole.rows if row[0] in member.digests))
+    selection = read_selection(context.store, evaluation.selection).only(member.digests)
     given = predictions_for(
         spec, evaluation.predicted, evaluation.read_as, context, variant=evaluation.variant
     )
@@ -98,11 +96,18 @@ def _predicted(member: Member, learner: AnyLearner, context: TrialContext) -> It
     yield from predicted_cases(learner, parts, selection.cases(), spec.identity.training.batch_size)
 
 
-def temperature_of(spec: TrialSpec, context: TrialContext) -> float | None:
-    """Returns the temperature of a trial's network, fitted to its validation cases.
+def temperature_of(
+    spec: TrialSpec, context: TrialContext, *, without: Set[str] = frozenset()
+) -> float | None:
+    """Returns the temperature of a trial's network, fitted to its validation cases; NaN if these say nothing.
+
+    Args:
+        spec: The trial.
+        context: Where it runs.
+        without: Validation cases that take no part, by digest.
 
     Returns:
-        None where the task has no probabilities, or the validation cases say nothing.
+        None where the task has no probabilities.
 
     Raises:
         XferlabError: The images cannot be read here, or weights are missing or altered.
@@ -112,14 +117,13 @@ def temperature_of(spec: TrialSpec, context: TrialContext) -> float | None:
     with computing_as(spec.identity.execution, context.device) as device:
         context = replace(context, device=device)
         given = predictions_for(spec, spec.predicted, spec.section, context)
-        validation, learner = fit_part(spec, "validation", context, given), trained_learner(spec, context)
-        outcomes = list[Outcomes]()
-        for rows in fixed(len(validation), spec.identity.training.batch_size):
-            predicted = learner.predict(learner.load(validation, rows, None))
-            for row, prediction in zip(rows.tolist(), predicted, strict=True):
-                outcomes.append(learner.outcomes(validation, row, prediction))
-        temperature = fitted_temperature(joined(outcomes))
-    return None if isnan(temperature) else temperature
+        validation = fit_part(spec, "validation", context, given, without=without)
+        learner = trained_learner(spec, context)
+        outcomes = [
+            learner.outcomes(validation, row, prediction)
+            for row, prediction in predicted_rows(learner, validation, spec.identity.training.batch_size)
+        ]
+        return fitted_temperature(joined(outcomes)) if outcomes else nan
 
 
 def measured_at(member: Member, temperature: float, context: TrialContext) -> dict[str, Mapping[str, float]]:
