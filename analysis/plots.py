@@ -69,7 +69,7 @@ def arms(table: pd.DataFrame, *, metric: Metric, pathology: str = ALL) -> Figure
     """Draws what each arm reaches on a hold-out, and its difference to the baseline with its interval.
 
     Args:
-        table: A table `all_arms_...` of `tables`.
+        table: A table `..._all_arms_...` of `tables`.
         metric: The metric, of which the table has differences, such as `results.metrics.named("DICE")`.
         pathology: Of the cases; `all` for all together.
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,13 @@ from xferlab.analysis.results import EvaluationSet, StudyResults
 from xferlab.analysis.selection import seen_by_parents
 from xferlab.analysis.tables.arms import arms_tables, compared_arms
 from xferlab.analysis.tables.checklists import checklists_tables
-from xferlab.analysis.tables.claims import best_sentence, claims_table, reached_by, reached_table
+from xferlab.analysis.tables.claims import (
+    Reached,
+    best_sentence,
+    claims_table,
+    reached_by,
+    reached_table,
+)
 from xferlab.analysis.tables.confusion import confusion_tables
 from xferlab.analysis.tables.differences import (
     adaptation_tables,
@@ -64,6 +70,7 @@ _UNDECLARED = (
     "Nothing was declared before the study ran, so all of this is exploratory; for verdicts, the study file "
     "declares primary and contrasts."
 )
+_STUDY = "Study"
 _NO_RESULT = "No trial of this study is complete: there is nothing to report yet."
 _TABLES: dict[str, Callable[[Contents], Iterator[Table]]] = {
     "All arms": arms_tables,
@@ -128,15 +135,15 @@ def write_report(
     """
     results = load_study(storage, study)
     contents = Contents(results, repredictor)
-    writer = _Writer(contents, Path(out).resolve(), echo, other)
+    folder = Path(out).resolve()
     try:
         with _collecting_seldom():
-            path = writer.write(remarks)
+            path = _Writer(Tables(contents, other), folder, echo).write(remarks)
     except OSError as error:
         raise StorageError(
-            f"{writer.folder}: the report cannot be written: {error}; give another folder with --out"
+            f"{folder}: the report cannot be written: {error}; give another folder with --out"
         ) from error
-    writer.say(f"report: {path}")
+    echo(f"report: {path}")
     if results.problems and fail is None:
         raise StorageError("\n".join(results.problems))
     for problem in results.problems:
@@ -149,8 +156,17 @@ def write_tables(results: StudyResults, folder: Path) -> None:
 
     What cannot be read or written is noted in the results.
     """
-    for _ in _TableWriter(Contents(results), folder, _silent, None).sections():
-        pass
+    for _, made in Tables(Contents(results)).by_section():
+        for table in made:
+            _written(table, folder, results)
+
+
+def tables(results: StudyResults) -> dict[str, pd.DataFrame]:
+    """Returns the numbers of all tables of a study's report, by the names of its CSV files without `.csv`.
+
+    They are tidy, with full precision. Those that need networks to predict again are not among them.
+    """
+    return {table.name: table.data for _, made in Tables(Contents(results)).by_section() for table in made}
 
 
 @contextmanager
@@ -166,12 +182,64 @@ def _collecting_seldom() -> Iterator[None]:
         gc.unfreeze()
 
 
+class Tables:
+    """All tables of a report, and what other parts of its page are made of, too; each is computed once."""
+
+    def __init__(self, contents: Contents, other: StudyResults | None = None):
+        """Takes a study, and another one that is shown beside it."""
+        self.contents, self.results = contents, contents.results
+        self.verdicts = verdicts_of(contents)
+        self.both = TwoStudies(contents.results, other) if other else None
+
+    @property
+    def has_results(self) -> bool:
+        """Whether anything of the study is complete."""
+        return bool(len(self.results.cases) or len(self.results.histories))
+
+    @cached_property
+    def reached(self) -> Reached:
+        """What each arm reaches on what the study is judged on."""
+        assert self.verdicts is not None
+        return reached_by(self.contents, self.verdicts.claims)
+
+    @cached_property
+    def galleries(self) -> tuple[Gallery, ...]:
+        """The worst, median and best cases of each task, with pictures where any are stored."""
+        return tuple(galleries(self.contents, _view_of))
+
+    def by_section(self) -> Iterator[tuple[str, tuple[Table, ...]]]:
+        """Yields the title of each section, in the order of the page, with its tables, if any.
+
+        All are numbered but those that say what the study is made of.
+        """
+        for title, made in self._made():
+            yield title, tuple(made if title == _STUDY else map(self.contents.numbered, made))
+
+    def _made(self) -> Iterator[tuple[str, Iterable[Table]]]:
+        if self.verdicts:
+            yield "Result", self._of_verdicts(self.verdicts)
+        yield _STUDY, _of_study(self.results)
+        if not self.has_results:
+            return
+        for title, make in _TABLES.items():
+            yield title, make(self.contents)
+        if self.both:
+            yield "Against another study", two_studies_tables(self.both)
+        yield "Cases", (gallery.table for gallery in self.galleries)
+        yield "Provenance", provenance_tables(self.contents)
+        yield "Reporting guidelines", checklists_tables(self.contents, has_cases=bool(self.galleries))
+
+    def _of_verdicts(self, verdicts: Verdicts) -> Iterator[Table]:
+        made = reached_table(self.contents, verdicts, self.reached), claims_table(self.contents, verdicts)
+        return filter(None, made)
+
+
 class _Writer:
     """Writes the page of a study and all files beside it, and keeps the list of them."""
 
-    def __init__(self, contents: Contents, folder: Path, say: Echo, other: StudyResults | None):
-        self.contents, self.folder, self.say, self.other = contents, folder, say, other
-        self.results = contents.results
+    def __init__(self, tables: Tables, folder: Path, say: Echo):
+        self.tables, self.folder, self.say = tables, folder, say
+        self.contents, self.results = tables.contents, tables.results
         self.written: list[Path] = []
         self.shown_first: list[EvaluationSet] = []
 
@@ -189,37 +257,29 @@ class _Writer:
         return markdown
 
     def sections(self) -> Iterator[Section]:
-        if verdicts := verdicts_of(self.contents):
-            yield self.result(verdicts)
-        yield _overview(self.results, self.tables)
-        if not len(self.results.cases) and not len(self.results.histories):
-            return
-        yield from self.tabled(_TABLES)
-        if self.other:
-            yield self.beside(TwoStudies(self.results, self.other))
-        drawn = tuple(self.saved(pictures(self.contents, without=self.shown_first)))
-        if drawn:
-            self.say(f"Figures: {len(drawn)}")
-            yield Section("Figures", drawn)
-        if cases := tuple(self.cases()):
-            yield Section("Cases", cases)
-        checklists = partial(checklists_tables, has_cases=bool(cases))
-        yield from self.tabled({"Provenance": provenance_tables, "Reporting guidelines": checklists})
-        yield _definitions(self.contents)
+        with_more = {
+            "Result": self.result,
+            _STUDY: self.study,
+            "Against another study": self.beside,
+            "Cases": self.figures_and_cases,
+        }
+        for title, tables in self.tables.by_section():
+            for table in tables:  # those whose files cannot be written stand on the page, too
+                self.written += _written(table, self.folder, self.results)
+            if title in with_more:
+                yield from with_more[title](tables)
+            elif tables:
+                self.say(f"{title}: {len(tables)} table{'' if len(tables) == 1 else 's'}")
+                yield Section(title, tables)
+        if self.tables.has_results:
+            yield _definitions(self.contents)
 
-    def tabled(self, sections: Mapping[str, Callable[[Contents], Iterator[Table]]]) -> Iterator[Section]:
-        """Yields the sections that have tables."""
-        for title, tables in sections.items():
-            blocks = tuple(self.tables(map(self.contents.numbered, tables(self.contents))))
-            if blocks:
-                self.say(f"{title}: {len(blocks)} table{'' if len(blocks) == 1 else 's'}")
-                yield Section(title, blocks)
-
-    def result(self, verdicts: Verdicts) -> Section:
-        """Returns the first screen: a sentence a contrast, all arms at a glance, and a short table."""
+    def result(self, tables: Sequence[Table]) -> Iterator[Section]:
+        """Yields the first screen: a sentence a contrast, all arms at a glance, and a short table."""
         from xferlab.analysis.figures.comparisons import arms_picture
 
-        reached = reached_by(self.contents, verdicts.claims)
+        verdicts = self.tables.verdicts
+        assert verdicts is not None
         better = f" ({verdicts.metric.better} is better)" if verdicts.metric.better else ""
         judged = f"By {verdicts.metric.label}{better} on {verdicts.claims.on}"
         blocks: list[Block] = [
@@ -228,7 +288,7 @@ class _Writer:
             else f"{judged}. {_UNDECLARED}",
             tuple(Point(*verdicts.point(verdict)) for verdict in verdicts.verdicts),
             (
-                *best_sentence(self.contents, verdicts, reached),
+                *best_sentence(self.contents, verdicts, self.tables.reached),
                 *verdicts.reader_notes(),
                 *missing_lines(self.results),
             ),
@@ -239,32 +299,29 @@ class _Writer:
             if arms.evaluated == evaluated and arms.metrics[0].name == verdicts.metric.name:
                 self.shown_first += [arms.evaluated] if arms.is_of_main else []
                 blocks += self.saved(filter(None, map(arms_picture, [arms])))
-        tables = filter(
-            None, [reached_table(self.contents, verdicts, reached), claims_table(self.contents, verdicts)]
-        )
-        return Section("Result", (*blocks, *self.tables(map(self.contents.numbered, tables))), brief=True)
+        yield Section("Result", (*blocks, *tables), brief=True)
 
-    def cases(self) -> Iterator[Gallery]:
-        """Yields the worst, median and best cases, with pictures where any are stored."""
-        for gallery in galleries(self.contents, _view_of):
-            (table,) = self.tables(map(self.contents.numbered, [gallery.table]))
-            self.say(f"Cases: {len(gallery.cards)}")
-            yield replace(gallery, table=table)
+    def study(self, tables: Sequence[Table]) -> Iterator[Section]:
+        """Yields what the study is made of, and what a reader must know of it."""
+        yield _overview(self.results, tables)
 
-    def beside(self, both: TwoStudies) -> Section:
-        """Returns this study and another one side by side."""
-        tables = tuple(self.tables(map(self.contents.numbered, two_studies_tables(both))))
+    def beside(self, tables: Sequence[Table]) -> Iterator[Section]:
+        """Yields this study and another one side by side."""
+        assert self.tables.both is not None
         self.say(f"Against another study: {len(tables)} tables")
-        return Section("Against another study", (*both.told(), *tables))
+        yield Section("Against another study", (*self.tables.both.told(), *tables))
 
-    def tables(self, tables: Iterable[Table]) -> Iterator[Table]:
-        """Yields the tables, which stand on the page even where a file of theirs cannot be written."""
-        for table in tables:
-            try:
-                self.written += write_table(table, self.folder / "tables")
-            except OSError as error:
-                self.results.note(f"table {table.name}: its files cannot be written: {error}")
-            yield table
+    def figures_and_cases(self, tables: Sequence[Table]) -> Iterator[Section]:
+        """Yields the figures, and the worst, median and best cases."""
+        drawn = tuple(self.saved(pictures(self.contents, without=self.shown_first)))
+        if drawn:
+            self.say(f"Figures: {len(drawn)}")
+            yield Section("Figures", drawn)
+        for gallery in self.tables.galleries:
+            self.say(f"Cases: {len(gallery.cards)}")
+        if tables:
+            pairs = zip(self.tables.galleries, tables, strict=True)
+            yield Section("Cases", tuple(replace(gallery, table=table) for gallery, table in pairs))
 
     def saved(self, pictures: Iterable[Picture]) -> Iterator[SavedPicture]:
         """Yields the figures with their files; those that cannot be written are noted and left out."""
@@ -281,24 +338,6 @@ class _Writer:
             width_px = round(96 * picture.figure.get_figwidth())
             alt = drawn_text(picture.figure)
             yield SavedPicture(picture.title, picture.caption, *files, alt=alt, width_px=width_px)
-
-
-class _TableWriter(_Writer):
-    """Draws nothing."""
-
-    def saved(self, pictures: Iterable[Picture]) -> Iterator[SavedPicture]:
-        """Yields nothing, and draws no picture."""
-        return iter(())
-
-
-def tables(results: StudyResults) -> dict[str, pd.DataFrame]:
-    """Returns the numbers of all tables of a study's report by the table's name, as the CSV files have them.
-
-    They are tidy, with full precision; a study of which nothing is complete has none.
-    """
-    contents = Contents(results)
-    made = (make(contents) for make in _TABLES.values()) if len(results.cases) else ()
-    return {table.name: table.data for each in made for table in each}
 
 
 def pictures(contents: Contents, *, without: Collection[EvaluationSet] = ()) -> Iterator[Picture]:
@@ -328,6 +367,15 @@ def pictures(contents: Contents, *, without: Collection[EvaluationSet] = ()) -> 
     yield from fractions_pictures(contents)
     yield from object_pictures(contents)
     yield from features_pictures(contents)
+
+
+def _written(table: Table, folder: Path, results: StudyResults) -> list[Path]:
+    """Writes the files of a table into `tables` of a folder; notes what cannot be written."""
+    try:
+        return write_table(table, folder / "tables")
+    except OSError as error:
+        results.note(f"table {table.name}: its files cannot be written: {error}")
+        return []
 
 
 @contextmanager
@@ -365,7 +413,12 @@ def _status(results: StudyResults, remarks: Sequence[str]) -> tuple[tuple[str, .
     return (*remarks, sentence, *([_NO_RESULT] if done == 0 else [])), False
 
 
-def _overview(results: StudyResults, write: Callable[[Iterable[Table]], Iterator[Table]]) -> Section:
+def _of_study(results: StudyResults) -> Iterator[Table]:
+    made = cohorts_table(results), training_table(results), masks_table(results), missing_table(results)
+    return (table for table in made if table.groups)
+
+
+def _overview(results: StudyResults, tables: Sequence[Table]) -> Section:
     plan = results.plan
     lists = {
         "In no table, in repetitions in which a parent may have trained on these patients:": seen_by_parents(
@@ -376,12 +429,6 @@ def _overview(results: StudyResults, write: Callable[[Iterable[Table]], Iterator
     }
     profile = f", profile {plan['profile']}" if plan.get("profile") else ""
     arms, stages = ", ".join(results.arms), ", ".join(plan["stages"])
-    tables = (
-        cohorts_table(results),
-        training_table(results),
-        masks_table(results),
-        missing_table(results),
-    )
     divided = division(plan)
     planned = f" Planned {p['at']}, digest {p['digest']}." if (p := plan.get("planned")) else ""
     moved = f" {p['moved']}." if p and "moved" in p else ""
@@ -389,10 +436,10 @@ def _overview(results: StudyResults, write: Callable[[Iterable[Table]], Iterator
     blocks += [divided] if divided else []
     if not plan.get("claims") and (missing := tuple(missing_lines(results))):  # else they are in the result
         blocks.append(missing)
-    blocks += [*_redeclared(results), *write(table for table in tables if table.groups)]
+    blocks += [*_redeclared(results), *tables]
     for title, items in lists.items():
         blocks += [title, items] if items else []
-    return Section("Study", tuple(blocks))
+    return Section(_STUDY, tuple(blocks))
 
 
 def _view_of(name: str) -> View | None:

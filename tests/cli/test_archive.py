@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import socket
+import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -24,6 +25,7 @@ from xferlab.plan.identity import json_with_checksum
 from xferlab.records import archive, codec
 from xferlab.records.layout import StudyFiles, TrialFiles
 from xferlab.records.store import Store
+from xferlab.study.yaml_lines import read
 
 pytestmark = pytest.mark.component
 
@@ -138,17 +140,23 @@ def test_an_archive_holds_no_images_accounts_hosts_or_folders(
         "when": "2026-01-01T00:00:00+00:00", "signal": None, "memory_peak_gib": None,
     }  # fmt: skip
     codec.write_json(store, TrialFiles(last).failure, failure)
-    study.write_text(f"{text}# see /home/jane/notes\n")
+    run = codec.read_json(store, TrialFiles(last).run) or {}
+    attempt = {**run["attempts"][0], "outcome": "failed", "failure": failure}
+    codec.write_json(store, TrialFiles(last).run, {**run, "attempts": [attempt]})
+    study.write_text(f"{text}note: '\\d/ /s/ \\alpha'\n# see /home/jane/notes\n")
     said = command("archive", study, "--out", tmp_path / "a.zip", code=1)
     name = plan["trials"][-1]["names"][0]
     assert f"missing: {name}: failed: OSError" in said.out
-    assert "study.yaml is without folders, buckets and accounts in the archive" in said.err
+    assert "study.yaml is in the archive without comments, folders, buckets and accounts" in said.err
     assert "study.yaml has changed since the last plan" in said.err
     held = entries(tmp_path / "a.zip")
     assert not [each for each in held if "outputs" in each or "pictures" in each or "safetensors" in each]
     secret = re.compile(rb"jane|gpu7|/home|" + re.escape(str(tmp_path).encode()) + rb'|"' + HOST + rb'"')
     assert {each: secret.findall(data) for each, data in held.items() if secret.search(data)} == {}
-    assert b"# see notes" in held["study/study.yaml"]
+    (tmp_path / "shared.yaml").write_bytes(held["study/study.yaml"])
+    shared, own = read(tmp_path / "shared.yaml").value, read(study).value
+    assert shared == {**own, "tracking": {"wandb": {"entity": None, "mode": "disabled"}}}
+    assert own["note"] == r"\d/ /s/ \alpha"
     listed = json.loads(held[archive.MANIFEST])
     assert [each["trial_id"] for each in listed["missing"]] == [last]
     command("report", tmp_path / "a.zip", "--out", tmp_path / "r", code=1)
@@ -219,6 +227,45 @@ def rewritten(packed: Path, path: Path, change: Callable[[dict[str, bytes]], Any
         for name, data in held.items():
             opened.writestr(name, data)
     return path
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_an_archive_that_is_compressed_otherwise_is_refused(
+    packed: Path, tmp_path: Path, method: int
+) -> None:
+    """A part of such an entry cannot be read alone: 120 kB of LZMA may be 1 GB."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", method) as opened:
+        for name, data in entries(packed).items():
+            opened.writestr(name, data)
+    with pytest.raises(RecordError, match=r"entry '.*': it is compressed in another way than xferlab"):
+        Store.open(tmp_path / "a.zip")
+
+
+@pytest.mark.parametrize("entry", ["environment.json", archive.MANIFEST])
+def test_no_more_of_an_entry_is_expanded_than_it_declares(packed: Path, tmp_path: Path, entry: str) -> None:
+    """The size in the directory of the file is changed, and the entry is 100 MB."""
+    path = rewritten(packed, tmp_path / "a.zip", lambda held: held.update({entry: bytes(100_000_000)}))
+    data, size = path.read_bytes(), len(entries(packed)[entry])
+    path.write_bytes(data.replace((100_000_000).to_bytes(4, "little"), size.to_bytes(4, "little")))
+    tracemalloc.start()
+    with pytest.raises(RecordError, match=f"entry '{entry}': it "):
+        Store.open(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20_000_000
+
+
+@pytest.mark.parametrize("name", ["STUDY.ZIP", "~/study.zip"])
+def test_an_archive_is_known_by_its_ending(
+    command: Command, packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for words in (("status", name), ("report", packed, "--compare", name), ("status", "x.zip")):
+        assert "there is no such archive" in command(*words, code=2).err
+    assert not list(tmp_path.iterdir())
+    shutil.copy(packed, tmp_path / Path(name).name)
+    assert json.loads(command("status", name, "--json", code=0).out)["counts"] == {"complete": 4}
 
 
 def relisted(held: dict[str, bytes], **changes: Any) -> None:

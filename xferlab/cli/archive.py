@@ -30,8 +30,11 @@ from xferlab.records import archiving
 from xferlab.records.archive import CRATE, MANIFEST, STORAGE, VERSIONS, FileFacts, Manifest
 from xferlab.records.complete import complete_trials
 from xferlab.records.crate import Description, metadata
-from xferlab.records.sharing import of_study_file
+from xferlab.records.sharing import Sharing
 from xferlab.study.load import LoadedStudy
+from xferlab.study.yaml_lines import written
+
+_HEADER = "# Of paths, this file has the last parts only. Comments are left out.\n"
 
 
 def run(options: ArchiveOptions) -> int:
@@ -78,12 +81,12 @@ def _study_file(loaded: LoadedStudy, plan: Mapping[str, Any]) -> tuple[dict[str,
     }
     if naming:
         return {}, [f"{name} is left out: it lists patients of {', '.join(sorted(naming))}, not `shareable`"]
-    shared = of_study_file(data.decode("utf-8", "replace")).encode()
-    remarks = [f"{name} is without folders, buckets and accounts in the archive"] if shared != data else []
+    shared = _HEADER + written(Sharing().of(loaded.drafts[""].document.value))
+    remarks = [f"{name} is in the archive without comments, folders, buckets and accounts"]
     planned = ((plan.get("planned") or {}).get("file") or {}).get("sha256")
     if planned and planned != hashlib.sha256(data).hexdigest():
         remarks.append(f"{name} has changed since the last plan; the archive holds it as it is now")
-    return {f"study/{name}": shared}, remarks
+    return {f"study/{name}": shared.encode()}, remarks
 
 
 def _names(plan: Mapping[str, Any]) -> Iterator[str]:
@@ -175,7 +178,10 @@ def _tell(path: Path, manifest: Manifest, remarks: list[str], licence: str | Non
     )
     print(f"{path}: study {manifest.study}, {count_of(len(manifest.files), 'file')}, {decimal(data)}")
     print(f"SHA-256 {digest}")
-    print("no images; hosts have numbers, and paths no folders; read docs/privacy.md before you publish it")
+    print(
+        "no images; hosts are numbers; paths in fields of places and in messages are cut to their last part"
+    )
+    print("notes and names are as you wrote them; read docs/sharing.md before you publish it")
     for each in manifest.missing:
         print(f"missing: {each['name']}: {each['reason']}")
     if not licence:

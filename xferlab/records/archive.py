@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import NoReturn
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile
 
 import pyarrow.fs as pafs
 from pydantic import TypeAdapter
@@ -36,8 +36,8 @@ WEIGHTS = ".safetensors"
 VERSIONS = {"archives": 1, "plans": PLAN_VERSION, "records": RECORD_VERSION, "specs": SPEC_VERSION}
 MAX_RATIO, SMALL_BYTES = 100, 1 << 26
 """Files of more than 64 MiB, and 100 times as large as their archive, are refused; records shrink tenfold."""
-_DAMAGED = (BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
-"""What `zipfile` raises for entries that are torn, encrypted, or compressed in another way."""
+_DAMAGED = (BadZipFile, OSError, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
+"""What `zipfile` raises for entries that are torn or encrypted."""
 
 
 @dataclass(frozen=True)
@@ -151,11 +151,14 @@ def open_archive(path: Path) -> Store:
     """Returns the records of an archive as a storage that is only read. All but weights are verified.
 
     Raises:
-        RecordError: It is no archive of ours, of another version, damaged or altered; says which entry.
+        RecordError: It does not exist, is no archive of ours, of another version, damaged or altered; says
+            which entry.
     """
     try:
         archive = ZipFile(path)
-    except (OSError, *_DAMAGED) as error:
+    except FileNotFoundError as error:
+        raise RecordError(f"{path}: there is no such archive; check its name and folder") from error
+    except _DAMAGED as error:
         raise RecordError(
             f"{path}: is no whole zip file ({error}); it may have been cut off: copy it again"
         ) from error
@@ -183,6 +186,8 @@ def _checked(path: Path, archive: ZipFile) -> Manifest:
         parts = info.orig_filename.replace("\\", "/").split("/")
         if ".." in parts or not parts[0] or ":" in parts[0] or "\0" in info.orig_filename:
             raise _damaged(path, info.orig_filename, "its name leads out of the archive")
+        if info.compress_type not in (ZIP_STORED, ZIP_DEFLATED):  # of others, a part cannot be read alone
+            raise _damaged(path, info.filename, "it is compressed in another way than xferlab does it")
     name, number = Counter(info.filename for info in infos).most_common(1)[0] if infos else ("", 0)
     if number > 1:
         raise _damaged(path, name, f"there are {number} of this name")
@@ -202,11 +207,11 @@ def _checked(path: Path, archive: ZipFile) -> Manifest:
     return manifest
 
 
-def _manifest(path: Path, archive: ZipFile, names: Collection[str]) -> Manifest:
-    if MANIFEST not in names:
+def _manifest(path: Path, archive: ZipFile, sizes: Mapping[str, int]) -> Manifest:
+    if MANIFEST not in sizes:
         raise RecordError(f"{path}: has no {MANIFEST}, so `xferlab archive` did not write it")
     try:
-        body = codec.checked(archive.read(MANIFEST))
+        body = codec.checked(_read(archive, MANIFEST, sizes[MANIFEST]))
         versions = {name: int(version) for name, version in body["versions"].items()}
     except (KeyError, TypeError, AttributeError, *_DAMAGED) as error:
         raise _damaged(path, MANIFEST, f"it is damaged ({error})") from error
@@ -225,12 +230,18 @@ def _manifest(path: Path, archive: ZipFile, names: Collection[str]) -> Manifest:
 
 def _content(path: Path, archive: ZipFile, name: str, facts: FileFacts) -> bytes:
     try:
-        data = archive.read(name)
+        data = _read(archive, name, facts.size)
     except _DAMAGED as error:
         raise _damaged(path, name, f"it is damaged ({error})") from error
     if FileFacts.of(data) != facts:
         raise _damaged(path, name, "it does not match its digest in the archive")
     return data
+
+
+def _read(archive: ZipFile, name: str, size: int) -> bytes:
+    """Returns an entry of a size; of one that expands to more, no more than shows it."""
+    with archive.open(name) as stream:
+        return stream.read(size + 1)
 
 
 def _damaged(path: Path, entry: str, what: str) -> RecordError:

@@ -1,8 +1,8 @@
 """Makes an archive of a study: gathers what its records say, and writes it as one file.
 
-Records, histories and tables of values go in byte for byte. Plan, specs, runs and failures lose the names of
-hosts, accounts and folders (`records.sharing`). Pixels never go in, nor do logs, checkpoints, predictions for
-other trials and tracebacks; weights do if they are asked for.
+Records, histories and tables of values go in byte for byte. Plan, specs, runs and failures lose hosts,
+accounts, tracebacks, and the folders of paths (`records.sharing`). Pixels never go in, nor do logs,
+checkpoints and predictions for other trials; weights do if they are asked for.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from xferlab.records import codec, reader
 from xferlab.records.archive import STORAGE, ArchivedFiles, FileFacts
 from xferlab.records.layout import StudyFiles, TrialFiles, selection_path
 from xferlab.records.schema import MeasurementRecord
-from xferlab.records.sharing import Sharing
+from xferlab.records.sharing import PLACES, Sharing
 from xferlab.records.store import Store
 
 PIXELS = ("outputs", "pictures")
@@ -46,7 +46,6 @@ class Gathered:
         left_out: What is known of files that stay out.
         environment: `software`, `devices` and `hosts` of the trials: by name, and version, how many.
         last: When something was last done, ISO 8601.
-        hosts: The number of each host, by its name.
     """
 
     store: Store
@@ -55,7 +54,6 @@ class Gathered:
     left_out: dict[str, FileFacts] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
     last: str = ""
-    hosts: Mapping[str, str] = field(default_factory=dict)
 
     def as_store(self) -> Store:
         """Returns what was gathered as the storage that readers of the archive will see."""
@@ -77,30 +75,31 @@ def gather(store: Store, study: str, *, with_weights: bool) -> Gathered:
     ids = [trial["trial_id"] for trial in plan["trials"]]
     runs = {trial_id: reader.read_run(store, trial_id) for trial_id in ids}
     failures = {trial_id: reader.read_failure(store, trial_id) or {} for trial_id in ids}
+    specs = {trial_id: reader.read_undamaged(store, TrialFiles(trial_id).spec) for trial_id in ids}
     sharing = Sharing(
         (each["host"] for each in _parts([*runs.values(), *failures.values()]) if each.get("host")),
         storage=store.root,
+        folders=_folders([plan, *specs.values()]),
     )
-    folders = Sharing()  # the name of a host may be a word of a plan
 
-    def add(name: str, body: Mapping[str, Any], of: Sharing = sharing) -> None:
+    def add(name: str, body: Mapping[str, Any]) -> None:
         if body:
-            gathered.files[name] = codec.json_bytes(of.of(body))
+            gathered.files[name] = codec.json_bytes(sharing.of(body))
 
-    add(StudyFiles(study).plan, {**plan, "tracking": None}, folders)
+    add(StudyFiles(study).plan, {**plan, "tracking": None})
     for selection in sorted(set(_selections(plan["trials"]))):
         if data := store.read(selection_path(selection)):
             gathered.files[selection_path(selection)] = data
     for trial in plan["trials"]:
         trial_id, files = trial["trial_id"], TrialFiles(trial["trial_id"])
-        spec, run, failure = reader.read_undamaged(store, files.spec), runs[trial_id], failures[trial_id]
-        add(files.spec, spec and {**spec, "settings": {**spec["settings"], "tracking": None}}, folders)
+        spec, run = specs[trial_id], runs[trial_id]
+        add(files.spec, spec and {**spec, "settings": {**spec["settings"], "tracking": None}})
         add(files.run, run and {**run, "trial_id": trial_id})
-        add(files.failure, failure and {**failure, "traceback": ""})
+        add(files.failure, failures[trial_id])
         _add_results(gathered, trial, with_weights=with_weights)
     times = [each.get(name) for each in _parts([*runs.values(), *failures.values()]) for name in _TIMES]
     gathered.last = max(filter(None, [*times, (plan.get("planned") or {}).get("at")]), default="")
-    gathered.environment, gathered.hosts = _environment(runs), sharing.hosts
+    gathered.environment = _environment(runs)
     return gathered
 
 
@@ -113,6 +112,12 @@ def _parts(value: Any) -> Iterator[Mapping[str, Any]]:
         yield value
     for part in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
         yield from _parts(part)
+
+
+def _folders(documents: list[Mapping[str, Any]]) -> Iterator[str]:
+    """Yields the roots of sections, and the files of given weights, that plan and specs name."""
+    for each in _parts(documents):
+        yield from (each[name] for name in PLACES if isinstance(each.get(name), str))
 
 
 def _selections(trials: Any) -> Iterator[str]:

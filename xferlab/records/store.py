@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -46,7 +47,7 @@ class Store:
         if is_archive(text):
             from xferlab.records.archive import open_archive  # it reads records, which are read from stores
 
-            return open_archive(Path(text).resolve())
+            return open_archive(Path(text).expanduser().resolve())
         if "://" not in text:
             try:
                 path = str(Path(text).expanduser().resolve())
@@ -187,8 +188,9 @@ class Store:
 
 
 def is_archive(location: str) -> bool:
-    """Returns whether a location is a file that `xferlab archive` may have written."""
-    return location.endswith(".zip") and "://" not in location and Path(location).is_file()
+    """Returns whether a location names an archive: by its ending, unless there is a folder of that name."""
+    is_zip = location.lower().endswith(".zip") and "://" not in location
+    return is_zip and not os.path.isdir(os.path.expanduser(location))
 
 
 def without_query(uri: str) -> str:

@@ -40,6 +40,16 @@ class _Loader(yaml.CSafeLoader):
     }
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes the texts that `_Loader` would take for something else."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        None: [
+            (f"tag:yaml.org,2002:{tag}", matches) for tag, matches in _Loader.yaml_implicit_resolvers[None]
+        ]
+    }
+
+
 @dataclass(frozen=True)
 class Document:
     """One YAML file.
@@ -94,6 +104,11 @@ def read(path: Path, *, name: str | None = None) -> Document:
     if values.problems:
         raise StudyError(values.problems)
     return Document(name, Path(os.path.abspath(path)), value, values.lines)
+
+
+def written(value: Any) -> str:
+    """Returns plain values as YAML, of which `read` gives equal ones."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, width=100, allow_unicode=True)
 
 
 def _text(path: Path, name: str) -> str:
