@@ -8,15 +8,21 @@ import shlex
 import textwrap
 import tomllib
 import typing
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import nibabel
+import numpy as np
 import pytest
 import yaml
 
 from tests.analysis.conftest import StudyBuilder
-from xferlab.cli.main import VERBS, build_parser
+from xferlab.cli.main import COMPLETE, VERBS, build_parser, main
+from xferlab.data.decode import read_image, read_labels
+from xferlab.data.pixels import stretch
 from xferlab.data.sources.config import FileConfig
+from xferlab.data.sources.manifest.table import read_table
 from xferlab.metrics import overlap
 from xferlab.study.load import LoadedStudy, load
 from xferlab.study.schema import Study
@@ -152,6 +158,35 @@ def test_pieces_of_python_run_where_they_belong(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     exec(text, {**vars(typing), **vars(overlap), "math": math, "FileConfig": FileConfig})
+
+
+def test_volumes_are_cut_into_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the page says; stored from head to foot, the slices are those of `z` from below."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("imagesTr", "labelsTr"):
+        (tmp_path / "Dataset001_Heart" / folder).mkdir(parents=True)
+    affine = np.diag([-0.5, 0.75, -3.0, 1.0])
+    values, marked = np.random.default_rng(0).integers(0, 999, (24, 20, 12), np.int16), np.zeros((24, 20, 12))
+    marked[4:9, 5:11, 7:10] = 1
+    for patient in ("heart_001", "heart_002"):
+        for name, array in (
+            (f"imagesTr/{patient}_0000", values),
+            (f"labelsTr/{patient}", marked.astype(np.uint8)),
+        ):
+            file = tmp_path / "Dataset001_Heart" / f"{name}.nii.gz"
+            nibabel.save(nibabel.Nifti1Image(array, affine), file)
+    (text,) = blocks(DOCS / "data.md", "python")
+    exec(text, {})
+    (command,) = (line for text in blocks(DOCS / "data.md", "") for line in text.splitlines() if "_z" in line)
+    assert main(shlex.split(command)[1:]) == COMPLETE
+    rows = read_table(tmp_path / "slices" / "metadata.csv").rows
+    assert Counter(row.cells["patient_id"] for row in rows) == {"heart_001": 5, "heart_002": 5}
+    assert [row.cells["image"][-10:-7] for row in rows[:5]] == ["000", "002", "003", "004", "008"]
+    file = Path("heart_001_z002.nii.gz")  # the tenth from above
+    picture = read_image("slices/images" / file)
+    assert picture.spacing_mm == (0.75, 0.5)
+    assert (picture.pixels == stretch(values[:, ::-1, 9].T)).all()
+    assert (read_labels("slices/masks" / file).values == marked[:, ::-1, 9].T).all()
 
 
 COMMANDS = [

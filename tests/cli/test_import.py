@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -176,6 +177,60 @@ def test_patients_that_cannot_be_found_are_an_error(
     assert main(["import", str(folder / "images"), "--patient", patient]) == BAD_INPUT
     assert message in capsys.readouterr().err
     assert not (folder / "images" / "metadata.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("spacing", "cell", "code"),
+    [("0.175", "0.175", COMPLETE), ("0.2 x 0.175", "0.2 x 0.175", COMPLETE), ("0,175", "", BAD_INPUT)],
+)
+def test_a_spacing_is_written_for_all_images(
+    folder: Path, capsys: pytest.CaptureFixture[str], spacing: str, cell: str, code: int
+) -> None:
+    assert main(["import", str(folder / "images"), str(folder / "left")]) == COMPLETE
+    words = ["import", str(folder / "images"), str(folder / "left"), "--spacing-mm", spacing]
+    assert main(words) == code
+    assert {row.get("spacing_mm", "") for row in table(folder)} == {cell}
+    assert ("--spacing-mm '0,175' is no pixel spacing" in capsys.readouterr().err) == (code == BAD_INPUT)
+
+
+def test_a_first_study_joins_by_a_pattern(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number, mask in enumerate(sorted((folder / "left").iterdir())):
+        mask.rename(mask.with_name(mask.name.replace("_mask", f"_reader{number}")))
+    words = ["init", "--out", str(folder / "study.yaml"), "--from", str(folder / "images")]
+    assert main([*words, str(folder / "left")]) == COMPLETE
+    assert "mask: 1 of 12 images have one" in capsys.readouterr().out
+    (folder / "study.yaml").unlink()
+    assert main([*words, str(folder / "left"), "--mask", "(.*)_reader[0-9]+"]) == COMPLETE
+    assert "mask: 12 of 12 images have one" in capsys.readouterr().out
+    (folder / "study.yaml").unlink()
+    assert main([*words, "--mask", "(.*)_reader[0-9]+"]) == BAD_INPUT
+    assert "--mask says how masks are named; name their folder, too" in capsys.readouterr().err
+
+
+def test_images_in_dicom_and_masks_in_png_make_a_study(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw = np.random.default_rng(0)
+    for name in ("dicom", "masks"):
+        (tmp_path / name).mkdir()
+    for number in range(10):
+        pixels = draw.integers(0, 4096, (40, 30), np.uint16)
+        about = {"PatientID": f"Doe^{number // 2}", "Modality": "DX", "PixelSpacing": [0.2, 0.3]}
+        write_dicom(tmp_path / "dicom" / f"IM{number:04}", pixels, **about)
+        mask = np.zeros((40, 30), np.uint8)
+        mask[8 + number : 30, 5:20] = 255
+        Image.fromarray(mask).save(tmp_path / "masks" / f"IM{number:04}.png")
+    words = ["init", "--out", str(tmp_path / "study.yaml"), "--patient", "dicom"]
+    assert main([*words, "--from", str(tmp_path / "dicom"), str(tmp_path / "masks")]) == COMPLETE
+    said = capsys.readouterr().out
+    assert "mask: 10 of 10 images have one" in said
+    assert "5 patients, with up to 2 images each" in said
+    assert main(["check", str(tmp_path / "study.yaml")]) == COMPLETE, capsys.readouterr().out
+    capsys.readouterr()
+    assert main(["plan", str(tmp_path / "study.yaml"), "--json"]) == COMPLETE
+    trials = json.loads(capsys.readouterr().out)["trials"]
+    assert len(trials) == 15
+    assert "Doe" not in (tmp_path / "metadata.csv").read_text()
 
 
 def test_layouts_have_names(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

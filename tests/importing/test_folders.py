@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.refusals import problems_of
-from xferlab.errors import DataError
+from xferlab.errors import DataError, UsageError, XferlabError
 from xferlab.importing.folders import joined_by_name
 from xferlab.importing.found import Listing
 
@@ -115,6 +115,54 @@ def test_what_cannot_be_joined_is_refused(
 ) -> None:
     folder, of_masks = touch(tmp_path / "images", images), touch(tmp_path / "masks", masks)
     problems_of(DataError, joined_by_name, folder, {"mask": of_masks}, match=message)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "images", "masks"),
+    [
+        ("{name}_seg.png", ["1.png", "11.png"], ["1_seg.png", "11_seg.png"]),
+        ("{name}_seg", ["a/1.png", "b/1.png"], ["a/1_seg.png", "b/1_seg.png"]),
+        ("{name}/{name}_m.png", ["1.png", "a/2.png"], ["1/1_m.png", "a/2/2_m.png"]),
+        (r"(\d+)_v\d", ["1.png", "2.jpg"], ["1_v7.png", "2_v1.png"]),
+        (r"_(?P<name>[^_/]+)_[0-9a-f]{4}\.", ["p/x.png", "q/y.png"], ["seg_x_01ab.png", "seg_y_9f00.png"]),
+    ],
+)
+def test_masks_are_named_by_a_pattern(
+    tmp_path: Path, pattern: str, images: list[str], masks: list[str]
+) -> None:
+    folder, of_masks = touch(tmp_path / "images", images), touch(tmp_path / "masks", [*masks, "other.png"])
+    listing = joined_by_name(folder, {"mask": of_masks}, pattern)
+    found = [each.masks["mask"].relative_to(of_masks).as_posix() for each in listing.images]
+    assert found == masks
+    assert [str(problem) for problem in listing.left_out] == [
+        f"{of_masks / 'other.png'}: warning: is the mask of no image."
+    ]
+
+
+def test_in_one_folder_what_fits_a_pattern_is_no_image(tmp_path: Path) -> None:
+    folder = touch(tmp_path, ["1.png", "1-a_seg.png", "2.png", "2-b_seg.png", "3-c_seg.png"])
+    listing = joined_by_name(folder, {"mask": folder}, "(.+)-._seg")
+    assert pairs(listing) == {"1.png": "1-a_seg.png", "2.png": "2-b_seg.png"}
+    assert [problem.where for problem in listing.left_out] == [str(folder / "3-c_seg.png")]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "error", "message"),
+    [
+        ("(", UsageError, r"--mask '\(' is no regular expression"),
+        ("{nam}_seg.png", UsageError, r"does not say where the name of the image is: write \{name\} there"),
+        ("(.)_seg", DataError, r"2_seg_b\.?\w*: is a mask of 2, as 2_seg_a is; make --mask fit one of them"),
+        ("{name}_mask", DataError, r"joins no mask with an image\. It finds no name; images are called '1'"),
+        ("(seg)", DataError, r"It finds 'seg' in '1_seg', 'seg' in '2_seg_a'; images are called '1', '2'"),
+    ],
+)
+def test_patterns_that_do_not_fit_are_refused(
+    tmp_path: Path, pattern: str, error: type[XferlabError], message: str
+) -> None:
+    images = touch(tmp_path / "images", ["1.png", "2.png"])
+    masks = touch(tmp_path / "masks", ["1_seg.png", "2_seg_a.png", "2_seg_b.png"])
+    with pytest.raises(error, match=message):
+        joined_by_name(images, {"mask": masks}, pattern)
 
 
 def test_masks_of_two_kinds_in_one_folder_are_refused(tmp_path: Path) -> None:

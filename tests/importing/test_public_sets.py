@@ -36,6 +36,7 @@ def test_montgomery(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "read as the Montgomery County set" in said
     assert "warning" not in said
     assert section["structures"]["lungs"] == ["left_lung", "right_lung"]
+    assert is_accepted(section, tmp_path)
     assert table(folder)[1] == {
         "image": "CXR_png/MCUCXR_0001_1.png",
         "mask_left_lung": "ManualMask/leftMask/MCUCXR_0001_1.png",
@@ -43,7 +44,12 @@ def test_montgomery(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "patient_id": "MCUCXR_0001_1",
         "pathology": "tuberculosis",
     }
-    assert is_accepted(section, tmp_path)
+    assert "6 of 6 images have no pixel spacing: their shape is not that of the Montgomery County" in said
+    for number, shape in enumerate([(4020, 4892), (2446, 2010)]):  # upright or not, and of half the size
+        pixels = np.zeros(shape, np.uint8)
+        Image.fromarray(pixels).save(folder / "CXR_png" / f"MCUCXR_{number:04}_{number % 2}.png")
+    assert "4 of 6 images have no pixel spacing" in imported(capsys, folder)[0]
+    assert [row["spacing_mm"] for row in table(folder)] == ["0.0875", "0.175", "", "", "", ""]
 
 
 def test_shenzhen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,6 +78,7 @@ def test_jsrt_with_scr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     said, section = imported(capsys, tmp_path)
     assert "3 images without a header are PNG files" in said
     assert section["structures"]["clavicles"] == ["left_clavicle", "right_clavicle"]
+    assert {row["spacing_mm"] for row in table(tmp_path)} == {"0.35"}  # 0.175 mm at 2048 px
     assert [(row["image"], row["pathology"], row["fold"]) for row in table(tmp_path)] == [
         ("images_png/JPCLN001.png", "nodule", "1"),
         ("images_png/JPCLN002.png", "nodule", "2"),

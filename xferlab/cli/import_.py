@@ -12,13 +12,14 @@ from typing import Any
 
 from xferlab.cli.findings import grouped
 from xferlab.cli.main import COMPLETE
-from xferlab.cli.options import ImportOptions
+from xferlab.cli.options import ImportOptions, TableOptions
 from xferlab.cli.output import tell
 from xferlab.cli.view import count_of
 from xferlab.data.sources.manifest.config import MASK
+from xferlab.data.sources.manifest.spacing import SPACING, spacing_of
 from xferlab.errors import UsageError
 from xferlab.importing.folders import joined_by_name
-from xferlab.importing.found import PART, PATIENT, TEST, Listing, as_name
+from xferlab.importing.found import PART, PATIENT, TEST, Listing, as_name, with_cells
 from xferlab.importing.layouts import layout_of
 from xferlab.importing.patients import with_patients
 from xferlab.importing.section import STRUCTURE, as_lines, section_of
@@ -30,7 +31,7 @@ from xferlab.section import NAME_PATTERN
 def run(options: ImportOptions) -> int:
     """Writes the table, and prints what it holds, what is left out, and the section of a study for it."""
     folders = [options.images, *options.masks]
-    name, section = imported(folders, options.patient, layout=options.layout, keep_ids=options.keep_ids)
+    name, section = imported(folders, options, layout=options.layout, keep_ids=options.keep_ids)
     tell(section={name: section})
     print("\nA study reads it by this section; `xferlab check STUDY` then reads all files:\n\ndata:")
     print(*as_lines(name, section), sep="\n")
@@ -38,23 +39,25 @@ def run(options: ImportOptions) -> int:
 
 
 def imported(
-    folders: Sequence[str], patient: str | None, *, layout: str | None = None, keep_ids: bool = False
+    folders: Sequence[str], options: TableOptions, *, layout: str | None = None, keep_ids: bool = False
 ) -> tuple[str, dict[str, Any]]:
     """Writes the table of some folders, and prints what it holds and what is left out.
 
     Args:
         folders: That of the images, then those of the masks, as words of the command line; or the folder or
             file of a published layout.
-        patient: How patients are found, see `with_patients`.
+        options: How patients and masks are found, see `with_patients` and `joined_by_name`, and the spacing.
         layout: The name of the layout, where it is not to be found out.
         keep_ids: Whether ids of headers stay as they are.
 
     Returns:
         A name for the section of a study that reads it, and the section.
     """
-    images, listing = _listing(folders, layout)
+    spacing, patient = _spacing(options.spacing_mm), options.patient
+    images, listing = _listing(folders, layout, options.mask)
     is_guess = patient is None and not listing.knows_patients
     listing = with_patients(listing, patient, images=images, keep_ids=keep_ids)
+    listing = with_cells(listing, spacing)
     root = common_folder(listing)
     written = write_table(listing, root, replaces_patients=patient is not None)
     for problem in grouped(listing.left_out):
@@ -84,12 +87,26 @@ def imported(
     return as_name(root.name) or "images", section
 
 
-def _listing(folders: Sequence[str], name: str | None) -> tuple[Path, Listing]:
+def _spacing(given: str | None) -> dict[str, str]:
+    """Returns the cells of every image with the spacing that is given.
+
+    Raises:
+        UsageError: It is no spacing.
+    """
+    try:
+        return {SPACING: given} if given is not None and spacing_of(given) else {}
+    except ValueError as error:
+        raise UsageError(f"--spacing-mm {error}") from error
+
+
+def _listing(folders: Sequence[str], name: str | None, pattern: str | None) -> tuple[Path, Listing]:
     """Returns a folder that holds the images, and what is found there.
 
     Raises:
-        UsageError: A layout is named together with folders of masks.
+        UsageError: A layout is named together with folders of masks, or a pattern without these.
     """
+    if pattern and not folders[1:]:
+        raise UsageError("--mask says how masks are named; name their folder, too: IMAGES MASKS")
     images = _folder(folders[0])
     if name and folders[1:]:
         raise UsageError("--layout is for one folder or file, which says where the masks are")
@@ -98,7 +115,7 @@ def _listing(folders: Sequence[str], name: str | None) -> tuple[Path, Listing]:
         raise UsageError(f"{images} has no layout that is known; --layout NAME says which one it should have")
     if layout is None:
         masks, parts = _masks(folders[1:])
-        return images, replace(without_volumes(joined_by_name(images, masks)), parts=parts)
+        return images, replace(without_volumes(joined_by_name(images, masks, pattern)), parts=parts)
     print(f"{images}: read as {layout.title}")
     listing = without_volumes(layout.read(images))
     return common_folder(listing), listing

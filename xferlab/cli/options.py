@@ -64,15 +64,28 @@ class StudyOptions(JsonOptions):
     )
 
 
-_PATIENT = {
-    "metavar": "REGEX|TABLE|dicom",
-    "help": "who is on an image: a regular expression for its name, a table with the columns image and "
-    "patient_id, or the header of DICOM files; default: every image shows somebody else",
-}
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class TableOptions(JsonOptions):
+    """What becomes of images and masks; of `init` and `import`."""
+
+    patient: str | None = _option(
+        metavar="REGEX|TABLE|dicom",
+        help="who is on an image: a regular expression for its name, a table with the columns image and "
+        "patient_id, or the header of DICOM files; default: every image shows somebody else",
+    )
+    mask: str | None = _option(
+        metavar="PATTERN",
+        help="how masks are named, such as '{name}_seg.png' for the mask of the image {name}, or a regular "
+        "expression whose group is the name of the image; default: what is found",
+    )
+    spacing_mm: str | None = _option(
+        metavar="MM",
+        help="millimetres from pixel to pixel of all images, or ROWxCOLUMN, for files that do not tell it",
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class InitOptions(JsonOptions):
+class InitOptions(TableOptions):
     """Of `init`."""
 
     out: str | None = _option(
@@ -88,11 +101,10 @@ class InitOptions(JsonOptions):
     template: str | None = _option(
         metavar="NAME", help="in place of --from: write the files of smoke, own-images, slurm, k8s or ci"
     )
-    patient: str | None = _option(**_PATIENT)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class ImportOptions(JsonOptions):
+class ImportOptions(TableOptions):
     """Of `import`."""
 
     images: str = _positional(
@@ -103,7 +115,6 @@ class ImportOptions(JsonOptions):
         nargs="*",
         help="the folder of their masks, or STRUCTURE=FOLDER for each of several structures",
     )
-    patient: str | None = _option(**_PATIENT)
     layout: str | None = _option(
         metavar="NAME", help="how the data are laid out; default: what is found, see docs/data.md"
     )

@@ -48,7 +48,7 @@ _CONVERT = "Convert it to 8 bits with a window of your choice."
 # Pillow's own limit would warn at 89 million pixels already, which stitched radiographs reach.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
-_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF")
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF")
 """Pillow would open forty more formats, such as PostScript, which it hands to another program."""
 _ORIENTATION_TAG, _PHOTOMETRIC_TAG, _SAMPLE_FORMAT_TAG, _WHITE_IS_ZERO, _SIGNED = 274, 262, 339, 0, 2
 _GREY_8 = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
@@ -176,7 +176,7 @@ def _load(path: Path, data: bytes) -> tuple[Image.Image, bool]:
     """
     try:
         # Not by name: Pillow would map a TIFF at its size after turning, with rows of the wrong length.
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             check_size(path, width=image.width, height=image.height)
             frames = getattr(image, "n_frames", 1)
             if frames != 1:

@@ -162,7 +162,8 @@ def _shape(path: Path, header: Any) -> tuple[int, int, int]:
     large = sorted(size for size in shape if size != 1)
     if len(large) == _DIMENSIONS:
         sizes = "x".join(map(str, shape))
-        raise DataError.at(path, f"is a volume of {sizes}; a case is one slice. Save the slices you mean.")
+        remedy = "docs/data.md shows under Volumes how to save slices."
+        raise DataError.at(path, f"is a volume of {sizes}; a case is one slice. {remedy}")
     height, width = [1, 1, *large][-2:]
     check_size(path, width=width, height=height)
     return shape[0], shape[1], shape[2]

@@ -11,6 +11,7 @@ from xferlab.data.decode import is_image_file
 from xferlab.data.formats import SUFFIXES, without_suffix
 from xferlab.errors import DataError, Problem
 from xferlab.importing.found import Entry, Listing, spare_mask
+from xferlab.importing.mask_names import MaskPattern, joined_by_pattern, read_names
 
 LOOKED_AT = 500
 """Masks whose names are compared with those of images, to see what they have in common."""
@@ -18,7 +19,7 @@ Affixes = tuple[str, str]
 """What the name of a mask has before and after that of its image."""
 
 
-def joined_by_name(images: Path, masks: Mapping[str, Path]) -> Listing:
+def joined_by_name(images: Path, masks: Mapping[str, Path], pattern: str | None = None) -> Listing:
     """Returns the images of a folder, each with the masks of its name.
 
     Names are paths below the folders, without their endings. Those of all masks of a folder may begin or end
@@ -27,11 +28,14 @@ def joined_by_name(images: Path, masks: Mapping[str, Path]) -> Listing:
     Args:
         images: Folder of images; may hold the masks, too. Hidden files and folders are passed over.
         masks: Folders of masks, by their columns in the table.
+        pattern: How masks are named, in place of what is found out; see `MaskPattern`.
 
     Raises:
         DataError: A folder is not there, holds no images, or none of its masks belongs to an image; or the
-            masks of one folder have names of several kinds.
+            masks of one folder have names of several kinds, or an image has two.
+        UsageError: The pattern does not say where the name of the image is.
     """
+    named_as = MaskPattern(pattern) if pattern else None
     files = files_of(images, without=[folder for folder in masks.values() if folder != images])
     of_column: dict[str, dict[str, Path]] = {}
     left_out: list[Problem] = []
@@ -39,16 +43,18 @@ def joined_by_name(images: Path, masks: Mapping[str, Path]) -> Listing:
     for column, folder in masks.items():
         is_same = folder == images
         candidates = files if is_same else files_of(folder)
-        before, after = _affixes(folder, candidates, files, is_same=is_same)
-        named = {name: f"{_beside(name, before)}{after}" for name in files}
-        of_column[column] = {name: candidates[mask] for name, mask in named.items() if mask in candidates}
-        used = {named[name] for name in of_column[column]}
-        if not used or (is_same and not before + after):
-            raise DataError.at(folder, _nothing_joins(candidates, files))
-        if is_same:
-            not_images |= used
+        found = read_names(named_as, folder, candidates) if named_as else {}
+        known_masks = found if is_same else candidates
+        if named_as:
+            others = files.keys() - found.keys() if is_same else files
+            of_image = joined_by_pattern(named_as, folder, found, others)
         else:
-            left_out += [spare_mask(path) for name, path in candidates.items() if name not in used]
+            of_image = _joined_by_affixes(folder, candidates, files, is_same=is_same)
+        of_column[column] = {name: candidates[mask] for name, mask in of_image.items()}
+        used = set(of_image.values())
+        left_out += [spare_mask(candidates[mask]) for mask in known_masks if mask not in used]
+        if is_same:
+            not_images |= used | found.keys()
     entries = tuple(
         Entry(path, {column: paths[name] for column, paths in of_column.items() if name in paths})
         for name, path in files.items()
@@ -101,6 +107,22 @@ def walk(folder: Path, *, without: Collection[Path] = ()) -> Iterator[Path]:
         yield from (Path(parent, name) for name in names if not name.startswith("."))
 
 
+def _joined_by_affixes(
+    folder: Path, masks: Mapping[str, Path], images: Collection[str], *, is_same: bool
+) -> dict[str, str]:
+    """Returns the name of the mask of each image that has one.
+
+    Raises:
+        DataError: None has one, or masks have names of several kinds.
+    """
+    before, after = _affixes(folder, masks, images, is_same=is_same)
+    named = {name: f"{_beside(name, before)}{after}" for name in images}
+    joined = {name: mask for name, mask in named.items() if mask in masks}
+    if not joined or (is_same and not before + after):
+        raise DataError.at(folder, _nothing_joins(masks, images))
+    return joined
+
+
 def _affixes(
     folder: Path, masks: Sequence[str] | Mapping[str, Path], images: Collection[str], *, is_same: bool
 ) -> Affixes:
@@ -146,7 +168,8 @@ def _beside(name: str, before: str) -> str:
 def _nothing_joins(masks: Collection[str], images: Collection[str]) -> str:
     return (
         f"no mask has the name of an image: masks are called {_shown(masks)}, images {_shown(images)}. A "
-        "mask needs its image's name, with the same words before or after it in all masks."
+        "mask needs its image's name, with the same words before or after it in all masks; else --mask says "
+        "how masks are named."
     )
 
 

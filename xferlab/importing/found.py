@@ -90,3 +90,9 @@ class Listing:
     def columns(self) -> tuple[str, ...]:
         """The columns of masks, in the order in which they occur."""
         return tuple(dict.fromkeys(column for entry in self.images for column in entry.masks))
+
+
+def with_cells(listing: Listing, cells: Mapping[str, str]) -> Listing:
+    """Returns a listing in which some cells are known of every image."""
+    images = tuple(replace(entry, cells={**entry.cells, **cells}) for entry in listing.images)
+    return replace(listing, images=images)

@@ -1,4 +1,4 @@
-"""PNG files that an import has to write, because a study cannot read what is there."""
+"""PNG files that an import has to write, because a study cannot read what is there; sizes of pictures."""
 
 from __future__ import annotations
 
@@ -10,11 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from xferlab.data.decode import FORMATS
 from xferlab.errors import StorageError
 from xferlab.records.store import Store
 
 MARKED = 255
 """The value of a structure in a mask that an import writes."""
+
+
+def size_of(path: Path) -> tuple[int, int] | None:
+    """Returns width and height of a PNG, JPEG, TIFF or the like; None if it cannot be read."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            return image.size
+    except (OSError, Image.DecompressionBombError):  # `xferlab check` says what is wrong with it
+        return None
 
 
 def write_mask(path: Path, marked: NDArray[np.bool_]) -> None:

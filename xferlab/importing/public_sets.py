@@ -10,11 +10,14 @@ from pathlib import Path
 
 from xferlab.data.formats import SUFFIXES
 from xferlab.data.sources.manifest.config import MASK
+from xferlab.data.sources.manifest.spacing import SPACING
 from xferlab.errors import DataError, Problem
 from xferlab.importing.folders import walk
 from xferlab.importing.found import PATIENT, Entry, Listing, spare_mask
+from xferlab.importing.pictures import size_of
 from xferlab.importing.published import PublishedSet
 from xferlab.importing.raw_images import converted
+from xferlab.parallel import for_each
 
 ID, CLASS, STRATUM = "id", "class", "pathology"
 WRITTEN = "images_png"
@@ -63,7 +66,7 @@ def read_public(folder: Path, public: PublishedSet) -> Listing:
     )
     left_out = (*spare, *_others(files, known, public))
     listing = Listing(entries, left_out, parts=public.parts, knows_patients=True)
-    return _readable(listing, folder, public)
+    return _with_spacing(_readable(listing, folder, public), public)
 
 
 def _matches(folder: Path, files: Sequence[Path], pattern: str) -> dict[str, _File]:
@@ -118,3 +121,23 @@ def _readable(listing: Listing, folder: Path, public: PublishedSet) -> Listing:
         f"{len(unread)} images without a header are PNG files in {folder / WRITTEN}, of the size of the masks"
     )
     return replace(listing, images=images, remarks=(remark,))
+
+
+def _with_spacing(listing: Listing, public: PublishedSet) -> Listing:
+    """Returns a listing with the pixel spacing of images that have the shape of the published ones."""
+    if (sampling := public.sampling) is None:
+        return listing
+
+    def spaced(entry: Entry) -> Entry:
+        size = size_of(entry.image)
+        spacing = sampling.spacing_of(*size) if size else None
+        return replace(entry, cells={**entry.cells, SPACING: f"{spacing:.6g}"}) if spacing else entry
+
+    images = tuple(for_each(listing.images, spaced))
+    remarks = listing.remarks
+    if unknown := sum(SPACING not in entry.cells for entry in images):
+        remarks += (
+            f"{unknown} of {len(images)} images have no pixel spacing: their shape is not that of "
+            f"{public.title}",
+        )
+    return replace(listing, images=images, remarks=remarks)

@@ -1,7 +1,12 @@
-"""Public sets of chest X-rays, as their authors lay them out."""
+"""Public sets of chest X-rays, as their authors lay them out.
+
+Pixel spacings: JSRT from Shiraishi et al. (2000), Am J Roentgenol 174:71-74; Montgomery from the readme of
+the set, which Jaeger et al. (2014) describe, Quant Imaging Med Surg 4:475-477. Shenzhen has none.
+"""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,6 +36,27 @@ class RawImages:
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """How many pixels the images of a set have as published, and how far apart these are.
+
+    Attributes:
+        short_px: The shorter side; images may be upright or not.
+        long_px: The longer side.
+        spacing_mm: Distance between rows and between columns.
+    """
+
+    short_px: int
+    long_px: int
+    spacing_mm: float
+
+    def spacing_of(self, width: int, height: int) -> float | None:
+        """Returns the spacing of an image that was resized as a whole; None for one of another shape."""
+        short, long = sorted((width, height))
+        is_whole = math.isclose(short / long, self.short_px / self.long_px, rel_tol=0.01)
+        return self.spacing_mm * self.long_px / long if is_whole else None
+
+
+@dataclass(frozen=True)
 class PublishedSet:
     """Where the files of a public set are.
 
@@ -44,6 +70,7 @@ class PublishedSet:
         parts: Structures that are made of others.
         classes: `class` -> the table's `pathology`.
         raw: How images without a header are stored.
+        sampling: Their pixels, where the authors state the spacing.
     """
 
     name: str
@@ -54,6 +81,7 @@ class PublishedSet:
     parts: Mapping[str, tuple[str, ...]]
     classes: Mapping[str, str]
     raw: RawImages | None = None
+    sampling: Sampling | None = None
 
 
 _ENDING = f"(?:{'|'.join(map(re.escape, PILLOW))})"
@@ -73,6 +101,7 @@ SETS = (
         },
         parts={"lungs": ("left_lung", "right_lung")},
         classes=_NLM_CLASSES,
+        sampling=Sampling(4020, 4892, 0.0875),
     ),
     PublishedSet(
         name="shenzhen",
@@ -98,5 +127,6 @@ SETS = (
         parts={"lungs": ("left_lung", "right_lung"), "clavicles": ("left_clavicle", "right_clavicle")},
         classes={"L": "nodule", "N": "normal"},
         raw=RawImages(".img", 2048, ">u2", 12, shrink=2, inverted=True),
+        sampling=Sampling(2048, 2048, 0.175),
     ),
 )

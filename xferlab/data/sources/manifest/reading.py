@@ -7,6 +7,7 @@ import posixpath
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ from xferlab.data.pixels import Picture
 from xferlab.data.sources.filters import apply_where, join_patients
 from xferlab.data.sources.manifest.config import ManifestData
 from xferlab.data.sources.manifest.labels import LabelMap, union
+from xferlab.data.sources.manifest.spacing import SPACING, Spacing, reconciled, spacing_of
 from xferlab.data.sources.manifest.table import (
     OPTIONAL,
     REQUIRED,
@@ -53,12 +55,13 @@ class _File(NamedTuple):
 class _Entry(NamedTuple):
     """A row whose files can be read: where it stands in the table, its case, and its masks by their columns.
 
-    The case's name is the image, whose SHA-256 is `image_sha256`.
+    The case's name is the image, whose SHA-256 is `image_sha256`; the spacing is what the table gives.
     """
 
     where: str
     case: Case
     masks: Mapping[str, _File]
+    spacing_mm: Spacing | None
 
 
 class ManifestSource(FileSource):
@@ -130,7 +133,9 @@ class ManifestSource(FileSource):
     def _picture(self, entry: _Entry) -> Picture:
         name = entry.case.name
         data = self.memo.read(name, entry.case.image_sha256)
-        return read_image(self.root / name, data, own_depth=self.config.own_depth)
+        picture = read_image(self.root / name, data, own_depth=self.config.own_depth)
+        spacing = reconciled(picture.spacing_mm, entry.spacing_mm, where=entry.where, name=name)
+        return replace(picture, spacing_mm=spacing)
 
     def _mask(self, mask: _File) -> Labels:
         return read_labels(self.root / mask.name, self.memo.read(mask.name, mask.sha256))
@@ -191,9 +196,9 @@ class ManifestSource(FileSource):
             if not missing:
                 read = {column: _File(name, digests[name]) for column, name in files.items()}
                 image = read.pop(IMAGE)
-                patient = row.cells["patient_id"]
+                patient, spacing = row.cells["patient_id"], spacing_of(row.cells.get(SPACING, ""))
                 case = Case(
-                    self._digest(image, read, padding_range=padded.get(image.name, False)),
+                    self._digest(image, read, spacing, padding_range=padded.get(image.name, False)),
                     image.name,
                     same.get(patient, patient),
                     row.cells.get("pathology", NO_STRATUM),
@@ -202,7 +207,7 @@ class ManifestSource(FileSource):
                     has_mask=not self.labels or any(_is_complete(of, read) for of in self.parts.values()),
                     columns=row.cells,
                 )
-                entries.append(_Entry(row.where, case, read))
+                entries.append(_Entry(row.where, case, read, spacing))
         return entries
 
     def _files(self, row: Row) -> dict[str, str]:
@@ -226,6 +231,10 @@ class ManifestSource(FileSource):
                 yield Problem(
                     row.where, f"{column} {cell!r} holds a line break or another control character."
                 )
+        try:
+            spacing_of(row.cells.get(SPACING, ""))
+        except ValueError as error:
+            yield Problem(row.where, f"{SPACING} {error}.")
         for column, path in self._files(row).items():
             if path.startswith(("/", "..")) or _DRIVE.match(path):
                 yield Problem(
@@ -292,7 +301,9 @@ class ManifestSource(FileSource):
         )
         return [Problem(f"data.{self.name}", what, "warning", "folders with files elsewhere")]
 
-    def _digest(self, image: _File, masks: Mapping[str, _File], *, padding_range: bool) -> str:
+    def _digest(
+        self, image: _File, masks: Mapping[str, _File], spacing: Spacing | None, *, padding_range: bool
+    ) -> str:
         recipe: dict[str, object] = {"image": image.sha256, "decode": DECODE_VERSION}
         planes = [
             [
@@ -307,6 +318,8 @@ class ManifestSource(FileSource):
             recipe["structures"] = planes
         if padding_range:  # only these images changed their grey levels, so DECODE_VERSION stays
             recipe["padding"] = "range"
+        if spacing:  # as a header's, which is part of the image's bytes
+            recipe["spacing_mm"] = spacing
         if self.config.simulate:
             from xferlab.phantoms import device
 
