@@ -59,11 +59,13 @@ class Entry:
         image: The file.
         masks: Its masks by their columns of the table; a structure that it lacks is left out.
         cells: What else is known of it, by column; its patient, or a name in place of it.
+        merged: More columns of the table: masks that hold structures of several of its masks.
     """
 
     image: Path
     masks: Mapping[str, Path] = field(default_factory=dict)
     cells: Mapping[str, str] = field(default_factory=dict)
+    merged: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

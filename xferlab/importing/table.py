@@ -111,7 +111,7 @@ def _differ(old: Mapping[str, str], new: Mapping[str, str]) -> bool:
 
 
 def _cells(entry: Entry, root: Path) -> dict[str, str]:
-    masks = {column: _below(path, root) for column, path in entry.masks.items()}
+    masks = {column: _below(path, root) for column, path in {**entry.masks, **entry.merged}.items()}
     return {IMAGE: _below(entry.image, root), **masks, **entry.cells}
 
 
