@@ -79,6 +79,7 @@ class Listing:
         parts: Structures that are made of others.
         remarks: What else somebody should know, one sentence each.
         knows_patients: Whether the layout says who is on every image.
+        root: The folder of the table, where it is not the one that just holds all files.
     """
 
     images: tuple[Entry, ...]
@@ -87,6 +88,7 @@ class Listing:
     parts: Mapping[str, Sequence[str]] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     knows_patients: bool = False
+    root: Path | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:

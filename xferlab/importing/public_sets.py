@@ -48,8 +48,7 @@ def read_public(folder: Path, public: PublishedSet) -> Listing:
         DataError: No image or no mask is there, two have one id, or a raw image has another size.
         StorageError: A converted image or a mask cannot be written.
     """
-    found = sorted(walk(folder, without=[folder / WRITTEN]))
-    files = [path for path in found if FOLDER not in path.relative_to(folder).parts]
+    files = sorted(walk(folder, without=[folder / WRITTEN, folder / FOLDER]))
     masks = {name: _matches(folder, files, pattern) for name, pattern in public.masks.items()}
     used = {file.path for of_structure in masks.values() for file in of_structure.values()}
     images = _matches(folder, [path for path in files if path not in used], public.images)
@@ -65,7 +64,7 @@ def read_public(folder: Path, public: PublishedSet) -> Listing:
         if id not in images
     )
     left_out = (*spare, *_others(files, known, public))
-    listing = Listing(entries, left_out, parts=public.parts, knows_patients=True)
+    listing = Listing(entries, left_out, parts=public.parts, knows_patients=True, root=folder)
     return with_merged(_readable(listing, folder, public), public.merged)
 
 
