@@ -13,11 +13,14 @@ from tests.refusals import problems_of
 from xferlab.data.decode import read_image, read_labels
 from xferlab.data.sources.manifest.table import read_table
 from xferlab.errors import DataError
+from xferlab.importing.collection import is_collection, read_collection
+from xferlab.importing.found import Entry, Listing
+from xferlab.importing.merged import with_merged
 from xferlab.importing.public_sets import read_public
 from xferlab.importing.published import SETS, RawImages
 from xferlab.importing.raw_images import pixels_of
 
-MONTGOMERY, SHENZHEN, JSRT = SETS
+MONTGOMERY, SHENZHEN, JSRT, _ = SETS
 SCR = ("heart", "left clavicle", "left lung", "right clavicle", "right lung")
 
 
@@ -41,6 +44,7 @@ def test_montgomery(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "image": "CXR_png/MCUCXR_0001_1.png",
         "mask_left_lung": "ManualMask/leftMask/MCUCXR_0001_1.png",
         "mask_right_lung": "ManualMask/rightMask/MCUCXR_0001_1.png",
+        "mask": "masks_png/mask/MCUCXR_0001_1.png",  # both lungs
         "patient_id": "MCUCXR_0001_1",
         "pathology": "tuberculosis",
     }
@@ -64,6 +68,7 @@ def test_shenzhen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "CHNCXR_0009_0_mask.png: warning: is the mask of no image" in said
     assert "other.png: warning: is not named as an image or a mask of the Shenzhen set" in said
     assert section["structures"] == {"lungs": "mask_lungs"}
+    assert all(row["mask"] == row["mask_lungs"] for row in table(tmp_path))
     assert is_accepted(section, tmp_path)
 
 
@@ -88,6 +93,103 @@ def test_jsrt_with_scr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert picture.shape == (1024, 1024)  # that of the masks
     assert picture[0, 0] > picture[0, -1]
     assert ", 0 of them new" in imported(capsys, tmp_path)[0]
+
+
+def test_kermany(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number, name in enumerate(("NORMAL/IM-0525-0001.jpeg", "PNEUMONIA/person88_virus_164.jpeg")):
+        image(tmp_path / "train" / name, number)
+    image(tmp_path / "test" / "PNEUMONIA" / "person88_bacteria_2.jpeg", 2)
+    said, section = imported(capsys, tmp_path)
+    assert "read as Kermany's set" in said
+    assert section["read"] == []
+    assert [(row["patient_id"], row["pathology"]) for row in table(tmp_path)] == [
+        ("kermany-person88", "pathological"),
+        ("kermany-IM-0525", "normal"),
+        ("kermany-person88", "pathological"),
+    ]
+
+
+COHENS = """patientid,offset,age,finding,RT_PCR_positive,view,modality,folder,filename,license,other_notes,
+7,0,29,Pneumonia/Viral/COVID-19,Y,PA,X-ray,images,a.jpg,CC BY,"one, two",
+7,5,29,Pneumonia/Viral/SARS,,AP Supine,X-ray,images,b.jpg,,,
+324a,,,Pneumonia/Bacterial/Klebsiella,,L,X-ray,images,c.png,,,
+9,,4,No Finding,,AP,X-ray,images,d.jpg,,,
+10,,60,Pneumonia/Lipoid,,AP,X-ray,images,gone.jpg,,,
+11,,60,Pneumonia,,Axial,X-ray,images,e.jpg,,,
+12,,60,Pneumonia,,Axial,CT,volumes,f.nii.gz,,,
+"""
+"""Rows as those of Cohen's table; some of its columns are left out."""
+
+
+def cohen(folder: Path, rows: str = COHENS) -> Path:
+    for number, name in enumerate(("a.jpg", "b.jpg", "c.png", "d.jpg", "e.jpg")):
+        image(folder / "images" / name, number)
+    (folder / "metadata.csv").write_text(rows)
+    return folder
+
+
+def test_cohens_collection(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said, section = imported(capsys, cohen(tmp_path))
+    assert "read as Cohen's collection" in said
+    assert "note: 1 images are no X-rays" in said
+    assert [
+        str(problem).removeprefix(f"{tmp_path}/images/") for problem in read_collection(tmp_path).left_out
+    ] == [
+        "gone.jpg: warning: there is no such image.",
+        "e.jpg: warning: has the view 'Axial' and the patient '11'.",
+    ]
+    assert (section["root"], section["read"]) == (str(tmp_path / "images"), [])
+    rows = table(tmp_path / "images")
+    assert rows[0] == {
+        "image": "a.jpg", "patient_id": "cohen-7", "pathology": "covid19", "projection": "frontal",
+        "finding": "Pneumonia/Viral/COVID-19", "view": "PA", "age": "29", "license": "CC BY",
+        "source": "cohen",
+    }  # fmt: skip
+    assert [(row["patient_id"], row["pathology"], row["projection"]) for row in rows[1:]] == [
+        ("cohen-7", "viral", "frontal"),
+        ("cohen-324a", "bacterial", "lateral"),
+        ("cohen-9", "normal", "frontal"),
+    ]
+
+
+def test_a_table_that_is_not_cohens_is_told(tmp_path: Path) -> None:
+    folder = cohen(tmp_path, COHENS.replace("modality", "kind"))
+    assert not is_collection(folder)
+    problems_of(DataError, read_collection, folder, match="has no column modality, as Cohen's collection has")
+    cohen(tmp_path, COHENS.replace("images", "elsewhere"))
+    problems_of(DataError, read_collection, folder, match="names no X-ray that is there")
+
+
+def test_masks_of_several_structures_are_drawn_and_the_first_counts_where_they_overlap(
+    tmp_path: Path,
+) -> None:
+    def column(*rows: slice) -> np.ndarray:
+        values = np.zeros((4, 1), np.uint8)
+        for each in rows:
+            values[each] = 255
+        return values
+
+    left = mask(tmp_path / "left.png", column(slice(0, 2)))
+    right, empty = mask(tmp_path / "right.png", column(slice(1, 3))), mask(tmp_path / "empty.png", column())
+    larger = mask(tmp_path / "larger.png", size=5)
+    shown = [image(tmp_path / f"{number}.png", number) for number in range(3)]
+    listing = Listing(
+        (
+            Entry(shown[0], {"mask_a": left, "mask_b": right, "mask_c": empty}),
+            Entry(shown[1], {"mask_a": left, "mask_b": right}),  # one part is missing
+            Entry(shown[2], {"mask_a": left, "mask_b": larger, "mask_c": empty}),
+        )
+    )
+    merged = with_merged(
+        listing, {"mask": {"a": 85, "b": 170, "c": 255}, "mask_ab": {"b": 3, "a": 4}, "mask_d": {"a": 1}}
+    )
+    first, second, third = (entry.merged for entry in merged.images)
+    assert read_labels(first["mask"]).values.ravel().tolist() == [85, 85, 170, 0]
+    assert read_labels(second["mask_ab"]).values.ravel().tolist() == [4, 3, 3, 0]
+    assert (second.keys(), second["mask_d"], third) == ({"mask_ab", "mask_d"}, left, {})
+    assert [str(problem) for problem in merged.left_out] == [
+        f"{larger}: warning: has another size than {left}."
+    ]
 
 
 def test_raw_pixels_are_big_endian_averaged_and_inverted(tmp_path: Path) -> None:

@@ -59,11 +59,13 @@ class Entry:
         image: The file.
         masks: Its masks by their columns of the table; a structure that it lacks is left out.
         cells: What else is known of it, by column; its patient, or a name in place of it.
+        merged: More columns of the table: masks that hold structures of several of its masks.
     """
 
     image: Path
     masks: Mapping[str, Path] = field(default_factory=dict)
     cells: Mapping[str, str] = field(default_factory=dict)
+    merged: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class Listing:
         parts: Structures that are made of others.
         remarks: What else somebody should know, one sentence each.
         knows_patients: Whether the layout says who is on every image.
+        root: The folder of the table, where it is not the one that just holds all files.
     """
 
     images: tuple[Entry, ...]
@@ -85,6 +88,7 @@ class Listing:
     parts: Mapping[str, Sequence[str]] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     knows_patients: bool = False
+    root: Path | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from xferlab.errors import UsageError, suggest
 from xferlab.importing.coco import is_coco, read_coco
+from xferlab.importing.collection import is_collection, read_collection
 from xferlab.importing.datalist import is_datalist, read_datalist
 from xferlab.importing.dicom_masks import has_objects, read_objects
 from xferlab.importing.found import Listing
@@ -47,6 +48,7 @@ LAYOUTS = (
         )
         for public in SETS
     ),
+    Layout("cohen", "Cohen's collection of X-rays", is_collection, read_collection),
     Layout("dicom-seg", "DICOM images with DICOM-SEG objects", has_objects, read_objects),
 )
 """In the order in which they are tried."""

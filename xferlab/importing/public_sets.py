@@ -14,12 +14,13 @@ from xferlab.data.sources.manifest.spacing import SPACING
 from xferlab.errors import DataError, Problem
 from xferlab.importing.folders import walk
 from xferlab.importing.found import PATIENT, Entry, Listing, spare_mask
+from xferlab.importing.merged import FOLDER, with_merged
 from xferlab.importing.pictures import size_of
 from xferlab.importing.published import PublishedSet
 from xferlab.importing.raw_images import converted
 from xferlab.parallel import for_each
 
-ID, CLASS, STRATUM = "id", "class", "pathology"
+ID, PERSON, CLASS, STRATUM = "id", "patient", "class", "pathology"
 WRITTEN = "images_png"
 """The folder of images that had to be converted."""
 _DEPTH = ("", "*/", "*/*/")
@@ -41,19 +42,20 @@ def has_marks(path: Path, public: PublishedSet) -> bool:
 
 
 def read_public(folder: Path, public: PublishedSet) -> Listing:
-    """Returns the images of a public set, each a patient of its own, with their masks.
+    """Returns the images of a public set with their patients and masks.
 
-    Images without a header are written as PNG files into the folder `images_png`, unless they are there.
+    Images without a header are written as PNG files into the folder `images_png`, unless they are there, and
+    masks of several structures into the folder `masks_png`.
 
     Raises:
         DataError: No image or no mask is there, two have one id, or a raw image has another size.
-        StorageError: A converted image cannot be written.
+        StorageError: A converted image or a mask cannot be written.
     """
-    files = sorted(walk(folder, without=[folder / WRITTEN]))
+    files = sorted(walk(folder, without=[folder / WRITTEN, folder / FOLDER]))
     masks = {name: _matches(folder, files, pattern) for name, pattern in public.masks.items()}
     used = {file.path for of_structure in masks.values() for file in of_structure.values()}
     images = _matches(folder, [path for path in files if path not in used], public.images)
-    if not images or not used:
+    if not images or (public.masks and not used):
         what = "images" if not images else "masks"
         raise DataError.at(folder, f"holds no {what} named as those of {public.title}.")
     entries = tuple(_entry(id, file, masks, public) for id, file in images.items())
@@ -65,8 +67,9 @@ def read_public(folder: Path, public: PublishedSet) -> Listing:
         if id not in images
     )
     left_out = (*spare, *_others(files, known, public))
-    listing = Listing(entries, left_out, parts=public.parts, knows_patients=True)
-    return _with_spacing(_readable(listing, folder, public), public)
+    listing = Listing(entries, left_out, parts=public.parts, knows_patients=True, root=folder)
+    readable = _with_spacing(_readable(listing, folder, public), public)
+    return with_merged(readable, public.merged)
 
 
 def _matches(folder: Path, files: Sequence[Path], pattern: str) -> dict[str, _File]:
@@ -98,7 +101,9 @@ def _entry(id: str, image: _File, masks: Mapping[str, Mapping[str, _File]], publ
         for name, value in file.groups.items()
         if name not in (ID, CLASS)
     }
-    cells |= {PATIENT: id, STRATUM: public.classes[image.groups[CLASS]]}
+    person = image.groups.get(PERSON)
+    patient = f"{public.name}-{person}" if person else id
+    cells |= {PATIENT: patient, STRATUM: public.classes[image.groups[CLASS]]}
     return Entry(image.path, {f"{MASK}_{name}": file.path for name, file in of_image.items()}, cells)
 
 

@@ -64,10 +64,12 @@ class PublishedSet:
         name: Short, as the command line has it.
         title: What a message calls it.
         marks: Folders that tell it apart from others; all must be there, each under one of its names.
-        images: Regular expression for paths of images. The group `id` joins them with masks and is the
-            patient; `class` is what `classes` names.
+        images: Regular expression for paths of images. The group `id` joins them with masks and, without a
+            group `patient`, is the patient; `class` is what `classes` names.
         masks: Those of masks, by structure. Other groups than `id` are columns of the table.
         parts: Structures that are made of others.
+        merged: Masks of several structures: column -> structure -> its value. Studies of published papers
+            read these; where structures overlap, the first one counts.
         classes: `class` -> the table's `pathology`.
         raw: How images without a header are stored.
         sampling: Their pixels, where the authors state the spacing.
@@ -79,6 +81,7 @@ class PublishedSet:
     images: str
     masks: Mapping[str, str]
     parts: Mapping[str, tuple[str, ...]]
+    merged: Mapping[str, Mapping[str, int]]
     classes: Mapping[str, str]
     raw: RawImages | None = None
     sampling: Sampling | None = None
@@ -100,6 +103,7 @@ SETS = (
             "right_lung": f"rightMask/{_NLM_ID}{_ENDING}",
         },
         parts={"lungs": ("left_lung", "right_lung")},
+        merged={"mask": {"left_lung": 255, "right_lung": 255}},
         classes=_NLM_CLASSES,
         sampling=Sampling(4020, 4892, 0.0875),
     ),
@@ -110,6 +114,7 @@ SETS = (
         images=f"CXR_png/{_NLM_ID}{_ENDING}",
         masks={"lungs": f"masks?/{_NLM_ID}(?:_mask)?{_ENDING}"},
         parts={},
+        merged={"mask": {"lungs": 255}},
         classes=_NLM_CLASSES,
     ),
     PublishedSet(
@@ -125,8 +130,23 @@ SETS = (
             "right_clavicle": _SCR_MASK.format("right clavicle"),
         },
         parts={"lungs": ("left_lung", "right_lung"), "clavicles": ("left_clavicle", "right_clavicle")},
+        merged={
+            "mask": {"heart": 85, "left_lung": 170, "right_lung": 255},
+            "mask_lungs": {"left_lung": 170, "right_lung": 255},
+            "mask_clavicles": {"left_clavicle": 170, "right_clavicle": 255},
+        },
         classes={"L": "nodule", "N": "normal"},
         raw=RawImages(".img", 2048, ">u2", 12, shrink=2, inverted=True),
         sampling=Sampling(2048, 2048, 0.175),
+    ),
+    PublishedSet(
+        name="kermany",
+        title="Kermany's set of chest X-rays",
+        marks=(("NORMAL",), ("PNEUMONIA",)),
+        images=f"(?P<class>NORMAL|PNEUMONIA)/(?P<id>(?P<patient>person[0-9]+|(?:NORMAL2-)?IM-[0-9]+)[^/]*){_ENDING}",
+        masks={},
+        parts={},
+        merged={},
+        classes={"NORMAL": "normal", "PNEUMONIA": "pathological"},
     ),
 )

@@ -67,12 +67,14 @@ def write_table(listing: Listing, root: Path, *, replaces_patients: bool) -> Wri
 
 
 def common_folder(listing: Listing) -> Path:
-    """Returns the folder that holds all files of an import.
+    """Returns the folder that holds all files of an import, and the table.
 
     Raises:
         UsageError: They have none but the root of the file system.
     """
-    return folder_of([path for entry in listing.images for path in (entry.image, *entry.masks.values())])
+    return listing.root or folder_of(
+        [path for entry in listing.images for path in (entry.image, *entry.masks.values())]
+    )
 
 
 def folder_of(files: Sequence[Path]) -> Path:
@@ -111,7 +113,7 @@ def _differ(old: Mapping[str, str], new: Mapping[str, str]) -> bool:
 
 
 def _cells(entry: Entry, root: Path) -> dict[str, str]:
-    masks = {column: _below(path, root) for column, path in entry.masks.items()}
+    masks = {column: _below(path, root) for column, path in {**entry.masks, **entry.merged}.items()}
     return {IMAGE: _below(entry.image, root), **masks, **entry.cells}
 
 
