@@ -9,7 +9,7 @@ from pathlib import Path
 
 from xferlab.cli.import_ import imported
 from xferlab.cli.main import COMPLETE
-from xferlab.cli.options import InitOptions
+from xferlab.cli.options import ImagesOptions, InitOptions
 from xferlab.cli.output import tell
 from xferlab.cli.templates import study_text, template, templates
 from xferlab.errors import UsageError
@@ -22,8 +22,8 @@ STUDY = "study.yaml"
 def run(options: InitOptions) -> int:
     """Writes a study and what belongs to it, and prints the next command."""
     if options.template is None and options.folders:
-        return _of_images(options.folders, options.out or STUDY, options.patient)
-    if options.template is None or options.folders or options.patient:
+        return _of_images(options.folders, options.out or STUDY, options)
+    if options.template is None or any((options.folders, options.patient, options.layout, options.keep_ids)):
         raise UsageError(
             "init takes either --from IMAGES MASKS, for a study of your images, or --template NAME: "
             f"{', '.join(templates())}"
@@ -31,10 +31,10 @@ def run(options: InitOptions) -> int:
     return _of_template(options.template, options.out or os.curdir)
 
 
-def _of_images(folders: Sequence[str], out: str, patient: str | None) -> int:
+def _of_images(folders: Sequence[str], out: str, options: ImagesOptions) -> int:
     path = Path(out)
     _refuse_existing([path], instead="name another file")
-    data, section = imported(folders, patient)
+    data, section = imported(folders, options)
     section["hold_out"] = 0.25  # patients that are never trained on
     joined = [name for name, made in section.get("structures", {}).items() if isinstance(made, list)]
     structures = f", structures: [{joined[0]}]" if joined else ""
