@@ -10,15 +10,23 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import pyarrow as pa
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
 import xferlab
 from xferlab.cli.main import build_parser
+from xferlab.cohort import Selection
 from xferlab.metrics.metric import PASSED, Metric
+from xferlab.plan.spec import EvaluationSpec, PlannedTrial, TrialSpec
+from xferlab.records import predictions, schema
+from xferlab.records.layout import SearchFiles, StudyFiles, TrialFiles
+from xferlab.records.logs import LogLine
 from xferlab.study.load import json_schema
 from xferlab.tasks import registry
 
@@ -90,8 +98,8 @@ def _option(action: argparse.Action) -> tuple[str, str]:
 
 def study_schema() -> Iterator[str]:
     """Yields a section for the study and for each of its parts, with a table of the fields."""
-    schema = json_schema()
-    for name, part in {"Study": schema, **schema["$defs"]}.items():
+    whole = json_schema()
+    for name, part in {"Study": whole, **whole["$defs"]}.items():
         title = _title(name)
         yield from (f"## {title}", "", " ".join(part.get("description", "").split()), "")
         required = part.get("required", ())
@@ -191,6 +199,67 @@ def python() -> Iterator[str]:
     )
 
 
+def _attributes(kind: type) -> dict[str, str]:
+    """Returns what the docstrings of a class and of its bases say of each attribute."""
+    texts: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        section = inspect.cleandoc(base.__doc__ or "").partition("Attributes:\n")[2]
+        found = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", section.partition("\n\n")[0], re.MULTILINE)
+        texts |= {name: _literal(" ".join(text.split())) for name, text in found}
+    return texts
+
+
+def _literal(text: str) -> str:
+    return text.replace("*", r"\*")
+
+
+def _fields(kind: Any, *, without: type | None = None) -> Callable[[], Iterator[str]]:
+    """Returns what yields a table of the fields of a dataclass, without those of a base."""
+
+    def lines() -> Iterator[str]:
+        texts, known = _attributes(kind), {each.name for each in fields(without)} if without else ()
+        names = [each for each in fields(kind) if each.name not in known]
+        rows = [(f"`{each.name}`", f"`{each.type}`", texts[each.name]) for each in names]
+        yield from table(("field", "type", "meaning"), rows)
+
+    return lines
+
+
+def _files(files: Any) -> Callable[[], Iterator[str]]:
+    """Returns what yields a table of the files that an object of `records.layout` names."""
+
+    def lines() -> Iterator[str]:
+        texts = _attributes(type(files))
+        paths = sorted((path, name) for name, path in vars(files).items() if name != "folder")
+        rows = [(f"`{path.split('/', 2)[2]}`", texts[name]) for path, name in paths]
+        yield from table(("file", "content"), rows)
+
+    return lines
+
+
+def _columns(name: str, module: ModuleType = schema) -> Callable[[], Iterator[str]]:
+    """Returns what yields a table of the columns of a parquet file: types, and the comments behind them."""
+
+    def lines() -> Iterator[str]:
+        pattern = rf'^{name} = pa\.schema\((.*?)\)\n"""(?:`.*?`: )?(.)(.*?)"""'
+        ((body, first, rest),) = re.findall(pattern, inspect.getsource(module), re.DOTALL | re.MULTILINE)
+        yield from (f"{first.upper()}{rest}", "")
+        comments = dict(re.findall(r'\("(\w+)",.*\),  # (.*)', body))
+        rows = [
+            (f"`{each.name}`", f"`{_plain(each.type)}`", _literal(comments.get(each.name, "")))
+            for each in getattr(module, name)
+        ]
+        yield from table(("column", "type", "meaning"), rows)
+
+    return lines
+
+
+def _plain(kind: pa.DataType) -> str:
+    """Returns the type of a column in words; a dictionary only says how its values are stored."""
+    inner = kind.value_type if pa.types.is_dictionary(kind) or pa.types.is_list(kind) else kind
+    return f"list of {inner}" if pa.types.is_list(kind) else str(inner)
+
+
 def notebook() -> Iterator[str]:
     """Yields the cells of the notebook but for its title, which the page has: text, and blocks of Python."""
     path = Path(__file__).parent / "tutorials" / "results.ipynb"
@@ -206,4 +275,21 @@ PARTS: Mapping[str, Callable[[], Iterator[str]]] = {
     "metrics": metrics,
     "python": python,
     "notebook": notebook,
+    "study_files": _files(StudyFiles("STUDY")),
+    "trial_files": _files(TrialFiles("ID")),
+    "search_files": _files(SearchFiles("ID")),
+    "trial_record": _fields(schema.TrialRecord),
+    "evaluation_record": _fields(schema.EvaluationRecord),
+    "features_record": _fields(schema.FeaturesRecord),
+    "history": _fields(schema.EpochResult),
+    "logs": _fields(LogLine),
+    "planned_trial": _fields(PlannedTrial),
+    "evaluation_spec": _fields(EvaluationSpec),
+    "trial_spec": _fields(TrialSpec, without=PlannedTrial),
+    "selections": _fields(Selection),
+    "cases": _columns("CASES_SCHEMA"),
+    "outputs": _columns("OUTPUTS_SCHEMA"),
+    "pictures": _columns("PICTURES_SCHEMA"),
+    "features": _columns("FEATURES_SCHEMA"),
+    "predictions": _columns("PREDICTIONS_SCHEMA", predictions),
 }

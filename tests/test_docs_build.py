@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
+import pyarrow.parquet as pq
 import pytest
 from bs4 import BeautifulSoup
 
+from tests.conftest import Command
+from tests.studies import ONE_TRIAL, write_study
 from xferlab.cli.main import VERBS
 
 ROOT = Path(__file__).parents[1]
@@ -50,6 +55,35 @@ def test_every_verb_and_field_has_its_place_in_the_reference(site: dict[Path, Be
     assert {"DICE", "AUROC", "CYCLE", "passed", "CTR"} <= set(text["metrics"].split())
     assert {"label_fraction", "starts_from", "hold_out"} <= set(text["study-schema"].split())
     assert "xferlab.analysis." in text["python"]
+
+
+def test_the_page_of_records_names_the_files_and_fields_of_a_storage(
+    site: dict[Path, BeautifulSoup], command: Command, tmp_path: Path
+) -> None:
+    command("run", write_study(tmp_path, **ONE_TRIAL), "--executor", "in-process", code=0)
+    (page,) = (page for path, page in site.items() if path.name == "records.html")
+    words = {word for code in page.select("code") for word in re.findall(r"[\w.]+", code.get_text())}
+    files = [path for path in (tmp_path / "xferlab-results").rglob("*") if path.is_file()]
+    named = {path.name for path in files if path.parent.name not in ("logs", "selections")}
+    fields = {field for path in files if path.name != "index.json" for field in fields_of(path)}
+    assert {"plan.json", "cases.parquet", "best.safetensors"} <= named
+    assert {"planned", "train_patients", "outcome", "score", "weights_sha256", "pathology"} <= fields
+    assert (named | fields) - words == set()
+
+
+def fields_of(path: Path) -> set[str]:
+    """The fields of a file of a storage, also of the entries of its lists; the columns of a table."""
+    if path.suffix == ".parquet":
+        return set(pq.read_schema(path).names)
+    if path.suffix not in (".json", ".jsonl"):
+        return set()
+    lines = [path.read_text()] if path.suffix == ".json" else path.read_text().splitlines()
+    documents: list[dict[str, Any]] = [json.loads(line) for line in lines]
+    lists = [value for document in documents for value in document.values() if isinstance(value, list)]
+    entries = [entry for value in lists for entry in value if isinstance(entry, dict) and path.stem != "plan"]
+    trials = [trial for document in documents if path.stem == "plan" for trial in document["trials"]]
+    evaluations = [evaluation for trial in trials for evaluation in trial["evaluations"]]
+    return {field for each in (*documents, *entries, *trials, *evaluations) for field in each}
 
 
 def test_nothing_is_loaded_from_elsewhere(site: dict[Path, BeautifulSoup]) -> None:

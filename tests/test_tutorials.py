@@ -1,4 +1,4 @@
-"""docs/tutorials/: the commands that a page shows run in an empty folder, and print what the page quotes.
+"""docs/tutorials/, docs/how-to/: the commands of a page run in an empty folder, and print what it quotes.
 
 A page is read from top to bottom. A block after "Save this as `NAME`" is written to this file, a block `sh`
 is run by bash, and a block `text` is what the commands before it print: with other numbers and ids, and `...`
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 TUTORIALS = ROOT / "docs" / "tutorials"
@@ -31,6 +32,7 @@ REAL = ("papers",)
 """Pages that need the images below `XFERLAB_DATA`."""
 ELSEWHERE = ("slurm",)
 """Pages whose commands need a cluster."""
+EXTERNAL = "../how-to/external-test-set"
 CELLS = ("notebook",)
 """Pages that are made of the cells of `results.ipynb`."""
 DATA = os.environ.get("XFERLAB_DATA")
@@ -154,6 +156,53 @@ def test_the_tutorial_of_own_images_works_with_real_ones(tmp_path: Path) -> None
     follow("own-images", tmp_path, change)
     assert (tmp_path / "reports" / "quick" / "index.html").is_file()
     assert image in (tmp_path / "predictions" / "predictions.csv").read_text()
+
+
+DRAWN = """
+from pathlib import Path
+from PIL import Image
+from xferlab.phantoms import PATHOLOGIES, chest_mask, chest_xray
+for name, seed, count in (("chests/P", 1, 24), ("clinic/C", 2, 10)):
+    folder, letter = name.split("/")
+    for kind in ("images", "masks"):
+        Path(folder, kind).mkdir(parents=True)
+    for index in range(count):
+        drawn = chest_xray(seed=seed, index=index, pathology=PATHOLOGIES[index % 3], size_px=32)
+        file = f"{letter}{index // 2:02}_{index % 2}.png"
+        Image.fromarray(drawn.image).save(f"{folder}/images/{file}")
+        Image.fromarray(chest_mask(drawn.labels)).save(f"{folder}/masks/{file}")
+"""
+"""Draws the images of two hospitals."""
+
+
+@pytest.mark.slow
+def test_a_finished_study_gets_an_external_test_set(tmp_path: Path) -> None:
+    (tmp_path / "draw.py").write_text(DRAWN)
+    run("python draw.py; xferlab init --from chests/images chests/masks --patient 'P[0-9]+'", tmp_path)
+    path = tmp_path / "study.yaml"
+    small = {
+        "repetitions": 2,
+        "model": {"init_features": 2, "image_size": 32},
+        "training": {"max_epochs": 1, "patience": 1, "device": "cpu"},
+    }
+    study = yaml.safe_load(path.read_text()) | small
+    path.write_text(yaml.safe_dump(study))
+    run("xferlab run study.yaml --executor in-process", tmp_path)
+    trained = {file: file.read_bytes() for file in tmp_path.glob("xferlab-results/trials/*/record.json")}
+
+    def change(text: str) -> str:
+        """Of the page: the study with the sections and the stage that it shows."""
+        (piece,) = (block.text for block in blocks(text) if block.language == "yaml")
+        whole = yaml.safe_dump(study | yaml.safe_load(piece))
+        return text.replace(f"```yaml\n{piece}", f"Save this as `study.yaml`:\n\n```yaml\n{whole}")
+
+    follow(EXTERNAL, tmp_path, change)
+    assert len(trained) == 6
+    assert {
+        file: file.read_bytes() for file in tmp_path.glob("xferlab-results/trials/*/record.json")
+    } == trained
+    logs = [file.read_text() for file in tmp_path.glob("xferlab-results/trials/*/logs/*")]
+    assert sum("measures what is missing" in text for text in logs) == 6
 
 
 def cells() -> list[str]:

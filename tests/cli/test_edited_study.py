@@ -110,6 +110,33 @@ def test_patients_whose_part_an_added_section_changes_are_told_of(command: Comma
     assert f"{told}.</p>" in page
 
 
+def test_trained_trials_are_only_measured_on_an_added_test_set(command: Command, study: Path) -> None:
+    images = [(noise(n, 32), np.full((32, 32), 255, np.uint8)) for n in (50, 51)]
+    clinic = write_pack(study.parent / "clinic", images, patient="C")
+    section = {"source": "manifest", "root": str(clinic), "labels": {"lung": [255]}, "hold_out": 1.0}
+    stage = {"data": "d", "evaluate_on": ["d.test", "clinic.hold_out"]}
+    edited = {**STUDY, "data": {**STUDY["data"], "clinic": section}, "stages": {"general": stage}}
+    write_study(study.parent, **edited, arms={"baseline": {}})
+    planned = command("plan", study, code=0).out
+    assert "trained; measurements are missing" in planned
+    assert (
+        "left: 1 trials, at most 0 epochs and 0 training images; 1 of them are trained, and are only measured"
+        in planned.splitlines()
+    )
+    assert "another part" not in planned
+    (before,) = study.parent.glob("xferlab-results/trials/*/record.json")
+    content = before.read_bytes()
+    command("run", study, "--executor", "in-process", code=0)
+    (after,) = study.parent.glob("xferlab-results/trials/*/record.json")
+    assert (after, after.read_bytes()) == (before, content)
+    assert len(list(study.parent.glob("xferlab-results/trials/*/evaluations/*/record.json"))) == 2
+
+    write_pack(clinic, images, patient="Secret ")  # ids of patients of the study
+    planned = command("plan", study, code=0).out
+    assert ("waiting" in planned, "trained;" in planned) == (True, False)
+    assert "in another part than in the last plan" in planned
+
+
 def last(said: Said) -> str:
     return said.out.splitlines()[-1]
 

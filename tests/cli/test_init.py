@@ -45,6 +45,16 @@ def test_a_data_set_of_others_has_a_study_too(command: Command, tmp_path: Path) 
     assert "15 trials" in command("plan", "study.yaml", code=0).out
 
 
+def test_a_layout_is_chosen_as_for_import(command: Command, tmp_path: Path) -> None:
+    folder = data_set(tmp_path / "set")
+    refused = command("init", "--from", folder, "--layout", "nnunnet", code=2)
+    assert "--layout nnunnet: accepted are " in refused.err
+    assert "--keep-ids is for --patient dicom" in command("init", "--from", folder, "--keep-ids", code=2).err
+    assert "init takes either" in command("init", "--template", "smoke", "--layout", "jsrt", code=2).err
+    command("init", "--from", folder, "--layout", "none", code=0)  # images alone: the folder of no layout
+    assert "read: []" in Path("study.yaml").read_text()
+
+
 def test_a_study_is_named_for_its_file(command: Command, folder: Path) -> None:
     command("init", "--out", "sub/my lungs.yaml", "--from", folder / "images", folder / "left", code=0)
     assert "study: my_lungs\n" in Path("sub/my lungs.yaml").read_text()

@@ -70,7 +70,9 @@ def _measured(
 
 
 def _done(row: Mapping[str, Any]) -> int:
-    """Epochs that a trial need not train any more."""
+    """Epochs that a trial need not train any more: all of a trained one that lacks measurements."""
+    if row.get("stopped_by"):
+        return int(row["max_epochs"])
     kept = row.get("continues")
     return int(kept["epoch"] if kept else row["epochs"])
 

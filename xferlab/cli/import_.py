@@ -12,7 +12,7 @@ from typing import Any
 
 from xferlab.cli.findings import grouped
 from xferlab.cli.main import COMPLETE
-from xferlab.cli.options import ImportOptions, TableOptions
+from xferlab.cli.options import ImagesOptions, ImportOptions
 from xferlab.cli.output import tell
 from xferlab.cli.view import count_of
 from xferlab.data.sources.manifest.config import MASK
@@ -31,35 +31,32 @@ from xferlab.section import NAME_PATTERN
 def run(options: ImportOptions) -> int:
     """Writes the table, and prints what it holds, what is left out, and the section of a study for it."""
     folders = [options.images, *options.masks]
-    name, section = imported(folders, options, layout=options.layout, keep_ids=options.keep_ids)
+    name, section = imported(folders, options)
     tell(section={name: section})
     print("\nA study reads it by this section; `xferlab check STUDY` then reads all files:\n\ndata:")
     print(*as_lines(name, section), sep="\n")
     return COMPLETE
 
 
-def imported(
-    folders: Sequence[str], options: TableOptions, *, layout: str | None = None, keep_ids: bool = False
-) -> tuple[str, dict[str, Any]]:
+def imported(folders: Sequence[str], options: ImagesOptions) -> tuple[str, dict[str, Any]]:
     """Writes the table of some folders, and prints what it holds and what is left out.
 
     Args:
         folders: That of the images, then those of the masks, as words of the command line; or the folder or
             file of a published layout.
-        options: How patients and masks are found, see `with_patients` and `joined_by_name`, and the spacing.
-        layout: The name of the layout, where it is not to be found out.
-        keep_ids: Whether ids of headers stay as they are.
+        options: How patients and masks are found, see `with_patients` and `joined_by_name`; the spacing; the
+            name of the layout, where it is not to be found out.
 
     Returns:
         A name for the section of a study that reads it, and the section.
     """
-    spacing, patient = _spacing(options.spacing_mm), options.patient
-    images, listing = _listing(folders, layout, options.mask)
-    is_guess = patient is None and not listing.knows_patients
-    listing = with_patients(listing, patient, images=images, keep_ids=keep_ids)
+    spacing = _spacing(options.spacing_mm)
+    images, listing = _listing(folders, options.layout, options.mask)
+    is_guess = options.patient is None and not listing.knows_patients
+    listing = with_patients(listing, options.patient, images=images, keep_ids=options.keep_ids)
     listing = with_cells(listing, spacing)
     root = common_folder(listing)
-    written = write_table(listing, root, replaces_patients=patient is not None)
+    written = write_table(listing, root, replaces_patients=options.patient is not None)
     for problem in grouped(listing.left_out):
         print(problem)
     for remark in listing.remarks:

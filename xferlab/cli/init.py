@@ -9,7 +9,7 @@ from pathlib import Path
 
 from xferlab.cli.import_ import imported
 from xferlab.cli.main import COMPLETE
-from xferlab.cli.options import InitOptions, TableOptions
+from xferlab.cli.options import ImagesOptions, InitOptions
 from xferlab.cli.output import tell
 from xferlab.cli.templates import study_text, template, templates
 from xferlab.errors import UsageError
@@ -23,7 +23,8 @@ def run(options: InitOptions) -> int:
     """Writes a study and what belongs to it, and prints the next command."""
     if options.template is None and options.folders:
         return _of_images(options.folders, options.out or STUDY, options)
-    if options.template is None or any((options.folders, options.patient, options.mask, options.spacing_mm)):
+    of_images = (options.patient, options.mask, options.spacing_mm, options.layout, options.keep_ids)
+    if options.template is None or options.folders or any(of_images):
         raise UsageError(
             "init takes either --from IMAGES MASKS, for a study of your images, or --template NAME: "
             f"{', '.join(templates())}"
@@ -31,7 +32,7 @@ def run(options: InitOptions) -> int:
     return _of_template(options.template, options.out or os.curdir)
 
 
-def _of_images(folders: Sequence[str], out: str, options: TableOptions) -> int:
+def _of_images(folders: Sequence[str], out: str, options: ImagesOptions) -> int:
     path = Path(out)
     _refuse_existing([path], instead="name another file")
     data, section = imported(folders, options)

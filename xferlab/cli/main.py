@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _told(words: Sequence[str], streams: Streams, raises: bool) -> tuple[int, bool]:
     """Runs a verb, and prints the document of what it told if one is asked for; results as of `_run`."""
-    if "--json" in words:
+    if "--json" in words and "schema" not in words[:1]:  # whose lines are a document of their own
         streams.document()
     try:
         code, works = _run(words, streams)

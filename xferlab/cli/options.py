@@ -25,7 +25,7 @@ def _flag(help: str) -> Any:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Options:
-    """Base of all options, and those of `schema`. A field's metadata are the arguments of `add_argument`."""
+    """Base of all options. A field's metadata are the arguments of `add_argument`."""
 
     @classmethod
     def add_to(cls, parser: argparse.ArgumentParser) -> None:
@@ -65,8 +65,8 @@ class StudyOptions(JsonOptions):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class TableOptions(JsonOptions):
-    """What becomes of images and masks; of `init` and `import`."""
+class ImagesOptions(JsonOptions):
+    """How images are read that have no table yet."""
 
     patient: str | None = _option(
         metavar="REGEX|TABLE|dicom",
@@ -82,10 +82,14 @@ class TableOptions(JsonOptions):
         metavar="MM",
         help="millimetres from pixel to pixel of all images, or ROWxCOLUMN, for files that do not tell it",
     )
+    layout: str | None = _option(
+        metavar="NAME", help="how the data are laid out; default: what is found, see docs/data.md"
+    )
+    keep_ids: bool = _flag("keep the ids of DICOM headers as they are; without it they are hashed")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class InitOptions(TableOptions):
+class InitOptions(ImagesOptions):
     """Of `init`."""
 
     out: str | None = _option(
@@ -104,7 +108,7 @@ class InitOptions(TableOptions):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class ImportOptions(TableOptions):
+class ImportOptions(ImagesOptions):
     """Of `import`."""
 
     images: str = _positional(
@@ -115,10 +119,6 @@ class ImportOptions(TableOptions):
         nargs="*",
         help="the folder of their masks, or STRUCTURE=FOLDER for each of several structures",
     )
-    layout: str | None = _option(
-        metavar="NAME", help="how the data are laid out; default: what is found, see docs/data.md"
-    )
-    keep_ids: bool = _flag("keep the ids of DICOM headers as they are; without it they are hashed")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -347,6 +347,13 @@ class PruneOptions(JsonOptions):
     searches: bool = _flag("include searches (`xferlab tune`)")
 
 
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class SchemaOptions(Options):
+    """Of `schema`."""
+
+    json: bool = _flag("changes nothing, because the schema is JSON")
+
+
 VERBS: dict[str, tuple[type[Options], str]] = {
     "init": (InitOptions, "write a first study: of your images and masks, or a template"),
     "import": (ImportOptions, "make a table of your images and masks"),
@@ -374,6 +381,6 @@ VERBS: dict[str, tuple[type[Options], str]] = {
     "export": (ExportOptions, "write a trained network in a format of other programs, checked against it"),
     "prune": (PruneOptions, "list what a storage holds and no study's last plan names; --yes deletes it"),
     "version": (JsonOptions, "show the versions of xferlab, of its libraries and of its records"),
-    "schema": (Options, "print the JSON Schema of study files, for editors"),
+    "schema": (SchemaOptions, "print the JSON Schema of study files, for editors"),
 }
 """The options of each verb, and its summary."""

@@ -57,7 +57,8 @@ def run(options: PlanOptions) -> int:
         write_cases(plan, options.cases)
     print_warnings(session, plan, trials)
     moves = moved(plan, session.store)
-    all_and_left = {"all": totals(trials, plan), "left": totals(left, plan)}
+    trained = {row["trial_id"] for row in rows if row.get("stopped_by")}
+    all_and_left = {"all": totals(trials, plan), "left": totals(left, plan, trained=trained)}
     estimate = estimated(session, plan, {row["trial_id"]: row for row in rows}, measure=options.measure)
     told = {"totals": all_and_left, "moved": moves, "estimate": estimate and estimate.to_json()}
     if options.json:  # the document of a large plan takes time
@@ -68,7 +69,7 @@ def run(options: PlanOptions) -> int:
     for line in (*filter(None, [moves]), *continuations(session, left), *cut_off(plan, ends)):
         print(line)
     print(*_claims(plan), *(_power(session, plan) if options.power else ()), sep="\n")
-    _print_totals(plan, trials, len(complete), **all_and_left)
+    _print_totals(plan, trials, len(complete), len(trained - complete), **all_and_left)
     if estimate:
         print(*estimate_lines(estimate, tried=options.measure), sep="\n")
     return 0
@@ -196,7 +197,13 @@ def _power(session: Session, plan: Plan) -> Iterator[str]:
 
 
 def _print_totals(
-    plan: Plan, trials: Sequence[TrialSpec], num_complete: int, *, all: dict[str, int], left: dict[str, int]
+    plan: Plan,
+    trials: Sequence[TrialSpec],
+    num_complete: int,
+    num_to_measure: int,
+    *,
+    all: dict[str, int],
+    left: dict[str, int],
 ) -> None:
     shared = sum(len(trial.arms) > 1 for trial in trials)
     execution = plan.trials[0].identity.execution
@@ -206,7 +213,8 @@ def _print_totals(
     )
     if execution.precision in PRECISIONS:
         print(f"{execution.precision}: {PRECISIONS[execution.precision]}")
+    measured = f"; {num_to_measure} of them are trained, and are only measured" if num_to_measure else ""
     print(
         f"left: {left['trials']} trials, at most {left['max_epochs']:,} epochs and "
-        f"{left['max_images']:,} training images"
+        f"{left['max_images']:,} training images{measured}"
     )

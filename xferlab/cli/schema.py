@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 
-from xferlab.cli.options import Options
+from xferlab.cli.options import SchemaOptions
 from xferlab.study.load import json_schema
 
 
-def run(options: Options) -> int:
-    """Prints the schema."""
+def run(options: SchemaOptions) -> int:
+    """Prints the schema, with `--json` as without it."""
     print(json.dumps(json_schema(), indent=2))
     return 0

@@ -20,7 +20,7 @@ from xferlab.plan.spec import PlannedTrial
 from xferlab.records import codec, layout, reader
 from xferlab.records.cancellations import read_cancelled
 from xferlab.records.complete import complete_trials
-from xferlab.records.schema import EpochResult
+from xferlab.records.schema import EpochResult, TrialRecord
 from xferlab.records.states import kept_starts
 from xferlab.records.store import Store
 from xferlab.schedule.lease import driver_of
@@ -117,6 +117,7 @@ class _Stored(NamedTuple):
     history: Sequence[EpochResult] = ()
     failure: Mapping[str, Any] | None = None
     attempts: Sequence[Mapping[str, Any]] = ()
+    record: TrialRecord | None = None
 
     @property
     def reached(self) -> tuple[int, float | None]:
@@ -138,7 +139,7 @@ def states(store: Store, study: str, trials: Sequence[PlannedTrial]) -> list[dic
     `host` and `since` where an attempt was begun and has not ended, `failure` and `attempts` where it failed,
     `reason` where the last run has cancelled it;
     `continues` (trial_id and epoch) where it waits and will continue another trial; `stopped_by` where it is
-    complete.
+    trained: complete, or interrupted because it lacks measurements.
     """
     complete = complete_trials(store, study, trials)
     present = set(store.list(layout.TRIALS)) - complete.keys()
@@ -184,6 +185,8 @@ def described(row: Mapping[str, Any]) -> str:
         "interrupted": "interrupted at epoch {epochs} of {max_epochs}",
         "cancelled": "cancelled: {reason}",
     }
+    if row["state"] == "interrupted" and row.get("stopped_by"):
+        return "trained; measurements are missing"
     if continues := row.get("continues"):
         return "waiting; continues trial {trial_id} after epoch {epoch}".format_map(continues)
     return words.get(row["state"], "{state}").format_map(row)
@@ -195,7 +198,8 @@ def _read(store: Store, trial_id: str) -> _Stored:
     except StorageError:  # a damaged file must not hide the states of the others
         history = []
     attempts = reader.read_run(store, trial_id).get("attempts", [])
-    return _Stored(history, reader.read_failure(store, trial_id), attempts)
+    record = reader.read_trial(store, trial_id)
+    return _Stored(history, reader.read_failure(store, trial_id), attempts, record)
 
 
 def _open_state(stored: _Stored, is_driven: bool, parents: Iterable[str]) -> dict[str, Any]:
@@ -206,6 +210,8 @@ def _open_state(stored: _Stored, is_driven: bool, parents: Iterable[str]) -> dic
     if attempt := _unended(stored):
         state = "running" if is_driven else "stale"
         return {"state": state, "host": attempt["host"], "since": attempt["started"]}
+    if stored.record:
+        return {"state": "interrupted", "stopped_by": stored.record.stopped_by}
     return {"state": "interrupted" if stored.attempts or stored.history else "waiting"}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import PurePath
 from typing import Any
@@ -80,14 +80,18 @@ def provenance(plan: Plan) -> dict[str, Any]:
     return {"file": {"name": path.name, "sha256": digest}, "data": data}
 
 
-def totals(trials: Sequence[TrialSpec], plan: Plan) -> dict[str, int]:
-    """Returns how much a set of trials is: trials, epochs at most, training images at most, evaluations."""
+def totals(trials: Sequence[TrialSpec], plan: Plan, *, trained: Collection[str] = ()) -> dict[str, int]:
+    """Returns how much a set of trials is: trials, epochs at most, training images at most, evaluations.
+
+    No epochs are left of those that are `trained`, by id.
+    """
+    to_train = [trial for trial in trials if trial.trial_id not in trained]
     return {
         "trials": len(trials),
-        "max_epochs": sum(trial.max_epochs for trial in trials),
+        "max_epochs": sum(trial.max_epochs for trial in to_train),
         "max_images": sum(
             trial.max_epochs * plan.part_sizes[selection]["train"]
-            for trial in trials
+            for trial in to_train
             for selection in trial.trained_selections
         ),
         "evaluations": sum(

@@ -45,7 +45,7 @@ class TrialFiles:
         weights: Best weights, safetensors.
         run: Times, memory, host, versions and attempts: what is not a function of the spec.
         failure: The last failure: first real traceback, signal, memory.
-        logs: Folder of what was said of it, for people; see `records.logs`.
+        logs: Folder of what was said of it, for people.
         record: Written last: the trial is complete if it exists and verifies.
     """
 

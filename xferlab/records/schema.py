@@ -22,10 +22,10 @@ CASES_SCHEMA = pa.schema(
     [
         ("case", _TEXT),  # digest of the case
         ("name", _TEXT),  # what a reader calls it
-        ("patient", _TEXT),
-        ("pathology", _TEXT),
+        ("patient", _TEXT),  # its patient
+        ("pathology", _TEXT),  # the group of the image
         ("simulated", _TEXT),  # empty for a real device
-        ("metric", _TEXT),
+        ("metric", _TEXT),  # its name
         ("value", pa.float64()),  # NaN where the metric is undefined
     ]
 )
@@ -33,11 +33,11 @@ CASES_SCHEMA = pa.schema(
 
 OUTPUTS_SCHEMA = pa.schema(
     [
-        ("case", pa.string()),
-        ("name", pa.string()),
-        ("patient", pa.string()),
-        ("pathology", pa.string()),
-        ("simulated", pa.string()),
+        ("case", pa.string()),  # digest of the case
+        ("name", pa.string()),  # what a reader calls it
+        ("patient", pa.string()),  # its patient
+        ("pathology", pa.string()),  # the group of the image
+        ("simulated", pa.string()),  # empty for a real device
         ("array", pa.string()),  # what the task calls it
         ("dtype", pa.string()),  # as NumPy writes it, such as |u1
         ("shape", pa.list_(pa.int32())),
@@ -46,12 +46,17 @@ OUTPUTS_SCHEMA = pa.schema(
 )
 """`outputs.parquet`: named arrays of a fixed, seeded few cases per pathology, a row per case and array."""
 
-PICTURES_SCHEMA = pa.schema([("case", pa.string()), ("picture", pa.binary())])
+PICTURES_SCHEMA = pa.schema(
+    [
+        ("case", pa.string()),  # digest of the case
+        ("picture", pa.binary()),  # a JPEG file
+    ]
+)
 """`pictures.parquet`: a small picture (JPEG) of each case that its evaluation ranks worst, median or best."""
 
 FEATURES_SCHEMA = pa.schema(
     [
-        ("layer", pa.string()),
+        ("layer", pa.string()),  # its name in the network
         ("gram_start", pa.list_(pa.float32())),  # n x n, row-major: of the weights that training started from
         ("gram_best", pa.list_(pa.float32())),  # of the best weights
         ("distance", pa.float64()),  # ||W - W0|| / ||W0|| of the layer's kernels
