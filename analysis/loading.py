@@ -87,7 +87,8 @@ def load_study(storage: str | Path | Store, study: str) -> StudyResults:
         runs=_per_trial(complete, partial(_run, store), ("device", "best_epoch", "num_epochs", "stopped_by")),
         problems=problems,
     )
-    results.histories.attrs["planned"] = results.planned()
+    # As texts: pandas writes attributes to files as JSON.
+    results.histories.attrs["planned"] = {"/".join(key): num for key, num in results.planned().items()}
     results.cases.attrs |= {"planned": results.planned_evaluations(), "sets": results.metrics.of_sets}
     return results
 

@@ -24,7 +24,14 @@ from xferlab.metrics.metric import Metric
 __all__ = ["arms", "losses", "losses_of_arms", "report", "stages"]
 
 
-def losses(histories: pd.DataFrame, *, arm: str, stage: str, runs: pd.DataFrame | None = None) -> Figure:
+def losses(
+    histories: pd.DataFrame,
+    *,
+    arm: str,
+    stage: str,
+    runs: pd.DataFrame | None = None,
+    planned: int | None = None,
+) -> Figure:
     """Draws the learning curves of an arm's stage: means and deviations over the repetitions left.
 
     Args:
@@ -32,6 +39,8 @@ def losses(histories: pd.DataFrame, *, arm: str, stage: str, runs: pd.DataFrame 
         arm: Name of the arm.
         stage: Name of the stage.
         runs: `StudyResults.runs`, for ticks at the epochs whose weights were kept; None for no ticks.
+        planned: Number of planned repetitions; default: what `load_study` noted in `histories.attrs`. Where
+            that is lost, as where `pandas.concat` joins studies, the figure says that it is not known.
 
     Raises:
         UsageError: There is no epoch of this arm and stage.
@@ -40,8 +49,8 @@ def losses(histories: pd.DataFrame, *, arm: str, stage: str, runs: pd.DataFrame 
     kept = list[int]()
     if runs is not None:
         kept = list(_of(runs, "runs", arm=arm, stage=stage)["best_epoch"].dropna().astype(int))
-    known = history["repetition"].nunique()
-    planned = histories.attrs.get("planned", {}).get((arm, stage), known)
+    if planned is None:
+        planned = histories.attrs.get("planned", {}).get(f"{arm}/{stage}")
     return draw_losses(history, drawn_columns(history), kept, planned)
 
 

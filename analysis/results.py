@@ -140,7 +140,7 @@ class StudyResults:
             num_validation; coordinates (`repeat 1, fold 3`, `site north`) where repetitions have any.
         cases: One row per arm, complete trial, evaluation, case and metric; see `load`.
         histories: One row per arm, complete trial and epoch: losses, lr, improved, seconds.
-            `attrs["planned"]` has the number of planned repetitions of each (arm, stage).
+            `attrs["planned"]` has the number of planned repetitions of each `arm/stage`.
         runs: One row per arm and complete trial: device, host, versions, end of the last attempt, seconds (of
             evaluations, and in all), peak memory (GiB), network time per image (ms: mean, SD, n), number of
             attempts, whether it continues a shorter trial, best epoch, number of epochs, and what ended the

@@ -44,6 +44,21 @@ def test_the_package_is_imported_without_its_libraries() -> None:
     assert done.stdout == "['xferlab']\n"
 
 
+def test_a_name_that_is_not_where_the_package_says_is_no_attribute(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(xferlab._MODULES, "lost", "analysis.loading:lost")
+    with pytest.raises(AttributeError, match=r"module 'xferlab\.analysis\.loading' has no attribute 'lost'"):
+        _ = xferlab.lost
+    with pytest.raises(ImportError, match="cannot import name 'lost'"):
+        exec("from xferlab import lost")
+
+
+def test_all_that_is_public_is_imported_by_a_star() -> None:
+    names: dict[str, object] = {}
+    exec("from xferlab import *", names)
+    assert names.keys() - {"__builtins__"} == set(dir(xferlab))
+    assert names["plots"] is sys.modules["xferlab.analysis.plots"]
+
+
 def test_texts_of_values_are_short(results: StudyResults) -> None:
     assert repr(results).startswith(f"StudyResults({STUDY!r} in ")
     assert len(repr(results)) < 300
@@ -70,6 +85,26 @@ def test_figures_are_those_of_the_report(results: StudyResults) -> None:
     (table,) = [tables[name] for name in tables if name.endswith(f"_all_{all_arms}")]
     metric = results.metrics.main(table["metric"])[0]
     assert drawn(xferlab.plots.arms(table, metric=metric)) == drawn(report[all_arms].figure)
+
+
+def test_a_figure_says_how_many_repetitions_were_planned_or_that_this_is_not_known(
+    results: StudyResults, tmp_path: Path
+) -> None:
+    arm, stage, histories = results.arms[0], results.stages[-1], results.histories
+    planned = results.planned()[arm, stage]
+    one = histories[histories["repetition"] == 1]
+
+    def foot(histories: pd.DataFrame, **given: int) -> tuple[list[float], str]:
+        axes = xferlab.plots.losses(histories, arm=arm, stage=stage, **given).axes[-1]
+        return [float(tick) for tick in axes.get_yticks()], axes.get_xlabel()
+
+    assert planned > 1
+    one.to_parquet(tmp_path / "histories.parquet")
+    assert foot(pd.read_parquet(tmp_path / "histories.parquet")) == ([0, planned], "Epoch")
+    other = one.assign(arm="other")
+    other.attrs["planned"] = {f"other/{stage}": 3}
+    assert foot(pd.concat([one, other])) == ([0, 1], "Epoch (planned repetitions unknown)")
+    assert foot(one, planned=7) == ([0, 7], "Epoch")
 
 
 def test_what_a_table_lacks_is_refused(results: StudyResults) -> None:

@@ -14,28 +14,27 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
-    "Predictor": "trial.predictor",
-    "StudyResults": "analysis.results",
-    "aggregate": "analysis.aggregation",
-    "load": "analysis.loading",
-    "load_study": "analysis.loading",
-    "plots": "analysis.plots",
-    "predictor": "trial.predictor",
-    "tables": "analysis.report",
-    "write_report": "analysis.report",
+    "Predictor": "trial.predictor:Predictor",
+    "StudyResults": "analysis.results:StudyResults",
+    "aggregate": "analysis.aggregation:aggregate",
+    "load": "analysis.loading:load",
+    "load_study": "analysis.loading:load_study",
+    "plots": "analysis.plots:",
+    "predictor": "trial.predictor:predictor",
+    "tables": "analysis.report:tables",
+    "write_report": "analysis.report:write_report",
 }
-"""Where each public name is; it is imported on first use."""
+"""Where each public name is, as `module:name`, or `module:` for a module; it is imported on first use."""
 
 __all__ = ["__version__", *_MODULES]
 
 
 def __getattr__(name: str) -> "Any":
-    from importlib import import_module
+    from pkgutil import resolve_name
 
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = import_module(f"{__name__}.{_MODULES[name]}")
-    return getattr(module, name, module)  # `plots` is a module itself
+    return resolve_name(f"{__name__}.{_MODULES[name]}")
 
 
 def __dir__() -> list[str]:

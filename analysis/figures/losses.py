@@ -215,7 +215,7 @@ def _draw_strip(axes: Any, history: pd.DataFrame) -> None:
 
 @drawing()
 def draw_losses(
-    history: pd.DataFrame, drawn: Mapping[str, Sequence[str]], kept: Sequence[int], planned: int
+    history: pd.DataFrame, drawn: Mapping[str, Sequence[str]], kept: Sequence[int], planned: int | None
 ) -> Figure:
     """Returns the curves of one arm's stage, and how many repetitions are left at each epoch.
 
@@ -223,7 +223,7 @@ def draw_losses(
         history: The epochs.
         drawn: Columns by the name of their axis.
         kept: Epochs whose weights were kept.
-        planned: Number of repetitions.
+        planned: Number of planned repetitions; None where it is not known.
     """
     across, width = (1, COLUMN_IN) if len(drawn) <= _IN_A_COLUMN else (2, PAGE_IN)
     rows = math.ceil(len(drawn) / across)
@@ -245,11 +245,13 @@ def draw_losses(
     figure.legend(handles=lines.values(), loc="outside upper right", ncols=2)
     left = history.groupby("epoch")["repetition"].nunique()
     edges = np.append(left.index - 0.5, left.index[-1] + 0.5)
+    # Not beside the axis: a label of more than two lines would take the height from the curves.
+    most, more = (int(left.max()), " (planned repetitions unknown)") if planned is None else (planned, "")
     for bottom in panels[-1]:
         bottom.stairs(left, edges, fill=True, color=GREY, alpha=0.35)
         bottom.stairs(left, edges, color=GREY, linewidth=0.9)
         bottom.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True, min_n_ticks=1))
-        bottom.set(ylim=(0, planned * 1.15), yticks=[0, planned], ylabel="Still\ntraining")
-        bottom.set(xlim=(edges[0], edges[-1]), xlabel="Epoch")
+        bottom.set(ylim=(0, most * 1.15), yticks=[0, most], ylabel="Still\ntraining")
+        bottom.set(xlim=(edges[0], edges[-1]), xlabel=f"Epoch{more}")
     figure.align_ylabels(panels.ravel())
     return figure

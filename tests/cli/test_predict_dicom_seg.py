@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -173,6 +174,32 @@ def _refers(written: Dataset, source: Dataset) -> None:
     assert heart.SegmentedPropertyTypeCodeSequence[0].CodeValue == "80891009"
 
 
+@pytest.mark.parametrize(
+    ("fields", "moment"),
+    [
+        ({"ContentDate": "20260105", "ContentTime": "101112.5", "AcquisitionDate": "20260104"},
+         ("20260105", "101112.5")),
+        ({"ContentDate": "", "AcquisitionDate": "20260104", "AcquisitionTime": "1011"},
+         ("20260104", "1011")),
+        ({"ContentTime": "101112", "StudyTime": ""}, ("20260102", "000000")),
+        ({"StudyDate": ""}, ("19000101", "000000")),
+    ],
+)  # fmt: skip
+def test_equal_input_gives_equal_files_whose_date_is_that_of_the_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fields: dict[str, str], moment: tuple[str, str]
+) -> None:
+    values = np.zeros((HEIGHT, WIDTH), np.uint16)
+    image = _dicom(tmp_path / "image.dcm", values, 1, **fields)
+    first, again = (object_of(image, {"heart": values == 0}, made_by="trial=a") for _ in range(2))
+    assert first == again
+    written = dcmread(io.BytesIO(first))
+    assert (written.ContentDate, written.ContentTime) == moment
+    monkeypatch.setattr("xferlab.trial.dicom_seg.__version__", "999.0")
+    other = dcmread(io.BytesIO(object_of(image, {"heart": values == 0}, made_by="trial=a")))
+    assert other.SOPInstanceUID != written.SOPInstanceUID
+    assert other.SeriesInstanceUID != written.SeriesInstanceUID
+
+
 def test_equal_masks_have_equal_uids_and_a_structure_without_a_code_a_private_one(images: Path) -> None:
     marked = np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) % 7 == 0
     masks = {"lungs": marked, "ribs": ~marked, "device_or_foreign_object": marked & False}
@@ -214,5 +241,7 @@ def test_images_that_no_object_can_refer_to_are_refused_before_any_prediction(
         "in/bare.dcm: has no StudyInstanceUID, SeriesInstanceUID, by which a DICOM-SEG object refers to it."
         in said.err
     )
-    assert "in/picture.png: is no DICOM file. Leave the file out, or --format dicom-seg." in said.err
+    assert (
+        "in/picture.png: is no DICOM file. Leave out this file or the option --format dicom-seg." in said.err
+    )
     assert not (tmp_path / "out").exists()

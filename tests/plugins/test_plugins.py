@@ -21,13 +21,22 @@ from PIL import Image
 
 from tests.conftest import Command
 from tests.studies import environment
+from tests.trial.conftest import Bench
 from xferlab import plugins
 from xferlab.analysis import load_study
+from xferlab.cli.options import StudyOptions
+from xferlab.cli.session import Session
+from xferlab.data.sources.registry import open_source, read_section
 from xferlab.errors import PluginError, XferlabError
 from xferlab.metrics import measuring
 from xferlab.networks.build import build
+from xferlab.plan.selection import without_patients
+from xferlab.records import codec, layout
+from xferlab.schedule.study import publish
 from xferlab.study.load import load
 from xferlab.tasks import registry
+from xferlab.trial.again import Member, measured_together
+from xferlab.trial.examples import fit_examples
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(__file__).parent / "package"
@@ -52,6 +61,18 @@ STUDY: dict[str, Any] = {
     "training": {"batch_size": 4, "max_epochs": 1, "device": "cpu", "precision": "float32"},
     "metrics": ["EXTENT"],
 }  # fmt: skip
+
+DRAWN: dict[str, Any] = {"source": "phantom_cxr", "count": 15, "size_px": 32}
+ALONE: dict[str, Any] = {
+    "sources": {"model": {"image_size": 32}, "metrics": []},
+    "networks": {"data": {"stripes": DRAWN}, "metrics": []},
+    "metrics": {"data": {"stripes": DRAWN}, "model": {"image_size": 32}},
+    "tasks": {
+        "data": {"stripes": DRAWN}, "model": {}, "metrics": [],
+        "training": {"device": "cpu", "precision": "float32"},
+    },
+}  # fmt: skip
+"""Changes of the study after which it uses one part of the package alone."""
 
 pytestmark = pytest.mark.component
 
@@ -124,6 +145,16 @@ def write(folder: Path, **changes: Any) -> str:
     return str(path)
 
 
+def published(folder: Path, group: str, **changes: Any) -> Bench:
+    """Returns the planned study of one stage that uses one part of the package."""
+    stage = "second" if group == "tasks" else "first"
+    options = StudyOptions(study=write(folder, **ALONE[group], stages={stage: STUDY["stages"][stage]}))
+    session = Session.open(options)
+    bench = Bench(session, session.plan())
+    publish(bench.plan, bench.store)
+    return bench
+
+
 def identities(storage: Path) -> dict[str, Any]:
     specs = [json.loads(path.read_text()) for path in storage.glob("trials/*/spec.json")]
     return {spec["stage"]: spec["identity"] for spec in specs}
@@ -188,6 +219,74 @@ def test_another_version_makes_other_trials_and_is_refused_for_planned_ones(
     assert "was planned with added-parts 1.2, and this machine has added-parts 1.3; install the same" in said
 
 
+@pytest.fixture(scope="module")
+def newer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with another version of the package, whose stripes are brighter."""
+    folder = tmp_path_factory.mktemp("newer")
+    source = write_package(folder / "source", **{'"1.2"': '"1.3"'})
+    reading = source / "added_parts" / "reading.py"
+    reading.write_text(reading.read_text().replace("200, 60", "220, 60"))
+    return install(source, folder / "installed")
+
+
+@pytest.mark.parametrize("group", plugins.GROUPS)
+def test_a_worker_with_another_version_or_none_trains_nothing_and_is_not_tried_again(
+    group: str, site: Path, newer: Path, tmp_path: Path, cache: Path, installed: Callable[..., None]
+) -> None:
+    installed(site)
+    bench = published(tmp_path, group)
+    (name,) = bench.plan.names
+    for folders, has in (((newer,), "added-parts 1.3"), ((), "no package with it")):
+        installed(*folders)
+        message = f"of xferlab.{group} was planned with added-parts 1.2, and this machine has {has}; install"
+        with pytest.raises(PluginError, match=message):
+            bench.run(name)
+        failure = codec.read_json(bench.store, layout.TrialFiles(bench[name].trial_id).failure)
+        assert failure is not None
+        assert (failure["type"], failure["kind"], failure["epoch"]) == ("PluginError", "hopeless", 0)
+    installed(site)
+    assert bench.epochs(name) == [1]
+
+
+def test_networks_are_not_measured_together_by_another_version_of_a_metric(
+    site: Path, newer: Path, tmp_path: Path, cache: Path, installed: Callable[..., None]
+) -> None:
+    installed(site)
+    bench = published(tmp_path, "metrics")
+    (name,) = bench.plan.names
+    bench.run(name)
+    cases = bench.measured(name)[0]["case"]
+    member = Member(bench[name], bench[name].evaluations[0], set(cases))
+    assert all("EXTENT" in values for values in measured_together([member], bench.context).values())
+    installed(newer)
+    with pytest.raises(PluginError, match=r"'EXTENT' of xferlab\.metrics was planned with added-parts 1\.2"):
+        measured_together([member], bench.context)
+
+
+def test_another_version_of_a_source_makes_other_trials_and_decodes_images_again(
+    site: Path, newer: Path, tmp_path: Path, cache: Path, installed: Callable[..., None]
+) -> None:
+    seen = {}
+    for folder in (site, newer, site):
+        installed(folder)
+        bench = published(tmp_path, "sources")
+        (spec,) = bench.plan.trials
+        train, _ = fit_examples(spec, bench.context)
+        seen[spec.trial_id] = spec.data["stripes"]["package"], int(train.images.max())
+    assert list(seen.values()) == [("added-parts 1.2", 200), ("added-parts 1.3", 220)]
+
+
+def test_the_cases_of_xferlabs_own_sources_do_not_depend_on_packages(
+    site: Path, tmp_path: Path, installed: Callable[..., None]
+) -> None:
+    """Other digests mean that finished work runs again."""
+    installed(site)
+    section = read_section(DRAWN)
+    case = open_source("drawn", section, memo_dir=tmp_path).cases()[0]
+    assert case.digest == "36d462ec48acc649470d6cf5a0d3b102fad4ef8ff33fa1918dd5f77ddeb7e7dd"
+    assert "package" not in without_patients(section)
+
+
 @pytest.mark.parametrize(
     ("group", "points", "changes", "message"),
     [
@@ -208,6 +307,9 @@ def test_another_version_makes_other_trials_and_is_refused_for_planned_ones(
         ("sources", [], {"metrics": ["EXTEND"]},
          r"no installed package has a metric 'EXTEND' \(installed: EXTENT\). Did you mean 'EXTENT'\?"),
         ("sources", [], {"model": {"name": "tini"}}, "model.name is 'tini'; it must be one of .*, tiny. Did"),
+        ("sources", [], {"data": {"stripes": {"source": "stripse"}}},
+         r"study.yaml:\d+: data.stripes.source is 'stripse'; it must be one of manifest, lgg, phantom_mri, "
+         r"phantom_cxr, stripes. Did you mean 'stripes'\?"),
         ("sources", [], {"data": {"stripes": {"source": "stripes", "coun": 3}}},
          r"unknown field 'coun' of source 'stripes'. Did you mean 'count'\?"),
         ("sources", [], {"data": {"stripes": {"source": "stripes", "count": 0}}},

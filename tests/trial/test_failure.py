@@ -40,6 +40,7 @@ ILLEGAL = "CUDA error: an illegal memory access was encountered\nCUDA kernel err
         ("NonFiniteLossError", "the training loss became nan in epoch 3", Kind.HOPELESS),
         ("DataError", "", Kind.HOPELESS),
         ("TaskError", "", Kind.HOPELESS),
+        ("PluginError", "", Kind.HOPELESS),
         ("WorkerLost", "its worker ended without giving a reason", Kind.LOST),
         ("StorageError", "trials/x: cannot be written: [Errno 28] No space left on device", Kind.OTHER),
         ("RuntimeError", "mat1 and mat2 shapes cannot be multiplied", Kind.OTHER),

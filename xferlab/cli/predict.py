@@ -110,7 +110,7 @@ def _check_objects(predictor: Predictor, images: Mapping[str, Path]) -> None:
         )
     problems = joined(for_each(list(images.values()), partial(attempt, dicom_seg.header_of))).problems
     if problems:
-        remedy = f"Leave the file out, or --format {DICOM_SEG}."
+        remedy = f"Leave out this file or the option --format {DICOM_SEG}."
         raise DataError([replace(problem, what=f"{problem.what} {remedy}") for problem in problems])
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from xferlab.cohort import Case, Cohort, Labelling, Part, Pseudonyms, Selection, single_sections
-from xferlab.data.sources.registry import DataSection
+from xferlab.data.sources.registry import DataSection, told
 from xferlab.plan.division import rule_of, settled
 from xferlab.plan.identity import canonical_json
 from xferlab.plan.labels import with_classes
@@ -20,7 +20,7 @@ Index = Callable[[str, DataSection], Sequence[Case]]
 
 def without_patients(config: DataSection) -> dict[str, Any]:
     """Returns what a trial must know of a section; it knows cases by digest, and no patient."""
-    return config.model_dump(mode="json", exclude={"same_patient", "different_patients"})
+    return told(config, without=("same_patient", "different_patients"))
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import datetime
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -61,6 +61,11 @@ _CONSTANT = {
     "HighBit": 0,
     "PixelRepresentation": 0,
 }
+_DATED = ("Content", "Acquisition", "Study")
+"""What date and time are taken of, the first that the image tells."""
+_DATE = re.compile(r"\d{4}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
+_TIME = re.compile(r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?")
+_NO_DATE, _NO_TIME = "19000101", "000000"
 _PRIVATE, _LONGEST_CODE = "99XFERLAB", 16
 _SIDES = ("left", "right")
 
@@ -86,7 +91,8 @@ def header_of(path: Path) -> Any:
 def object_of(path: Path, masks: Masks, *, made_by: str) -> bytes:
     """Returns the object of an image, in a series of its own of the same study.
 
-    UIDs follow from those of the image, from `made_by` and from the masks: an archive holds equal masks once.
+    UIDs follow from those of the image, from `made_by`, from the masks and from the version of xferlab, and
+    nothing from the clock: an archive holds equal masks once, and equal input gives equal bytes.
 
     Args:
         path: The image.
@@ -115,7 +121,8 @@ def _described(source: Any, masks: Masks, made_by: str) -> Any:
     from pydicom.dataset import FileDataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage
 
-    meta, now = FileMetaDataset(), datetime.now()
+    date, time = _moment(source)
+    meta = FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     content = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
     _set(content, **dict.fromkeys(_EMPTY_IF_ABSENT, ""), **_CONSTANT)
@@ -131,13 +138,22 @@ def _described(source: Any, masks: Masks, made_by: str) -> Any:
         SOPClassUID=SegmentationStorage,
         SOPInstanceUID=_uid(source.SOPInstanceUID, made_by, *pixels),
         SeriesInstanceUID=_uid(source.SeriesInstanceUID, made_by),
-        ContentDate=f"{now:%Y%m%d}",
-        ContentTime=f"{now:%H%M%S.%f}",
+        ContentDate=date,
+        ContentTime=time,
         SegmentSequence=[_segment(number, name, made_by) for number, name in enumerate(masks, start=1)],
         ReferencedSeriesSequence=[
             _item(SeriesInstanceUID=source.SeriesInstanceUID, ReferencedInstanceSequence=[_reference(source)])
         ],
     )
+
+
+def _moment(source: Any) -> tuple[str, str]:
+    """Returns date and time of an image; the first of 1900 at midnight where it tells no date."""
+    for of in _DATED:
+        date, time = (str(source.get(f"{of}{kind}", "")) for kind in ("Date", "Time"))
+        if _DATE.fullmatch(date):
+            return date, time if _TIME.fullmatch(time) else _NO_TIME
+    return _NO_DATE, _NO_TIME
 
 
 def _segment(number: int, name: str, made_by: str) -> Any:
@@ -235,8 +251,8 @@ def _plane(source: Any) -> dict[str, Any]:
 
 
 def _uid(*parts: str) -> str:
-    """Returns a UID that follows from texts (PS3.5, B.2)."""
-    return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, '|'.join(parts)).int}"
+    """Returns a UID that follows from texts and from the version of xferlab (PS3.5, B.2)."""
+    return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, '|'.join((__version__, *parts))).int}"
 
 
 def _set(dataset: Any, **elements: Any) -> Any:

@@ -12,11 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from xferlab import plugins
 from xferlab.cohort import Case
 from xferlab.cohort.dividing import rank
 from xferlab.errors import check_names
-from xferlab.metrics.measuring import NAMES as METRICS
 from xferlab.parallel import in_background
 from xferlab.plan.spec import EvaluationSpec, TrialSpec
 from xferlab.records import reader, writer
@@ -72,8 +70,6 @@ def evaluate(
     given = predictions_for(spec, evaluation.predicted, section, context, variant=evaluation.variant)
     task, batch_size = registry.task(spec.identity.task), spec.identity.training.batch_size
     shown = {cases[row].digest for row in to_show(cases, evaluation.overlay_cases)}
-    for name, package in evaluation.metrics:
-        plugins.check_release(plugins.METRICS, name, package, built_in=METRICS)
     names = task.measured(spec.targets, tuple(name for name, _ in evaluation.metrics))
     measure = partial(_measured, learner, given, names=names, shown=shown)
     parts = evaluated_examples(spec, evaluation, selection, context, given)

@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from xferlab import plugins
 from xferlab.cohort import Selection, single_sections
 from xferlab.data.cache import open_table
 from xferlab.data.case_table import CaseTable
-from xferlab.data.sources.registry import read_section
+from xferlab.data.sources.registry import check_package, read_section
+from xferlab.metrics.measuring import NAMES as METRICS
 from xferlab.phantoms.foreign_objects import with_objects
 from xferlab.plan.spec import EvaluationSpec, TrialSpec
 from xferlab.records.reader import read_selection
@@ -83,7 +85,11 @@ def evaluated_examples(
 
     All at once, but for images of native size with objects on them: those are held in memory, and come batch
     by batch.
+
+    Raises:
+        PluginError: A metric, or the source, is of another package than the trial was planned with.
     """
+    _check_metrics(evaluation)
     section, is_native = evaluation.read_as, spec.identity.image_size == "native"
     if evaluation.at_original_size or not evaluation.variant:
         original = evaluation.at_original_size and not is_native
@@ -95,6 +101,25 @@ def evaluated_examples(
         rows = selection.rows_from(start, len(loaded))
         yield _known(_evaluated(loaded, evaluation), spec, rows, given)
         start += len(loaded)
+
+
+def check_packages(spec: TrialSpec) -> None:
+    """Refuses other packages of sources and metrics than a trial was planned with, before any work.
+
+    Those of its network and its task are checked where its learner is made.
+
+    Raises:
+        PluginError: Such as on a worker that has another version installed.
+    """
+    for config in spec.data.values():
+        check_package(config)
+    for evaluation in spec.evaluations:
+        _check_metrics(evaluation)
+
+
+def _check_metrics(evaluation: EvaluationSpec) -> None:
+    for name, package in evaluation.metrics:
+        plugins.check_release(plugins.METRICS, name, package, built_in=METRICS)
 
 
 def _evaluated(loaded: AnyExamples, evaluation: EvaluationSpec) -> AnyExamples:
@@ -175,7 +200,10 @@ def examples(
 def _table(
     spec: TrialSpec, section: str, digests: Sequence[str], context: TrialContext, *, size: Size
 ) -> CaseTable:
-    sections = {key: read_section(spec.data[key]) for key in single_sections(section)}
+    keys = single_sections(section)
+    for key in keys:
+        check_package(spec.data[key])
+    sections = {key: read_section(spec.data[key]) for key in keys}
     with redact_names(sections):
         return open_table(sections, size=size, digests=digests, cache_dir=context.cache_dir)
 

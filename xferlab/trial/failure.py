@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from xferlab.errors import DataError, DonorError, TaskError, TrainingError
+from xferlab.errors import DataError, DonorError, PluginError, TaskError, TrainingError
 
-HOPELESS = (TrainingError, DataError, DonorError, TaskError)
+HOPELESS = (TrainingError, DataError, DonorError, TaskError, PluginError)
 """Failures that the same spec meets again: not retried."""
 
 

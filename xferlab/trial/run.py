@@ -32,7 +32,7 @@ from xferlab.trial.attempt import Attempt
 from xferlab.trial.checkpoint import Checkpoints
 from xferlab.trial.continuing import continue_shorter
 from xferlab.trial.evaluate import evaluate, prediction_time
-from xferlab.trial.examples import TrialContext, fit_examples
+from xferlab.trial.examples import TrialContext, check_packages, fit_examples
 from xferlab.trial.features import extract
 from xferlab.trial.given import Given
 from xferlab.trial.headline import final_values
@@ -79,6 +79,7 @@ def run_trial(spec: TrialSpec, store: Store, *, cache_dir: Path, hooks: Hooks | 
         return record
     attempt = Attempt(store, spec.trial_id, trained=record is not None)
     with recorded(attempt, sections=spec.data.values()):
+        check_packages(spec)
         context = TrialContext(store, cache_dir, environment.prepare(spec.identity.execution))
         return _Run(spec, context, attempt, hooks or Hooks()).to_record(record)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +17,7 @@ from pydantic import (
     WrapSerializer,
     WrapValidator,
 )
+from pydantic_core import PydanticKnownError
 
 from xferlab import plugins
 from xferlab.data.sources.config import NAMING_COLUMNS, SourceConfig
@@ -28,17 +29,30 @@ from xferlab.errors import PluginError, suggest
 if TYPE_CHECKING:  # a study is checked without the readers and what they import
     from xferlab.data.sources.source import Source
 
-__all__ = ["NAMING_COLUMNS", "DataSection", "open_source", "read_section", "section_if_known"]
+__all__ = [
+    "NAMING_COLUMNS",
+    "DataSection",
+    "check_package",
+    "open_source",
+    "read_section",
+    "section_if_known",
+    "told",
+]
 
 KINDS = ("manifest", "lgg", "phantom_mri", "phantom_cxr")
 """Values of `source` of the sections here."""
+_PACKAGE = "package"
+"""Key in a section that trials are told: name and version of the package that its source comes from."""
 
 
 def _added(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
     """Validates a section as the class that an installed package declares for its `source`, or as ours."""
     name = value.get("source") if isinstance(value, Mapping) else None
-    if not isinstance(name, str) or name not in (*KINDS, *plugins.names(plugins.SOURCES)):
+    if not isinstance(name, str):
         return value if isinstance(value, SourceConfig) else handler(value)
+    if name not in (known := (*KINDS, *plugins.names(plugins.SOURCES))):
+        tags = {"discriminator": "'source'", "tag": name, "expected_tags": ", ".join(map(repr, known))}
+        raise PydanticKnownError("union_tag_invalid", tags)
     try:
         plugin = plugins.find(plugins.SOURCES, name, built_in=KINDS)
         return _as_declared(value, plugin) if plugin else handler(value)
@@ -48,8 +62,12 @@ def _added(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
 
 def _as_declared(value: Mapping[str, Any], plugin: plugins.Plugin) -> SourceConfig:
     kind: type[SourceConfig] = plugin.load(
-        lambda loaded: isinstance(loaded, type) and issubclass(loaded, SourceConfig),
-        expected="a subclass of xferlab.data.sources.config.SourceConfig",
+        lambda loaded: (
+            isinstance(loaded, type)
+            and issubclass(loaded, SourceConfig)
+            and _PACKAGE not in loaded.model_fields
+        ),
+        expected=f"a subclass of xferlab.data.sources.config.SourceConfig without a field {_PACKAGE!r}",
     )
     for field in value.keys() - kind.model_fields.keys():  # else our own sections' fields would be suggested
         hint = suggest(field, kind.model_fields) or f" Fields: {', '.join(kind.model_fields)}."
@@ -73,12 +91,12 @@ _SECTION: TypeAdapter[DataSection] = TypeAdapter(DataSection)
 
 
 def read_section(config: Mapping[str, Any]) -> DataSection:
-    """Returns a section from its configuration as JSON.
+    """Returns a section from its configuration as JSON, or as `told`.
 
     Raises:
         pydantic.ValidationError: It is not valid; never in a study that was loaded.
     """
-    return _SECTION.validate_python(config)
+    return _SECTION.validate_python({name: value for name, value in config.items() if name != _PACKAGE})
 
 
 def section_if_known(config: Mapping[str, Any]) -> DataSection | None:
@@ -87,6 +105,31 @@ def section_if_known(config: Mapping[str, Any]) -> DataSection | None:
         return read_section(config)
     except ValidationError:
         return None
+
+
+def told(config: DataSection, *, without: Collection[str] = ()) -> dict[str, Any]:
+    """Returns a section as JSON for a trial: `package` names that of its source, unless the source is ours.
+
+    Args:
+        config: The section.
+        without: Fields that are left out.
+    """
+    package = _package_of(config.source)
+    fields = config.model_dump(mode="json", exclude=set(without))
+    return {**fields, **({_PACKAGE: package} if package else {})}
+
+
+def check_package(config: Mapping[str, Any]) -> None:
+    """Refuses what `told` gave where another package, or version of it, was installed.
+
+    Raises:
+        PluginError: The source would decode images that the trial was not planned with.
+    """
+    plugins.check_release(plugins.SOURCES, config["source"], config.get(_PACKAGE), built_in=KINDS)
+
+
+def _package_of(name: str) -> str | None:
+    return plugins.release(plugins.SOURCES, name, built_in=KINDS)
 
 
 def open_source(section_name: str, config: DataSection, *, memo_dir: Path) -> Source:
@@ -101,4 +144,5 @@ def open_source(section_name: str, config: DataSection, *, memo_dir: Path) -> So
     module, _, reader = config.reader.rpartition(":")
     reading = import_module(module or type(config).__module__.removesuffix("config") + "reading")
     source: Source = getattr(reading, reader)(section_name, config, memo_dir=memo_dir)
+    source.package = _package_of(config.source)
     return source

@@ -71,9 +71,11 @@ class Source(ABC):
         name: The section's name, for messages.
         config: Its configuration; a subclass narrows the type.
         memo_dir: Where digests of known files are kept between runs.
+        package: Name and version of the package that the source comes from; None for one of xferlab.
     """
 
     config: SourceConfig
+    package: str | None = None
 
     def __init__(self, name: str, config: SourceConfig, *, memo_dir: Path):
         self.name, self.config, self.memo_dir = name, config, memo_dir
@@ -100,13 +102,12 @@ class Source(ABC):
         Raises:
             DataError: If a file cannot be read, or image and mask do not fit; with all problems of the case.
         """
-        _ = self.survey  # fills the entries
-        if case.digest not in self._entries:
+        if case.digest not in self._by_digest:
             raise DataError.at(
                 f"data.{self.name}",
                 f"the section has no case {case.digest[:16]} ({case.name}); plan the study again.",
             )
-        entry = self._entries[case.digest]
+        entry = self._by_digest[case.digest]
         device = partial(self._simulated, entry) if self.config.simulate else None
         return with_steps(self.read(entry), self.config, device)
 
@@ -121,8 +122,26 @@ class Source(ABC):
 
     @cached_property
     def survey(self) -> Survey:
-        """What `look` found the first time."""
-        return self.look()
+        """What `look` found the first time; digests of a package's source are of its version, too."""
+        survey = self.look()
+        if self.package is None:
+            return survey
+        cases, doubled = (
+            tuple(replace(case, digest=self._of_package(case.digest)) for case in group)
+            for group in (survey.cases, survey.doubled)
+        )
+        return replace(survey, cases=cases, doubled=doubled)
+
+    @cached_property
+    def _by_digest(self) -> Mapping[str, Any]:
+        """The entries by the digests of the survey, which fills them."""
+        _ = self.survey
+        if self.package is None:
+            return self._entries
+        return {self._of_package(digest): entry for digest, entry in self._entries.items()}
+
+    def _of_package(self, digest: str) -> str:
+        return digest_of({"package": self.package, "digest": digest})
 
     def cases(self) -> tuple[Case, ...]:
         """Returns the cases, by patient and name.
