@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 import yaml
 from PIL import Image
+from xferlab.trial.again import Member, measured_together
 
 from tests.conftest import Command
 from tests.studies import environment
@@ -35,7 +36,6 @@ from xferlab.records import codec, layout
 from xferlab.schedule.study import publish
 from xferlab.study.load import load
 from xferlab.tasks import registry
-from xferlab.trial.again import Member, measured_together
 from xferlab.trial.examples import fit_examples
 
 ROOT = Path(__file__).parents[2]
