@@ -131,7 +131,7 @@ def _drawn(shown: Sequence[Told]) -> Iterator[_Drawn]:
         "Dotted: perfect calibration; below it, probabilities are too high. ECE: mean over repetitions ± "
         "sample SD.",
     )
-    yield _Drawn("reliability", "reliability of probabilities", sentences, _draw_reliability(shown))
+    yield _Drawn("reliability", "reliability of probabilities", sentences, draw_reliability(shown))
     sentences = (
         "Share of the images of each class, mean over repetitions; in parentheses their number in a "
         "repetition, mean over repetitions. Lines: what images are; columns: what they are called.",
@@ -164,8 +164,9 @@ def _draw_curves(curve: _Curve, shown: Sequence[Told]) -> Figure:
     return _draw_panels(shown, curve.labels, chance=chance, draw=partial(_draw_curve, curve=curve))
 
 
-def _draw_reliability(shown: Sequence[Told]) -> Figure:
-    labels = ("Probability", "Share of the class")
+def draw_reliability(shown: Sequence[Told], *, of: str = "class") -> Figure:
+    """Returns a panel for each class, with the share of it in each bin of its probability."""
+    labels = ("Probability", f"Share of the {of}")
     return _draw_panels(shown, labels, chance=lambda name: _GRID, draw=_draw_bins)
 
 
