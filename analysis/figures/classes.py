@@ -183,7 +183,8 @@ def _draw_panels(
     draw: Callable[..., None],
 ) -> Figure:
     """Returns a panel for each class, with a dotted line over the grid and what `draw` draws of each arm."""
-    figure, panels = _grid(len(shown[0].classes), _PANEL_IN)
+    columns = len(shown) if len(shown[0].classes) > 1 else 1  # of the legend; a panel alone is narrow
+    figure, panels = _grid(len(shown[0].classes), _PANEL_IN, top=0.35 + 0.12 * (len(shown) - columns))
     looks = [(colour, style) for (colour, _), style in zip(LOOKS, _STYLES, strict=False)]
     for axes, name in zip(panels, shown[0].classes, strict=True):
         axes.plot(_GRID, chance(name), ":", color=GREY, linewidth=0.8)
@@ -197,7 +198,7 @@ def _draw_panels(
         Line2D([], [], color=colour, linestyle=style, label=", ".join(each.arms))
         for each, (colour, style) in zip(shown, looks, strict=False)
     ]
-    figure.legend(handles=handles, loc="outside upper right", ncols=len(handles), handlelength=2.6)
+    figure.legend(handles=handles, loc="outside upper right", ncols=columns, handlelength=2.6)
     return figure
 
 
