@@ -46,9 +46,12 @@ check: env
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-## docs: builds build/docs/index.html; a warning is an error
-docs: env
-	$(BIN)/sphinx-build -q -W --keep-going docs build/docs
+## docs: builds build/docs/index.html; a warning is an error. The first time, it runs what pages show, for some minutes
+docs: env build/sample/cells
+	$(BIN)/sphinx-build -q -W --keep-going -D sample=build/sample docs build/docs
+
+build/sample/cells: docs/sample.py docs/tutorials/own-images.md docs/tutorials/ablation.md docs/tutorials/results.ipynb
+	$(BIN)/python docs/sample.py build/sample
 
 ## format: fixes style where that is possible
 format: env

@@ -1,6 +1,7 @@
-"""Parts of reference pages that are written from the code, at each build.
+"""Parts of pages that are written from the code, at each build.
 
-A page says where with a comment, such as `<!-- generated: metrics -->`.
+A page says where with a comment, such as `<!-- generated: metrics -->`. Where the value `sample` of the
+configuration names a folder that `sample.py` has built, pages show what it holds.
 """
 
 from __future__ import annotations
@@ -8,9 +9,12 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
+import os
 import re
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,23 +35,37 @@ from xferlab.study.load import json_schema
 from xferlab.tasks import registry
 
 _MARK = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
-_NOTEBOOK = "tutorials/notebook"
+_NOTEBOOK, _REPORT = "tutorials/notebook", "tutorials/sample-report"
+_PAGES = Path(__file__).parent
 _PREFIX = re.compile(r"xferlab__(?:tasks__)?(\w+?)__(?:sections__)?(\w+)")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Lets Sphinx fill the pages as it reads them; they are read again at each build."""
+    app.add_config_value("sample", "", "")
     app.connect("source-read", _fill)
     app.connect("env-get-outdated", _written)
+    app.connect("build-finished", _copy_report)
     return {"parallel_read_safe": True}
 
 
 def _written(app: Sphinx, env: BuildEnvironment, *_: object) -> list[str]:
-    return [name for name in env.found_docs if name.startswith(("reference/", _NOTEBOOK))]
+    return [name for name in env.found_docs if name.startswith(("reference/", _NOTEBOOK, _REPORT))]
+
+
+def _sample(app: Sphinx) -> Path | None:
+    return Path(app.config.sample).resolve() if app.config.sample else None
 
 
 def _fill(app: Sphinx, name: str, source: list[str]) -> None:
-    source[0] = _MARK.sub(lambda found: "\n".join(PARTS[found[1]]()), source[0])
+    sample = _sample(app)
+    parts = {**PARTS, "notebook": partial(notebook, sample), "sample_report": partial(sample_report, sample)}
+    source[0] = _MARK.sub(lambda found: "\n".join(parts[found[1]]()), source[0])
+
+
+def _copy_report(app: Sphinx, error: Exception | None) -> None:
+    if error is None and (sample := _sample(app)):
+        shutil.copytree(sample / "report", app.outdir / "sample-report", dirs_exist_ok=True)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
@@ -260,13 +278,43 @@ def _plain(kind: pa.DataType) -> str:
     return f"list of {inner}" if pa.types.is_list(kind) else str(inner)
 
 
-def notebook() -> Iterator[str]:
-    """Yields the cells of the notebook but for its title, which the page has: text, and blocks of Python."""
-    path = Path(__file__).parent / "tutorials" / "results.ipynb"
+def notebook(sample: Path | None) -> Iterator[str]:
+    """Yields the cells of the notebook but for its title, which the page has: text, and blocks of Python.
+
+    With a sample, each block is followed by what it returned there.
+    """
+    path = _PAGES / "tutorials" / "results.ipynb"
+    if sample is None:
+        yield from ("`make docs` runs the cells and shows here what they return.", "")
+    num_code = 0
     for cell in json.loads(path.read_text("utf-8"))["cells"]:
         text = "".join(cell["source"])
-        is_code = cell["cell_type"] == "code"
-        yield from (("```python", text, "```", "") if is_code else (re.sub(r"\A# .*\n", "", text), ""))
+        if cell["cell_type"] != "code":
+            yield from (re.sub(r"\A# .*\n", "", text), "")
+            continue
+        yield from ("```python", text, "```", "")
+        if sample:
+            yield from _returned(sample / "cells", num_code)
+        num_code += 1
+
+
+def _returned(cells: Path, number: int) -> Iterator[str]:
+    """Yields what a cell returned: a figure, a table or a text."""
+    (path,) = cells.glob(f"{number}.*")
+    if path.suffix == ".png":
+        yield f"![What the cell above returns]({os.path.relpath(path, _PAGES / 'tutorials')})"
+    else:
+        text = path.read_text("utf-8")
+        yield from (text,) if path.suffix == ".html" else ("```text", text, "```")
+    yield ""
+
+
+def sample_report(sample: Path | None) -> Iterator[str]:
+    """Yields a link to the report of a sample, or how to build it."""
+    if sample:
+        yield '<a href="../sample-report/index.html">Open the report</a>'
+    else:
+        yield "`make docs` runs the study once and puts a link to its report here."
 
 
 PARTS: Mapping[str, Callable[[], Iterator[str]]] = {
@@ -274,7 +322,6 @@ PARTS: Mapping[str, Callable[[], Iterator[str]]] = {
     "study_schema": study_schema,
     "metrics": metrics,
     "python": python,
-    "notebook": notebook,
     "study_files": _files(StudyFiles("STUDY")),
     "trial_files": _files(TrialFiles("ID")),
     "search_files": _files(SearchFiles("ID")),

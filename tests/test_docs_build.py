@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from urllib.parse import unquote
 import pyarrow.parquet as pq
 import pytest
 from bs4 import BeautifulSoup
+from PIL import Image
 
 from tests.conftest import Command
 from tests.studies import ONE_TRIAL, write_study
@@ -24,17 +26,26 @@ _VARIABLE = re.compile(r"\bXFERLAB_[A-Z_]+\b")
 pytestmark = pytest.mark.component
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, BeautifulSoup]:
+def build(folder: Path, *options: str) -> dict[Path, BeautifulSoup]:
     """The pages by their paths. A page that no table of contents names is a warning, and so an error."""
-    folder = tmp_path_factory.mktemp("docs")
-    command = (sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", ROOT / "docs", folder)
+    command = (sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", *options, ROOT / "docs", folder)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return {path: BeautifulSoup(path.read_text("utf-8"), "html.parser") for path in folder.rglob("*.html")}
 
 
-def test_no_link_of_a_page_is_dead(site: dict[Path, BeautifulSoup]) -> None:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("docs")
+
+
+@pytest.fixture(scope="module")
+def site(folder: Path) -> dict[Path, BeautifulSoup]:
+    """The pages without a sample."""
+    return build(folder)
+
+
+def dead_links(site: dict[Path, BeautifulSoup]) -> list[str]:
     ids = {path: {tag["id"] for tag in page.find_all(id=True)} for path, page in site.items()}
     dead = []
     for path, page in site.items():
@@ -45,7 +56,36 @@ def test_no_link_of_a_page_is_dead(site: dict[Path, BeautifulSoup]) -> None:
             is_dead = not target.exists() or (anchor and target in ids and anchor not in ids[target])
             if "://" not in link and is_dead:
                 dead.append(f"{path.name}: {link}")
-    assert dead == []
+    return dead
+
+
+def test_no_link_of_a_page_is_dead(site: dict[Path, BeautifulSoup]) -> None:
+    assert dead_links(site) == []
+
+
+@pytest.mark.slow
+def test_pages_show_a_sample_where_one_is_built(
+    site: dict[Path, BeautifulSoup], folder: Path, tmp_path: Path
+) -> None:
+    """With a stand-in for what `docs/sample.py` builds in minutes, on a copy of the pages."""
+    cells, report = tmp_path / "sample" / "cells", tmp_path / "sample" / "report"
+    for path in (cells, report):
+        path.mkdir(parents=True)
+    (report / "index.html").write_text("<!DOCTYPE html><title>Stand-in</title>")
+    notebook = json.loads((ROOT / "docs" / "tutorials" / "results.ipynb").read_text("utf-8"))
+    num = [cell["cell_type"] for cell in notebook["cells"]].count("code")
+    Image.new("L", (1, 1)).save(cells / "0.png")
+    for number in range(1, num):
+        (cells / f"{number}.{('txt', 'html')[number % 2]}").write_text(f"<i>value {number}</i>")
+    pages = build(shutil.copytree(folder, tmp_path / "docs"), "-D", f"sample={tmp_path / 'sample'}")
+    assert dead_links(pages) == []
+    shown, link = (
+        pages[tmp_path / "docs" / "tutorials" / f"{name}.html"] for name in ("notebook", "sample-report")
+    )
+    values = [found for tag in shown.find_all(["i", "pre"]) for found in re.findall(r"value \d+", tag.text)]
+    assert values == [f"value {number}" for number in range(1, num)]
+    assert len(shown.find_all("img")) == 1
+    assert link.find("a", href="../sample-report/index.html")
 
 
 def test_every_verb_and_field_has_its_place_in_the_reference(site: dict[Path, BeautifulSoup]) -> None:

@@ -7,10 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import yaml
 
+from tests.studies import ONE_TRIAL, environment, write_study, xferlab
 from xferlab.study.load import load
 
 ROOT = Path(__file__).parents[1]
@@ -59,6 +61,30 @@ def test_shellcheck_finds_nothing_in_its_steps(job: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
+def test_trials_are_the_tests_of_a_repository_that_is_no_checkout(
+    tmp_path: Path, job: dict[str, Any]
+) -> None:
+    still = {"stages.general.training": {"max_epochs": 1, "patience": 1}}
+    wild = {"stages.general.training": {"lr": 1e30}}
+    write_study(tmp_path, **{**ONE_TRIAL, "arms": {"still": still, "wild": wild}}, retries=0)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    for name in ("python", "xferlab"):
+        (tmp_path / ".venv" / "bin" / name).symlink_to(Path(sys.executable).with_name(name))
+    xferlab(tmp_path, "run", "study.yaml", "--storage", "results", "--executor", "in-process", code=1)
+    (step,) = (step for step in job["steps"] if "JUnit" in step.get("name", ""))
+    subprocess.run(
+        ["bash", "-e", "-c", step["run"]], cwd=tmp_path, env={**environment(tmp_path), "STUDY": "study.yaml"},
+        check=True, timeout=120,
+    )  # fmt: skip
+    suite = ElementTree.parse(tmp_path / "reports" / "trials.xml").getroot()
+    assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
+    assert [case.get("name") for case in suite] == ["still/general/r01", "wild/general/r01"]
+    ((failure,),) = (list(case) for case in suite if len(case))
+    assert failure.get("type") == "NonFiniteLossError"
+    assert "the training loss became" in str(failure.get("message"))
+
+
+@pytest.mark.slow
 def test_its_steps_run_in_a_fresh_clone(tmp_path: Path, job: dict[str, Any]) -> None:
     """With the installed libraries of this environment, and one file of tests in place of all."""
     clone, summary = tmp_path / "clone", tmp_path / "summary.md"
@@ -81,5 +107,9 @@ def test_its_steps_run_in_a_fresh_clone(tmp_path: Path, job: dict[str, Any]) -> 
             assert done.returncode == 0, f"{step['name']}: {done.stdout}{done.stderr}"
     said = summary.read_text()
     assert said.startswith("# ")
-    assert "failures=0" in said.splitlines()[-1]
+    counts = dict(
+        line.split(": ", 1) for line in said.splitlines() if line.startswith(("trials.xml", "tests.xml"))
+    )
+    assert counts["trials.xml"] == "tests=9 failures=0"
+    assert "failures=0" in counts["tests.xml"]
     assert (clone / "reports" / "study" / "index.html").is_file()

@@ -131,7 +131,7 @@ def _drawn(shown: Sequence[Told]) -> Iterator[_Drawn]:
         "Dotted: perfect calibration; below it, probabilities are too high. ECE: mean over repetitions ± "
         "sample SD.",
     )
-    yield _Drawn("reliability", "reliability of probabilities", sentences, _draw_reliability(shown))
+    yield _Drawn("reliability", "reliability of probabilities", sentences, draw_reliability(shown))
     sentences = (
         "Share of the images of each class, mean over repetitions; in parentheses their number in a "
         "repetition, mean over repetitions. Lines: what images are; columns: what they are called.",
@@ -164,8 +164,9 @@ def _draw_curves(curve: _Curve, shown: Sequence[Told]) -> Figure:
     return _draw_panels(shown, curve.labels, chance=chance, draw=partial(_draw_curve, curve=curve))
 
 
-def _draw_reliability(shown: Sequence[Told]) -> Figure:
-    labels = ("Probability", "Share of the class")
+def draw_reliability(shown: Sequence[Told], *, of: str = "class") -> Figure:
+    """Returns a panel for each class, with the share of it in each bin of its probability."""
+    labels = ("Probability", f"Share of the {of}")
     return _draw_panels(shown, labels, chance=lambda name: _GRID, draw=_draw_bins)
 
 
@@ -182,7 +183,8 @@ def _draw_panels(
     draw: Callable[..., None],
 ) -> Figure:
     """Returns a panel for each class, with a dotted line over the grid and what `draw` draws of each arm."""
-    figure, panels = _grid(len(shown[0].classes), _PANEL_IN)
+    columns = len(shown) if len(shown[0].classes) > 1 else 1  # of the legend; a panel alone is narrow
+    figure, panels = _grid(len(shown[0].classes), _PANEL_IN, top=0.35 + 0.12 * (len(shown) - columns))
     looks = [(colour, style) for (colour, _), style in zip(LOOKS, _STYLES, strict=False)]
     for axes, name in zip(panels, shown[0].classes, strict=True):
         axes.plot(_GRID, chance(name), ":", color=GREY, linewidth=0.8)
@@ -196,7 +198,7 @@ def _draw_panels(
         Line2D([], [], color=colour, linestyle=style, label=", ".join(each.arms))
         for each, (colour, style) in zip(shown, looks, strict=False)
     ]
-    figure.legend(handles=handles, loc="outside upper right", ncols=len(handles), handlelength=2.6)
+    figure.legend(handles=handles, loc="outside upper right", ncols=columns, handlelength=2.6)
     return figure
 
 

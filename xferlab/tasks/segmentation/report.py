@@ -1,6 +1,6 @@
 """Figures of a report that only this task has: stored masks of a stage, or of two on the same images.
 
-They show representative cases, and those with the worst artefacts.
+They show representative cases, those with the worst artefacts, and the reliability of probabilities.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from xferlab.analysis.selection import detailed_arms, ordered_pathologies
 from xferlab.analysis.tables.model import file_name
 from xferlab.analysis.tables.notes import data_notes, licence_note, marks_notes
 from xferlab.tasks.pictures import COLOURS
+from xferlab.tasks.segmentation.figures_reliability import reliability_of_pixels
 
 _AFTER = "#56B4E9"  # the palette's light blue: it stands out on dark areas
 _NAME = "segmentation"
@@ -42,7 +43,8 @@ class _Column:
 def pictures(contents: Contents) -> Iterator[Picture]:
     """Yields typical outputs of detailed arms, from stored pixels: of each pair of stages, also artefacts.
 
-    A stage that is in no pair is shown alone, on its hold-out or, without one, on its test part.
+    A stage that is in no pair is shown alone, on its hold-out or, without one, on its test part. There, each
+    stage also has its reliability.
     """
     tasks, paired = contents.results.plan["tasks"], set[tuple[str, str]]()
     for arm, pair in detailed_pairs(contents):
@@ -53,20 +55,24 @@ def pictures(contents: Contents) -> Iterator[Picture]:
     for arm, evaluated in _alone(contents):
         if tasks[evaluated.stage] == _NAME and (arm, evaluated.stage) not in paired:
             yield from filter(None, [_overlays(_Outputs(contents.results, (evaluated,), arm))])
+    for evaluated in _chosen_sets(contents):
+        if tasks[evaluated.stage] == _NAME:
+            yield from filter(None, [reliability_of_pixels(contents, evaluated)])
+
+
+def _chosen_sets(contents: Contents) -> Iterator[EvaluationSet]:
+    """Yields what each stage is shown on: its hold-out or, without one, its test part."""
+    for stage in contents.results.stages:
+        measured = [evaluated for evaluated in contents.plain_sets if evaluated.stage == stage]
+        yield from sorted(measured, key=lambda evaluated: not evaluated.is_hold_out)[:1]
 
 
 def _alone(contents: Contents) -> Iterator[tuple[str, EvaluationSet]]:
     """Each stage of detailed arms with what it is shown on; arms that share it come once."""
     results = contents.results
-    for stage in results.stages:
-        measured = sorted(
-            (evaluated for evaluated in contents.plain_sets if evaluated.stage == stage),
-            key=lambda evaluated: not evaluated.is_hold_out,
-        )
-        for evaluated in measured[:1]:
-            first = {arms[0] for arms in results.arms_by_evaluations(evaluated)}
-            shown = detailed_arms(results)
-            yield from ((arm, evaluated) for arm in shown if arm in first)
+    for evaluated in _chosen_sets(contents):
+        first = {arms[0] for arms in results.arms_by_evaluations(evaluated)}
+        yield from ((arm, evaluated) for arm in detailed_arms(results) if arm in first)
 
 
 class _Outputs:
