@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from xferlab.analysis.aggregation import MIN_PATIENTS
 from xferlab.analysis.contents import Contents
@@ -16,7 +17,6 @@ from xferlab.analysis.selection import detailed_arms
 from xferlab.analysis.tables.model import file_name
 from xferlab.analysis.tables.notes import data_notes
 from xferlab.analysis.told import Told
-from xferlab.metrics.sets import Floats
 
 _STRUCTURE, _IGNORED = 255, 127
 _NAME = "structure"
@@ -85,7 +85,7 @@ def _told(
     )
 
 
-def _pixels(frame: pd.DataFrame) -> tuple[Floats, Floats]:
+def _pixels(frame: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Returns target (0 or 1) and probability of the pixels that are not ignored, of all images."""
     target, probability = (
         np.concatenate([np.ravel(plane) for plane in frame[name]]) for name in ("target", "probability")
