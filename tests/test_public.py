@@ -65,6 +65,7 @@ def test_texts_of_values_are_short(results: StudyResults) -> None:
     assert repr(results.store) == f"Store({results.store.location!r})"
 
 
+@pytest.mark.slow
 def test_tables_are_those_of_the_report(results: StudyResults, tmp_path: Path) -> None:
     tables = xferlab.tables(results)
     xferlab.write_report(results.store.location, STUDY, tmp_path)

@@ -252,6 +252,7 @@ def test_without_stored_features_there_is_no_table(results: StudyResults) -> Non
     assert list(features_tables(Contents(results))) == []
 
 
+@pytest.mark.slow
 @pytest.mark.component  # draws
 def test_the_report_shows_features_in_both_forms(builder: StudyBuilder, tmp_path: Path) -> None:
     builder.missing, builder.pixels = set(), False

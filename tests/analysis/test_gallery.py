@@ -126,6 +126,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(storage, STUDY, folder / "out").parent
 
 
+@pytest.mark.slow
 def test_page_and_table_show_the_same_cases(out: Path) -> None:
     html = (out / "index.html").read_text("utf-8")
     (csv,) = (out / "tables").glob("*_cases.csv")

@@ -106,6 +106,7 @@ def test_only_the_first_stage_is_complete(report) -> None:
     assert "Against another study" not in path.read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_two_reports_are_equal(small, tmp_path) -> None:
     one, other = small / "out", write_report(small / "storage", STUDY, tmp_path).parent
     assert files(one) == files(other)

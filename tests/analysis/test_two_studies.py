@@ -147,6 +147,7 @@ def test_settings_that_differ_and_what_only_one_has_are_listed(here: StudyResult
     assert all(name.startswith("frozen/") for name in both.only[0])
 
 
+@pytest.mark.slow
 def test_the_report_has_a_section_with_its_files(here: StudyResults, tmp_path: Path) -> None:
     storage = StudyBuilder(tmp_path / "storage", **FEW).write()
     path = write_report(storage, STUDY, tmp_path / "out", other=other(tmp_path / "other"))

@@ -96,6 +96,7 @@ def test_a_run_whose_mirror_cannot_be_written_is_complete_and_says_so_once(
     assert line.endswith(f"`xferlab mirror {study} --storage results` completes it")
 
 
+@pytest.mark.slow
 def test_a_run_ends_after_its_hours_and_the_same_command_continues(command: Command, tmp_path: Path) -> None:
     study = write_study(
         tmp_path, **ONE_TRIAL, training={**TINY["training"], "max_epochs": 60, "patience": 60}

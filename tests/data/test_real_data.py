@@ -71,6 +71,7 @@ def test_planning_knows_usable_masks_without_decoding(section: Any, real_data: P
     assert [problem.kind for problem in unusable] == ["masks with values that no label names"] * 22
 
 
+@pytest.mark.slow
 def test_check_finds_the_image_of_two_masks(section: Any, real_data: Path, real_memo: Path) -> None:
     results = check_sections({"all": pack(section, real_data)}, memo_dir=real_memo)
     assert {problem.severity for problem in results} == {"warning"}
@@ -80,6 +81,7 @@ def test_check_finds_the_image_of_two_masks(section: Any, real_data: Path, real_
     assert scout == "the structure fills 9.26% of the image, in most of the section about 34%."
 
 
+@pytest.mark.slow
 def test_the_audit_finds_three_persons_under_two_ids(both: dict[str, Any], real_memo: Path) -> None:
     index = StudyIndex(both, memo_dir=real_memo)
     # One pixel-equal file; one crop with other grey levels; one exposure with "day 1" burned in.
@@ -126,6 +128,7 @@ def test_every_slice_of_the_mri_sample_is_read_or_reported(
     assert not reported & {*slices, *map(lgg.mask_of, slices)}
 
 
+@pytest.mark.slow
 def test_the_mri_set_that_a_donor_trains_on(section: Any, real_data: Path, real_memo: Path) -> None:
     source = open_source(
         "lgg", section(source="lgg", root=str(real_data / "lgg-mri-192"), drop_ends=0), memo_dir=real_memo

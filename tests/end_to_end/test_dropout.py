@@ -71,6 +71,7 @@ def here(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(study.parent)
 
 
+@pytest.mark.slow
 def test_each_stage_and_variant_has_every_metric() -> None:
     cases = load_study("results", "tiny").cases
     measured = cases[cases["stage"] != "colours"]

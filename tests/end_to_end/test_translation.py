@@ -91,6 +91,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_arms_share_what_reads_no_labels(study: Path) -> None:
     trials = planned(study.parent / "results")
     for stage in ("segment", "translate"):
@@ -124,6 +125,7 @@ def test_only_labels_of_b_choose_an_epoch(study: Path) -> None:
     assert wide.xs("seen", level="section")["DICE_RECOVERED"].notna().all()
 
 
+@pytest.mark.slow
 def test_without_labels_no_mask_of_b_is_read(study: Path, tmp_path: Path, command: Command) -> None:
     """Masks of b that cannot be read, and then other masks, leave weights and results as they are."""
     stages = fields({})["stages"]

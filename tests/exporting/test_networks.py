@@ -24,7 +24,7 @@ from xferlab.training.intensity import INTENSITIES
 from xferlab.training.reference import REFERENCES
 from xferlab.trial.predictor import Predictor
 
-QUICK = ("unet", "resnet18")
+QUICK = ("resnet18",)
 """Those of which no other test makes an ONNX model with the same kinds of layers, each in some seconds."""
 NO_EXPRESSION = ("tiles", "matched", "patches")
 

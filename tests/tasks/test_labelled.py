@@ -110,6 +110,7 @@ def true_labels(packs: tuple[Pack, Pack]) -> dict[bytes, int]:
     }
 
 
+@pytest.mark.slow
 def test_tables_have_what_scikit_learn_computes(study: Path, command: Command) -> None:
     run(command, study)
     command("report", study, "--out", "report", code=0)

@@ -138,6 +138,7 @@ def is_grouped(panel: dict[str, Any], runs: list[OfflineRun]) -> bool:
     return len(holding) == 1
 
 
+@pytest.mark.slow
 def test_every_panel_shows_what_the_runs_that_it_is_drawn_from_hold(
     dashboard: Dashboard, study: Path, tmp_path: Path
 ) -> None:

@@ -78,6 +78,7 @@ SETS = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(SETS)
 def test_metrics_of_sets_are_those_of_scikit_learn_overall_and_where_defined_by_pathology(
     cases: list[tuple[str, bool, float]],

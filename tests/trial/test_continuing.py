@@ -81,6 +81,7 @@ def test_a_longer_training_equals_one_from_scratch(bench: Make, training: dict[s
     assert outcomes_of(long, GENERAL) == outcomes_of(scratch, GENERAL)
 
 
+@pytest.mark.slow
 def test_a_child_that_freezes_continues_and_its_own_child_follows(bench: Make) -> None:
     """The parent stays, and the stage that starts from it is longer; then the parent is longer, too."""
 

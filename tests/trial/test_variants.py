@@ -44,6 +44,7 @@ def values(cases: pd.DataFrame) -> pd.Series:
     return cases.set_index(["case", "metric"])["value"].astype(float)
 
 
+@pytest.mark.slow
 @general
 def test_objects_lie_on_the_images_and_leave_the_masks(trials: Bench, arm: str) -> None:
     (plain_cases, plain), (implant_cases, implant) = (
