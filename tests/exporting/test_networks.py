@@ -25,7 +25,7 @@ from xferlab.training.reference import REFERENCES
 from xferlab.trial.predictor import Predictor
 
 QUICK = ("resnet18",)
-"""Those of which no other test makes an ONNX model with the same kinds of layers, each in some seconds."""
+"""In the fast tier; `tests/cli/test_export.py` makes an ONNX model of a U-Net there."""
 NO_EXPRESSION = ("tiles", "matched", "patches")
 
 

@@ -18,7 +18,6 @@ import pandas as pd
 import pytest
 import yaml
 from PIL import Image
-from xferlab.trial.again import Member, measured_together
 
 from tests.conftest import Command
 from tests.studies import environment
@@ -37,6 +36,7 @@ from xferlab.schedule.study import publish
 from xferlab.study.load import load
 from xferlab.tasks import registry
 from xferlab.trial.examples import fit_examples
+from xferlab.trial.reprediction import Member, measured_together
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(__file__).parent / "package"
