@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 SHIPPED = (
     "pyproject.toml", "README.md", "LICENSE", "xferlab", "analysis", "examples", "jobs", "search_spaces",
 )  # fmt: skip
+PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check")
 MODULES = sorted(
     ".".join((ROOT / "xferlab" / path.relative_to(ROOT)).relative_to(ROOT).with_suffix("").parts)
     for path in (ROOT / "analysis").rglob("*.py")
@@ -36,9 +37,8 @@ def call(*command: str | Path, cwd: Path, **variables: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The python of an environment that holds the wheel and, without the checkout, this one's libraries."""
-    folder = tmp_path_factory.mktemp("install")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     source.mkdir()
     for name in SHIPPED:
@@ -47,12 +47,18 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copytree(path, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(path, source / name)
-    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
-    call(*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, source, cwd=folder)
-    (wheel,) = folder.glob("*.whl")
+    call(*PIP, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, source, cwd=folder)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def bare(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The python of an environment that holds the wheel and, without the checkout, this one's libraries."""
+    folder = tmp_path_factory.mktemp("install")
     venv.create(folder / "bare", with_pip=False, symlinks=True)
     python = folder / "bare" / "bin" / "python"
-    call(*pip, "--python", python, "install", "--no-deps", "--no-index", wheel, cwd=folder)
+    call(*PIP, "--python", python, "install", "--no-deps", "--no-index", wheel, cwd=folder)
     site = next((folder / "bare" / "lib").glob("python*")) / "site-packages"
     # A line of a .pth file adds a folder, but none of the folder's own .pth files: no editable install.
     (site / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
@@ -102,3 +108,29 @@ def test_files_of_the_user_do_not_take_our_place(bare: Path, tmp_path: Path) -> 
     assert (tmp_path / "reports" / "s" / "index.html").is_file()
     code = "from xferlab import analysis; print(len(analysis.load('out', 's')))"
     assert int(call(bare, "-c", code, cwd=tmp_path, **here)) > 0
+
+
+@pytest.mark.slow
+def test_the_wheel_runs_with_the_libraries_that_pip_installs_for_it(wheel: Path, tmp_path: Path) -> None:
+    """In an environment that holds nothing else. It needs an index of packages, and takes minutes."""
+    venv.create(tmp_path / "clean", with_pip=False, symlinks=True)
+    programs = tmp_path / "clean" / "bin"
+    pip = (*PIP, "--python", programs / "python")
+    try:
+        call(*pip, "install", "--quiet", "--constraint", ROOT / "constraints.txt", wheel, cwd=tmp_path)
+    except AssertionError as error:
+        if "NewConnectionError" in str(error) or "NameResolutionError" in str(error):
+            pytest.skip("no index of packages can be reached")
+        raise
+    call(*pip, "check", cwd=tmp_path)
+    xferlab, here = programs / "xferlab", {"XFERLAB_CACHE": str(tmp_path / "cache")}
+    version = json.loads(call(xferlab, "version", "--json", cwd=tmp_path, **here))
+    pinned = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split())
+    names = ("torch", "numpy", "pyarrow", "ray", "scipy")
+    assert {name: version[name].partition("+")[0] for name in names} == {name: pinned[name] for name in names}
+    call(xferlab, "init", "--template", "smoke", cwd=tmp_path, **here)
+    call(xferlab, "run", "jobs/smoke.yaml", "--executor", "in-process", cwd=tmp_path, **here)
+    call(xferlab, "report", "jobs/smoke.yaml", "--out", "reports/smoke", cwd=tmp_path, **here)
+    assert (tmp_path / "reports" / "smoke" / "index.html").is_file()
+    status = json.loads(call(xferlab, "status", "jobs/smoke.yaml", "--json", cwd=tmp_path, **here))
+    assert status["counts"] == {"complete": 9}

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.clusters.network import Network, ip, lacking, network
+from tests.end_to_end.processes import MADE_BY_RAY
 from tests.studies import attempts, environment, recorded, undisturbed, write_study
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(lacking()), reason=lacking() or "-")]
@@ -24,7 +25,6 @@ PAGE = Path(__file__).parents[2] / "docs" / "cluster.md"
 WITHIN_S = 300.0
 OWN_PROCESSES = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "--")
 """`ray stop` stops all Ray processes that it sees."""
-MADE_BY_RAY = re.compile(r"^\(|^\[20|raylet|gcs_client|Traceback", re.MULTILINE)
 
 
 def documented() -> list[tuple[str, str]]:

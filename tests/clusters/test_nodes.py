@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.processes import eventually
+from tests.end_to_end.processes import MADE_BY_RAY, eventually
 from tests.studies import (
     TINY,
     attempts,
@@ -130,6 +130,7 @@ def test_a_node_that_comes_is_used_and_what_ran_on_a_lost_one_goes_on_elsewhere(
         out, err = process.communicate(timeout=2 * WITHIN_S)
     assert process.returncode == 0, err
     assert "all 2 trials complete" in out
+    assert not MADE_BY_RAY.findall(out + err), out + err
     ended = outcomes(storage)
     print(ended)
     assert ended.pop(victim) == ["killed", "complete"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import signal
 import subprocess
 import time
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.studies import command, environment
+
+MADE_BY_RAY = re.compile(r"^\(|^\[20|raylet|gcs_client|Traceback", re.MULTILINE)
+"""Lines that Ray prints by itself, such as `(raylet) ...` of a lost node, and tracebacks."""
 
 
 def command_of(pid: int) -> str:
