@@ -235,7 +235,7 @@ def test_images_in_dicom_and_masks_in_png_make_a_study(
 
 def test_layouts_have_names(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["import", str(folder), "--layout", "nnunnet"]) == BAD_INPUT
-    accepted = "datalist, coco, nnunet, montgomery, shenzhen, jsrt, dicom-seg, none"
+    accepted = "datalist, coco, nnunet, montgomery, shenzhen, jsrt, kermany, cohen, dicom-seg, none"
     what = f"--layout nnunnet: accepted are {accepted}. Did you mean 'nnunet'?"
     assert what in capsys.readouterr().err
     assert main(["import", str(folder / "images"), str(folder / "left"), "--layout", "jsrt"]) == BAD_INPUT
