@@ -50,6 +50,7 @@ def test_no_element_of_the_page_comes_from_data(written: Path, tmp_path: Path) -
     assert "<script src=//x>alert('1')</script>" in page.text
 
 
+@pytest.mark.slow
 @pytest.mark.component
 def test_no_file_holds_what_reorders_or_controls(written: Path) -> None:
     pages = [file for file in written.rglob("*") if file.suffix in (".html", ".md", ".tex", ".csv")]

@@ -52,6 +52,7 @@ def files(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_links_of_the_markdown_lead_to_files(written) -> None:
     path, _ = written
     links = re.findall(r"\]\(([^)]+)\)", path.read_text("utf-8"))

@@ -34,6 +34,7 @@ def versions(command: Command, tmp_path: Path) -> list[Path]:
     return paths
 
 
+@pytest.mark.slow
 def test_two_versions_stand_side_by_side(command: Command, versions: list[Path], tmp_path: Path) -> None:
     first, second = versions
     pages = []

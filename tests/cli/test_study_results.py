@@ -38,6 +38,7 @@ def close(a: Any, b: float) -> bool:
     return math.isclose(float(a), b, rel_tol=1e-9)
 
 
+@pytest.mark.slow
 def test_the_run_of_a_study_says_what_its_report_says(command: Command, tmp_path: Path) -> None:
     study = write_study(tmp_path, **STUDY)
     command("run", study, "--executor", "in-process", code=0)

@@ -87,6 +87,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.component
 def test_cases_hold_what_metrics_of_sets_are_made_of(study: Path) -> None:
     results = load_study(study.parent / "results", "tiny")

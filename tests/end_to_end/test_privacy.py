@@ -103,6 +103,7 @@ def test_no_byte_of_a_private_study_names_anybody(command: Command, tmp_path: Pa
     says_nobody_when_it_fails(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.component
 def test_a_shareable_study_names_its_patients(command: Command, tmp_path: Path) -> None:
     found, _ = run_all(command, tmp_path, shareable=True)

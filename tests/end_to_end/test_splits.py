@@ -60,6 +60,7 @@ def folds(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         return folder, run_and_report(folder, FIVE, monkeypatch)
 
 
+@pytest.mark.slow
 def test_every_patient_is_tested_once_by_a_network_that_never_saw_it(folds: tuple[Path, str]) -> None:
     storage = folds[0] / "xferlab-results"
     results = load_study(storage, "tiny")

@@ -237,6 +237,7 @@ def test_runs_that_were_sent_are_found(
     assert (code, "has no run" in said) == (0, False)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_key")
 def test_without_a_key_it_says_what_to_do_and_a_file_takes_none(dashboard: Dashboard, tmp_path: Path) -> None:
     code, said = dashboard()
