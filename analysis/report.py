@@ -298,7 +298,7 @@ class _Writer:
         for arms in compared_arms(self.contents, judged=verdicts.metric.name):
             if arms.evaluated == evaluated and arms.metrics[0].name == verdicts.metric.name:
                 self.shown_first += [arms.evaluated] if arms.is_of_main else []
-                blocks += self.saved(filter(None, map(arms_picture, [arms])))
+                blocks += self.saved(filter(None, [arms_picture(arms)]))
         yield Section("Result", (*blocks, *tables), brief=True)
 
     def study(self, tables: Sequence[Table]) -> Iterator[Section]:

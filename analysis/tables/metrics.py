@@ -15,7 +15,7 @@ from xferlab.analysis.tables.notes import data_notes
 from xferlab.analysis.tuning import tuned_arms, tuned_notes
 from xferlab.metrics.metric import Metric
 
-_HEAD = (
+HEAD = (
     ("Pathology", "pathology"),
     ("Arm", "arm"),
     ("Repetitions", "repetitions"),
@@ -41,7 +41,7 @@ def _table(contents: Contents, evaluated: EvaluationSet, family: str) -> Table |
         return None
     frame = frame[frame["metric"].isin([metric.name for metric in metrics])]
     empty = contents.of_family(defined[defined == 0].index, family)
-    layout = Layout(_HEAD, ("Statistic", "statistic"), [(contents.heading(m), m.name) for m in metrics])
+    layout = Layout(HEAD, ("Statistic", "statistic"), [(contents.heading(m), m.name) for m in metrics])
     suffix = "" if family == HEADLINE else f"_{family}"
     return layout.fill(
         Table(

@@ -9,6 +9,7 @@ import pandas as pd
 from xferlab.analysis.aggregation import MIN_PATIENTS
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.results import EvaluationSet
+from xferlab.analysis.tables.metrics import HEAD
 from xferlab.analysis.tables.model import Layout, Record, Table, file_name
 from xferlab.analysis.tables.notes import data_notes
 from xferlab.analysis.tables.repredicted import Lines, pathologies_of, repredicted_sets, where_others_are
@@ -16,14 +17,7 @@ from xferlab.analysis.temperature import OF_PROBABILITIES, Calibrated
 from xferlab.errors import listed
 from xferlab.metrics.temperature import LARGEST, is_at_bound
 
-_HEAD = (
-    ("Pathology", "pathology"),
-    ("Arm", "arm"),
-    ("Repetitions", "repetitions"),
-    ("Images", "images"),
-    ("Patients", "patients"),
-    ("Temperature", "temperature"),
-)
+_HEAD = (*HEAD, ("Temperature", "temperature"))
 _LINES = Lines("scaling", "before", "after")
 _SHOWN = 6
 

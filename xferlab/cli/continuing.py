@@ -1,7 +1,4 @@
-"""Which trainings will continue a shorter one, and why others do not although only their end has changed.
-
-And which ones the last run has cancelled.
-"""
+"""Which trainings will continue a shorter one, and why others do not although only their end has changed."""
 
 from __future__ import annotations
 
@@ -9,16 +6,14 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from xferlab.cli.session import Session
-from xferlab.errors import RecordError, UsageError, listed
+from xferlab.errors import RecordError, UsageError
 from xferlab.plan.identity import differing
 from xferlab.plan.plan import Plan
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import layout, reader
-from xferlab.records.cancellations import read_cancelled
 from xferlab.records.states import KeptState, kept_starts, refusal
 from xferlab.records.store import Store
 
-SHOWN_CANCELLED = 8
 _ENDS = ("training.max_epochs", "training.patience")
 _OF_OTHERS = ("parent", "masks", "gate")
 """Fields of an identity that name other trials."""
@@ -49,13 +44,6 @@ def continuations(session: Session, left: Sequence[TrialSpec]) -> Iterator[str]:
         if others and (reason := _why_not(store, others[0], before[others[0].name])):
             more = f" (as {len(others) - 1} more of the stage)" if len(others) > 1 else ""
             yield f"{others[0].name} does not continue trial {before[others[0].name]}: {reason}{more}"
-
-
-def cancelled_before(session: Session, left: Sequence[TrialSpec]) -> Iterator[str]:
-    """Yields one line if the last run has cancelled some of the trials that are left."""
-    cancelled = read_cancelled(session.store, session.study)
-    if names := sorted(trial.name for trial in left if trial.trial_id in cancelled):
-        yield f"cancelled in the last run, and started again: {listed(names, SHOWN_CANCELLED)}"
 
 
 def cut_off(plan: Plan, ends: Mapping[str, tuple[str, float | None]]) -> Iterator[str]:

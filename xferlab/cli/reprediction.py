@@ -60,6 +60,7 @@ class _Networks:
         self._specs, self._seen = plan.by_id, SeenByParents(plan)
         self._context, self._echo = context, echo
         self._temperature = cache(self._fitted)
+        self._seen_by_parents = cache(lambda trial_id: self._seen.of(self._specs[trial_id], "validation"))
 
     def together(self, asked: list[Reprediction]) -> Values:
         from xferlab.trial.reprediction import measured_together
@@ -83,15 +84,15 @@ class _Networks:
             if not isnan(temperature):
                 self._echo(f"predicting again: {member.evaluation.name} by {spec.name} at {temperature:.2f}")
                 values = measured_at(member, temperature, self._context)
-        num_seen, number = len(self._seen.of(spec, "validation")), self._seen.number(spec, "validation")
-        return Scaled(temperature, values, number, num_seen)
+        number = self._seen.number(spec, "validation")
+        return Scaled(temperature, values, number, len(self._seen_by_parents(spec.trial_id)))
 
     def _fitted(self, trial_id: str) -> float | None:
         from xferlab.trial.reprediction import temperature_of
 
         spec = self._specs[trial_id]
         self._echo(f"fitting the temperature of {spec.name}")
-        return temperature_of(spec, self._context, without=self._seen.of(spec, "validation"))
+        return temperature_of(spec, self._context, without=self._seen_by_parents(trial_id))
 
     def _member(self, asked: Reprediction) -> Member:
         """Returns a trial and its evaluation as the study file has them.

@@ -10,8 +10,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 
 from xferlab.cli import mirror
+from xferlab.cli.cancel import cancelled_before
 from xferlab.cli.cluster import check_options, cluster
-from xferlab.cli.continuing import cancelled_before, continuations, cut_off
+from xferlab.cli.continuing import continuations, cut_off
 from xferlab.cli.findings import print_warnings
 from xferlab.cli.main import COMPLETE, INCOMPLETE, exit_code
 from xferlab.cli.notices import Notices

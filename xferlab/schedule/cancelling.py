@@ -6,6 +6,7 @@ import logging
 import threading
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 
 from xferlab.errors import RecordError, StorageError
@@ -145,7 +146,7 @@ class Cancelling:
         # Children first: they are cancelled themselves, and not blocked by their parents.
         for trial_id in reversed([trial_id for trial_id in self._graph.trials if trial_id in chosen]):
             self._decide(trial_id, chosen[trial_id], request, answer)
-        return answer
+        return replace(answer, blocked=list(dict.fromkeys(answer.blocked)))
 
     def _decide(self, trial_id: str, its_names: Sequence[str], request: Request, answer: Answer) -> None:
         state, trial = self._graph.states[trial_id], self._graph.trials[trial_id]
@@ -160,8 +161,8 @@ class Cancelling:
         else:
             answer.cancelled.extend(its_names)
             self._reasons.setdefault(trial_id, request.reason)
-            waiting = (self._graph.trials[each].name for each in self._graph.waiting_for(trial_id))
-            answer.blocked.extend(name for name in waiting if name not in answer.blocked)
+            waiting = self._graph.waiting_for(trial_id)
+            answer.blocked.extend(self._graph.trials[each].name for each in waiting)
             if state is State.RUNNING:
                 self.stopping.setdefault(trial_id, request.reason)
             elif state is not State.CANCELLED:
