@@ -1,9 +1,9 @@
 """docs/tutorials/, docs/how-to/: the commands of a page run in an empty folder, and print what it quotes.
 
 A page is read from top to bottom. A block after "Save this as `NAME`" is written to this file, a block `sh`
-is run by bash, and a block `text` is what the commands before it print: with other numbers and ids, and `...`
-for any text. `<!-- not run: REASON -->` stands before a block that is passed over. `<!-- after: PAGE -->`
-is on a page that continues another one.
+is run by bash, and a block `text` is what the commands before it print: with other numbers, ids and precision
+(by the processor), and `...` for any text. `<!-- not run: REASON -->` stands before a block that is passed
+over. `<!-- after: PAGE -->` is on a page that continues another one.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ FILLED = ("notebook", "sample-report")
 DATA = os.environ.get("XFERLAB_DATA")
 
 _BLOCK = re.compile(r"^```(sh|text|yaml|python)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-_VARYING = re.compile(r"(?:\\\.){3}|[0-9a-f]{16}|\d(?:[\d,]|\\\.)*")
+_VARYING = re.compile(r"(?:\\\.){3}|b?float\d\d|[0-9a-f]{16}|\d(?:[\d,]|\\\.)*")
 
 pytestmark = pytest.mark.component
 needs_data = pytest.mark.skipif(not DATA, reason="XFERLAB_DATA names no folder of real images")
@@ -66,7 +66,7 @@ def blocks(text: str) -> Iterator[Block]:
 
 
 def shape(line: str) -> re.Pattern[str]:
-    """Returns the pattern of a quoted line: numbers, ids and widths of columns may differ."""
+    """Returns the pattern of a quoted line: numbers, ids, the precision and widths of columns may differ."""
     words = (
         _VARYING.sub(lambda found: ".*" if found[0] == r"\.\.\." else r"\S+", re.escape(word))
         for word in line.split()
