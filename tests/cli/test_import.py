@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -197,9 +198,8 @@ def test_a_first_study_joins_by_a_pattern(folder: Path, capsys: pytest.CaptureFi
     for number, mask in enumerate(sorted((folder / "left").iterdir())):
         mask.rename(mask.with_name(mask.name.replace("_mask", f"_reader{number}")))
     words = ["init", "--out", str(folder / "study.yaml"), "--from", str(folder / "images")]
-    assert main([*words, str(folder / "left")]) == COMPLETE
-    assert "mask: 1 of 12 images have one" in capsys.readouterr().out
-    (folder / "study.yaml").unlink()
+    assert main([*words, str(folder / "left")]) == BAD_INPUT
+    assert "or say by --mask which of them count" in capsys.readouterr().err
     assert main([*words, str(folder / "left"), "--mask", "(.*)_reader[0-9]+"]) == COMPLETE
     assert "mask: 12 of 12 images have one" in capsys.readouterr().out
     (folder / "study.yaml").unlink()
@@ -250,3 +250,73 @@ def test_layouts_have_names(folder: Path, capsys: pytest.CaptureFixture[str]) ->
     (folder / "a.json").write_text("{}")
     assert main(["import", str(folder / "a.json")]) == BAD_INPUT
     assert "a.json has no layout that is known" in capsys.readouterr().err
+
+
+def test_images_of_unknown_people_are_counted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["import", str(folder / "images"), str(folder / "left")]
+    assert main([*words, "--patient", "P[0-9]+"]) == COMPLETE
+    assert "warning" not in capsys.readouterr().out
+    Image.new("L", (40, 40)).save(folder / "images" / "P1_12.png")
+    assert main(words) == COMPLETE
+    what = (
+        "warning: nothing says who is on 1 of 13 images, such as images/P1_12.png: each counts as a patient"
+    )
+    assert what in capsys.readouterr().out
+    assert main([*words, "--patient", "P[0-9]+"]) == COMPLETE
+    assert "warning" not in capsys.readouterr().out
+    assert len({row["patient_id"] for row in table(folder)}) == 6
+
+
+def test_files_that_are_gone_are_named_and_not_counted(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["import", str(folder / "images"), str(folder / "left"), "--patient", "P[0-9]+"]
+    assert main(words) == COMPLETE
+    for name in ("images/P0_0.png", "left/P0_0_mask.png", "left/P3_6_mask.png"):
+        (folder / name).unlink()
+    capsys.readouterr()
+    assert main([*words, "--json"]) == COMPLETE
+    said, told = capsys.readouterr()
+    assert sorted(json.loads(said)["gone"]) == [
+        "images/P0_0.png", "left/P0_0_mask.png", "left/P3_6_mask.png"
+    ]  # fmt: skip
+    assert "is named in the table, and not there" in told
+    assert "mask: 10 of 12 images have one" in told
+    assert table(folder)[0]["mask"] == "left/P0_0_mask.png"  # who made the table says what to do
+
+
+def test_a_row_of_several_images_is_nobodys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a/0.png", "b/0.png", "a/1.png", "b/2.png"):
+        (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (40, 40)).save(tmp_path / "images" / name)
+    facts = tmp_path / "facts.csv"
+    facts.write_text("image,patient_id\n0.png,A\n1.png,B\n2.png,C\n")
+    assert main(["import", str(tmp_path / "images"), "--patient", str(facts)]) == COMPLETE
+    said = capsys.readouterr().out
+    assert (
+        f"a/0.png: warning: has a row that fits {tmp_path / 'images' / 'b' / '0.png'}, too ({facts}:2)"
+        in said
+    )
+    assert [row["image"] for row in table(tmp_path / "images")] == ["a/1.png", "b/2.png"]
+
+
+@pytest.mark.parametrize("word", ["lung=run=3", "lung=./run=3"])
+def test_folders_may_have_an_equals_sign(folder: Path, monkeypatch: pytest.MonkeyPatch, word: str) -> None:
+    (folder / "left").rename(folder / "run=3")
+    monkeypatch.chdir(folder)
+    assert main(["import", "images", word]) == COMPLETE
+    assert table(folder)[0]["mask_lung"] == "run=3/P0_0_mask.png"
+    assert main(["import", "images", "./run=3"]) == COMPLETE
+    assert table(folder)[0]["mask"] == "run=3/P0_0_mask.png"
+
+
+@pytest.mark.skipif(os.sep == "\\", reason="a backslash divides folders there")
+def test_names_with_a_backslash_keep_their_row(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "images" / "P0_0.png").rename(folder / "images" / "P0\\0.png")
+    (folder / "left" / "P0_0_mask.png").rename(folder / "left" / "P0\\0_mask.png")
+    words = ["import", str(folder / "images"), str(folder / "left")]
+    assert main([*words, "--patient", "P[0-9]+"]) == COMPLETE
+    (folder / "metadata.csv").rename(folder / "facts.csv")
+    for number in (12, 0):
+        assert main([*words, "--patient", str(folder / "facts.csv")]) == COMPLETE
+        assert f"12 images, {number} of them new" in capsys.readouterr().out

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,7 @@ import numpy as np
 import pytest
 from skimage.draw import polygon2mask
 
-from tests.importing.layouts import SIZE, image, imported, is_accepted, table, write_json
+from tests.importing.layouts import SIZE, image, imported, is_accepted, mask, table, write_json
 from tests.refusals import problems_of
 from xferlab.data.decode import read_labels
 from xferlab.errors import DataError
@@ -121,6 +124,49 @@ def test_an_image_is_not_guessed(tmp_path: Path) -> None:
     assert "P0.png: warning: is in several of the folders" in problems[0]
     assert "P1.png: warning: is in none of the folders" in problems[1]
     assert "annotations[7] is of an image or a category that the file does not have" in problems[2]
+
+
+def test_annotations_that_are_deleted_leave_the_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    device = {"image_id": 0, "category_id": 2, "segmentation": SQUARE}
+    file = data_set(tmp_path, more=[device])
+    imported(capsys, file)
+    mask(tmp_path / "mine.png")
+    rows = table(tmp_path)
+    rows[6]["mask_mine"] = "mine.png"
+    with open(tmp_path / "metadata.csv", "w", newline="", encoding="utf-8") as text:
+        writer = csv.DictWriter(text, [*rows[0], "mask_mine"], restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+    content = json.loads(file.read_text())
+    content["annotations"] = content["annotations"][:6]  # neither the last image's, nor that of the device
+    write_json(file, content)
+    said, _ = imported(capsys, file)
+    assert ", 0 of them new, 7 changed" in said
+    assert "mask_left_lung: 6 of 8 images have one" in said
+    assert {row["mask_device"] for row in table(tmp_path)} == {""}
+    assert (table(tmp_path)[6]["mask_left_lung"], table(tmp_path)[6]["mask_mine"]) == ("", "mine.png")
+    write_json(file, {**content, "annotations": []})
+    imported(capsys, file)
+    assert {row["mask_left_lung"] for row in table(tmp_path)} == {""}
+
+
+@pytest.mark.skipif(os.sep == "\\", reason="a backslash divides folders there")
+def test_names_may_be_those_of_windows(tmp_path: Path) -> None:
+    file = data_set(tmp_path)
+    content = json.loads(file.read_text())
+    for item in content["images"]:
+        item["file_name"] = f"images\\{item['file_name']}"
+    write_json(file, content)
+    first = read_coco(file).images[0]
+    assert first.image == tmp_path / "images" / "P0.png"
+    assert first.masks["mask_left_lung"] == tmp_path / "masks_instances_default/left_lung/images/P0.png"
+    for path in (tmp_path / "images").iterdir():
+        path.unlink()
+    problems_of(
+        DataError, read_coco, file, match=r"names no image that is there\. images/P0\.png: is in none"
+    )
 
 
 def test_names_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +98,21 @@ def test_what_cannot_be_read_is_left_out_with_the_reason(tmp_path: Path) -> None
 def test_a_list_that_contradicts_itself_is_refused(tmp_path: Path, content: Any, message: str) -> None:
     image(tmp_path / "0.png")
     problems_of(DataError, read_datalist, write_json(tmp_path / "a.json", content), match=message)
+
+
+def test_patients_are_those_of_the_list_as_it_is_now(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "lists").mkdir()
+    file = data_set(tmp_path)
+    imported(capsys, file)
+    content = json.loads(file.read_text())
+    content["training"][7]["patient_id"] = "P2"
+    content["training"][6]["patient_id"] = None
+    image(tmp_path / "images" / "new.png", 9)
+    content["training"].append({"image": "images\\new.png", "patient_id": None})
+    write_json(file, content)
+    said, _ = imported(capsys, file)
+    assert "9 images, 1 of them new, 1 changed" in said
+    assert "warning: nothing says who is on 1 of 9 images, such as images/new.png" in said
+    assert [row["patient_id"] for row in table(tmp_path)][6:] == ["P3", "P2", "images/new"]

@@ -169,6 +169,37 @@ def test_objects_that_cannot_be_joined_are_left_out(
     assert not any(entry.masks for entry in listing.images)
 
 
+def test_masks_of_an_object_that_is_deleted_leave_the_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = images(tmp_path / "study" / "images", count=4).parent
+    for number in range(4):
+        segmentation(folder / f"seg{number}.dcm", [(number, 1, square(number))], ["Lung"])
+    imported(capsys, folder, "--patient", "dicom")
+    (folder / "seg2.dcm").unlink()
+    said, _ = imported(capsys, folder, "--patient", "dicom")
+    assert "4 images, 0 of them new, 1 changed" in said
+    assert "mask_Lung: 3 of 4 images have one" in said
+    assert table(folder)[2]["mask_Lung"] == ""
+    for number in (0, 1, 3):  # of another folder, so that objects remain
+        segmentation(folder / f"seg{number}.dcm", [(99, 1, square(number))], ["Lung"])
+    imported(capsys, folder, "--patient", "dicom")
+    assert {row["mask_Lung"] for row in table(folder)} == {""}
+
+
+def test_images_whose_names_differ_in_their_endings_have_masks_of_their_own(tmp_path: Path) -> None:
+    images(tmp_path, count=2)
+    (tmp_path / "IM0001").rename(tmp_path / "IM0000.dcm")
+    for number in range(2):
+        segmentation(tmp_path / f"seg{number}.dcm", [(number, 1, square(3 * number))], ["Lung"])
+    found = {entry.image.name: entry.masks["mask_Lung"] for entry in read_objects(tmp_path).images}
+    assert {name: path.name for name, path in found.items()} == {
+        "IM0000": "IM0000.png", "IM0000.dcm": "IM0000.dcm.png",
+    }  # fmt: skip
+    for number, path in enumerate(found.values()):
+        assert (read_labels(path).values == 255 * square(3 * number)).all()
+
+
 def test_two_objects_about_one_structure_are_refused(tmp_path: Path) -> None:
     folder = images(tmp_path)
     for name in ("a.dcm", "b.dcm"):

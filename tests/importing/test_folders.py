@@ -9,7 +9,7 @@ import pytest
 
 from tests.refusals import problems_of
 from xferlab.errors import DataError, UsageError, XferlabError
-from xferlab.importing.folders import joined_by_name
+from xferlab.importing.folders import LOOKED_AT, joined_by_name
 from xferlab.importing.found import Listing
 
 
@@ -169,3 +169,70 @@ def test_masks_of_two_kinds_in_one_folder_are_refused(tmp_path: Path) -> None:
     folder = touch(tmp_path, ["1.png", "1_left.png", "1_right.png", "2.png", "2_left.png", "2_right.png"])
     what = "its files are named 'NAME_left' and 'NAME_right'; give masks of each kind a folder of their own"
     problems_of(DataError, joined_by_name, folder, {"mask": folder}, match=what)
+    listing = joined_by_name(folder, {"mask": folder}, "{name}_left")
+    assert pairs(listing)["1.png"] == "1_left.png"
+
+
+@pytest.mark.parametrize("others", [["{}_left", "{}_right"], ["{}", "{}_right"]])
+def test_masks_of_two_kinds_in_their_folder_are_refused(tmp_path: Path, others: list[str]) -> None:
+    """One side would be the mask, and the other dropped."""
+    images = touch(tmp_path / "images", (f"P{number}.png" for number in range(12)))
+    names = (f"{other.format(f'P{number}')}.png" for number in range(12) for other in others)
+    masks = touch(tmp_path / "masks", names)
+    kinds = " and ".join(repr(other.format("NAME")) for other in others)
+    what = f"its files are named {kinds}; give masks of each kind a folder of their own, or say by --mask"
+    problems_of(DataError, joined_by_name, images, {"mask": masks}, match=what)
+    listing = joined_by_name(images, {"mask": masks}, others[0].format("{name}"))
+    assert {problem.where for problem in listing.left_out} == {
+        str(masks / f"P{number}_right.png") for number in range(12)
+    }
+
+
+def test_numbers_of_other_masks_are_no_second_kind(tmp_path: Path) -> None:
+    images = touch(tmp_path / "images", (f"{number}.png" for number in range(1, 6)))
+    masks = touch(tmp_path / "masks", (f"{number}.png" for number in range(1, 100)))
+    listing = joined_by_name(images, {"mask": masks})
+    assert (len(listing.left_out), {entry.image.name for entry in listing.images if entry.masks}) == (
+        94,
+        {f"{number}.png" for number in range(1, 6)},
+    )
+
+
+def test_a_mask_without_its_image_is_no_image(tmp_path: Path) -> None:
+    images = [f"benign ({number}).png" for number in range(1, 6)]
+    masks = [f"benign ({number})_mask.png" for number in range(1, 6)]
+    spare = ["benign (20)_mask.png", "benign (21)_mask_1.png"]
+    folder = touch(tmp_path, [*images, *masks, *spare, "normal (1).png"])
+    listing = joined_by_name(folder, {"mask": folder})
+    assert pairs(listing) == {**dict(zip(images, masks, strict=True)), "normal (1).png": ""}
+    assert [str(problem) for problem in listing.left_out] == [
+        f"{folder / name}: warning: is the mask of no image." for name in spare
+    ]
+
+
+@pytest.mark.parametrize("is_same", [True, False])
+@pytest.mark.parametrize("second", ["2_mask_1", "2_mask2", "2_mask (2)"])
+def test_a_second_mask_of_an_image_is_refused(tmp_path: Path, is_same: bool, second: str) -> None:
+    """Its lesion would count as background."""
+    folder = touch(tmp_path / "images", ["1.png", "2.png", "3.png"])
+    masks = touch(
+        folder if is_same else tmp_path / "masks",
+        ["1_mask.png", "2_mask.png", "3_mask.png", f"{second}.png"],
+    )
+    what = r"is a second mask of one image, beside .*2_mask\.png; draw both into one file"
+    (problem,) = problems_of(DataError, joined_by_name, folder, {"mask": masks}, match=what)
+    assert problem.where == str(masks / f"{second}.png")
+
+
+def test_a_number_behind_a_bare_name_is_that_of_another_image(tmp_path: Path) -> None:
+    images = touch(tmp_path / "images", ["P1.png", "P2.png"])
+    masks = touch(tmp_path / "masks", ["P1.png", "P1_1.png", "P2.png"])
+    listing = joined_by_name(images, {"mask": masks})
+    assert [problem.where for problem in listing.left_out] == [str(masks / "P1_1.png")]
+
+
+def test_many_files_in_one_folder_are_joined(tmp_path: Path) -> None:
+    """By turns images and masks, of which not all are looked at."""
+    numbers = range(1000, 1000 + LOOKED_AT)
+    folder = touch(tmp_path, (f"{number}{end}.png" for number in numbers for end in ("", "_mask")))
+    assert all(pairs(joined_by_name(folder, {"mask": folder})).values())

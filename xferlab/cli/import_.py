@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,14 @@ from xferlab.cli.output import tell
 from xferlab.cli.view import count_of
 from xferlab.data.sources.manifest.config import MASK
 from xferlab.data.sources.manifest.spacing import SPACING, spacing_of
-from xferlab.errors import UsageError
+from xferlab.errors import Problem, UsageError
 from xferlab.importing.folders import joined_by_name
 from xferlab.importing.found import PART, PATIENT, TEST, Listing, as_name, with_cells
 from xferlab.importing.layouts import layout_of
 from xferlab.importing.patients import with_patients
 from xferlab.importing.section import STRUCTURE, as_lines, section_of
 from xferlab.importing.slices import without_volumes
-from xferlab.importing.table import NAME, common_folder, write_table
+from xferlab.importing.table import NAME, Written, common_folder, write_table
 from xferlab.section import NAME_PATTERN
 
 
@@ -52,12 +52,14 @@ def imported(folders: Sequence[str], options: ImagesOptions) -> tuple[str, dict[
     """
     spacing = _spacing(options.spacing_mm)
     images, listing = _listing(folders, options.layout, options.mask)
-    is_guess = options.patient is None and not listing.knows_patients
     listing = with_patients(listing, options.patient, images=images, keep_ids=options.keep_ids)
     listing = with_cells(listing, spacing)
     root = common_folder(listing)
-    written = write_table(listing, root, replaces_patients=options.patient is not None)
-    for problem in grouped(listing.left_out):
+    written = write_table(listing, root)
+    gone = (
+        Problem(str(root / name), "is named in the table, and not there.", "warning") for name in written.gone
+    )
+    for problem in grouped([*listing.left_out, *gone]):
         print(problem)
     for remark in listing.remarks:
         print(f"note: {remark}")
@@ -65,12 +67,13 @@ def imported(folders: Sequence[str], options: ImagesOptions) -> tuple[str, dict[
     print(f"{root / NAME}: {count_of(len(written.rows), 'image')}, {written.new} of them new{changed}")
     if root != images and (images / NAME).exists():
         print(f"warning: {images / NAME} is another table; nothing is taken from it")
-    _summarise(written.rows, listing.columns, is_guess=is_guess)
+    _summarise(written, listing.columns)
     tell(
         table=root / NAME,
         images=len(written.rows),
         new=written.new,
         changed=written.changed,
+        gone=list(written.gone),
         left_out=list(map(asdict, listing.left_out)),
     )
     section = section_of(listing, root)
@@ -130,7 +133,7 @@ def _masks(words: Sequence[str]) -> tuple[dict[str, Path], dict[str, list[str]]]
     Raises:
         UsageError: There are several folders and not all have a name, or names or folders that do not fit.
     """
-    named = [(name, _folder(folder)) for name, _, folder in (word.rpartition("=") for word in words)]
+    named = [(name, _folder(folder)) for name, folder in map(_named, words)]
     if len(named) > 1 and not all(name for name, _ in named):
         raise UsageError("masks lie in several folders; say what each marks: NAME=FOLDER")
     if len({folder for _, folder in named}) < len(named):
@@ -152,16 +155,30 @@ def _masks(words: Sequence[str]) -> tuple[dict[str, Path], dict[str, list[str]]]
     return masks, parts
 
 
-def _summarise(rows: Sequence[Mapping[str, str]], columns: Sequence[str], *, is_guess: bool) -> None:
+def _named(word: str) -> tuple[str, str]:
+    """Returns a name, which may be empty, and a folder, whose path may have `=` behind its first `/`."""
+    name, sign, folder = word.partition("=")
+    return (name, folder) if sign and os.sep not in name else ("", word)
+
+
+def _summarise(written: Written, columns: Sequence[str]) -> None:
+    rows = written.rows
     for column in columns:
-        there = sum(bool(row.get(column)) for row in rows)
+        cells = (row.get(column) for row in rows)
+        there = sum(bool(cell) and cell not in written.gone for cell in cells)
         print(f"{column}: {there} of {count_of(len(rows), 'image')} have one")
     patients = Counter(row[PATIENT] for row in rows)
     print(
         f"{count_of(len(patients), 'patient')}, with up to {count_of(max(patients.values()), 'image')} each"
     )
-    if is_guess and len(patients) == len(rows):
+    if written.unknown and len(patients) == len(rows):
         print(
             "warning: every image counts as a patient of its own. If people have several, use --patient to "
             "say who is on which: otherwise a network is tested on people that it has seen"
+        )
+    elif written.unknown:
+        print(
+            f"warning: nothing says who is on {len(written.unknown)} of {count_of(len(rows), 'image')}, such "
+            f"as {written.unknown[0]}: each counts as a patient of its own. Use --patient to say it of all: "
+            "otherwise a network is tested on people that it has seen"
         )

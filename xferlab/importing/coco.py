@@ -15,7 +15,7 @@ from xferlab.data.formats import without_suffix
 from xferlab.data.pixels import check_size
 from xferlab.data.sources.manifest.config import MASK
 from xferlab.errors import DataError, Problem, attempt
-from xferlab.importing.found import Entry, Listing, as_name, parted, structure_name
+from xferlab.importing.found import Entry, Listing, as_name, parted, structure_name, with_slashes
 from xferlab.importing.json_file import has_fields, json_in, read_json
 from xferlab.importing.outlines import mask_of
 from xferlab.importing.pictures import MARKED, write_mask
@@ -67,7 +67,8 @@ def read_coco(file: Path) -> Listing:
     items = (attempt(_image, file, item) for item in content["images"])
     images, left_out = parted(list(items), "images that are left out")
     if not images:
-        raise DataError.at(file, f"names no image that is there. {left_out[0].what if left_out else ''}")
+        first = f" {left_out[0].where}: {left_out[0].what}" if left_out else ""
+        raise DataError.at(file, f"names no image that is there.{first}")
     _check_names(file, images)
     outlines, unknown = _outlines(file, content, names)
     left_out += unknown
@@ -82,7 +83,10 @@ def read_coco(file: Path) -> Listing:
     if bare:
         remarks.append(f"{bare} images have no annotation, so they have no mask, either")
     labels = {f"{MASK}_{name}": {name: [MARKED]} for name in used}
-    return Listing(tuple(entry for entry, _ in drawn), tuple(left_out), labels, remarks=tuple(remarks))
+    entries = tuple(entry for entry, _ in drawn)
+    return Listing(
+        entries, tuple(left_out), labels, remarks=tuple(remarks), written=folder, root=folder.parent
+    )
 
 
 def _image(file: Path, item: Any) -> _Image:
@@ -93,13 +97,14 @@ def _image(file: Path, item: Any) -> _Image:
     """
     if not has_fields(item, "id", "file_name", "width", "height"):
         raise DataError.at(file, "has an image without `id`, `file_name`, `width` or `height`.")
-    name, size = str(item["file_name"]), (item["height"], item["width"])
+    given, size = str(item["file_name"]), (item["height"], item["width"])
     if not all(isinstance(length, int) for length in size):
-        raise DataError.at(file, f"gives the size of {name} as {size}; whole numbers are accepted.")
-    check_size(Path(name), width=size[1], height=size[0])
+        raise DataError.at(file, f"gives the size of {given} as {size}; whole numbers are accepted.")
+    check_size(Path(given), width=size[1], height=size[0])
     above = file.parent.parent
     split = above / file.stem.removeprefix(_SPLIT_OF)
     folders = (file.parent, file.parent / "images", above, above / "images", split)
+    name = with_slashes(given, folders)
     candidates = [Path(os.path.normpath(folder / name)) for folder in folders]
     files = [path for path in dict.fromkeys(candidates) if path.is_file()]
     if len(files) == 1:

@@ -51,7 +51,7 @@ def read_collection(folder: Path) -> Listing:
             folder / TABLE, f"names no X-ray that is there. {left_out[0].what if left_out else ''}"
         )
     remark = f"{len(rows) - len(x_rays)} images are no X-rays, and left out"
-    return Listing(tuple(images), tuple(left_out), remarks=(remark,), knows_patients=True)
+    return Listing(tuple(images), tuple(left_out), remarks=(remark,))
 
 
 def _rows(table: Path) -> tuple[list[str], list[dict[str, str]]]:
@@ -88,4 +88,5 @@ def _entry(folder: Path, row: Mapping[str, str]) -> Entry:
     levels = re.split("/|, ", row["finding"])
     pathology = next((name for level, name in _CLASSES.items() if level in levels), _OTHER)
     cells = {PATIENT: f"{SOURCE}-{row['patientid']}", "pathology": pathology, "projection": projection}
-    return Entry(image, cells={**cells, **{name: row[name] for name in _KEPT}, "source": SOURCE})
+    cells |= {**{name: row[name] for name in _KEPT}, "source": SOURCE}
+    return Entry(image, cells=cells, knows_patient=True)

@@ -11,7 +11,7 @@ from typing import Any
 from xferlab.data.formats import SUFFIXES
 from xferlab.data.sources.manifest.config import MASK
 from xferlab.errors import DataError, Problem
-from xferlab.importing.found import IMAGE, PART, PATIENT, TEST, TRAINING, Entry, Listing
+from xferlab.importing.found import IMAGE, PART, PATIENT, TEST, TRAINING, Entry, Listing, with_slashes
 from xferlab.importing.json_file import has_fields, json_in, read_json
 from xferlab.importing.labels import labels_and_regions
 
@@ -62,8 +62,7 @@ def read_datalist(path: Path) -> Listing:
     if not entries:
         raise DataError.at(file, "names no image that is there." + _first(left_out))
     labels, parts = _labels(file, content)
-    knows_patients = all(entry.cells[PATIENT] for entry in entries.values())
-    return Listing(tuple(entries.values()), tuple(left_out), labels, parts, knows_patients=knows_patients)
+    return Listing(tuple(entries.values()), tuple(left_out), labels, parts)
 
 
 def _file(path: Path) -> Path:
@@ -96,7 +95,8 @@ def _entry(file: Path, where: str, part: str, item: Any) -> Entry:
     label = fields.get(LABEL)
     is_mask = _is_file_name(label[0] if isinstance(label, list) and label else label)
     masks = {MASK: _path(file, where, label)} if is_mask else {}
-    return Entry(image, masks, _cells(fields, part, with_label=not is_mask))
+    cells = _cells(fields, part, with_label=not is_mask)
+    return Entry(image, masks, cells, knows_patient=bool(cells[PATIENT]))
 
 
 def _is_file_name(value: Any) -> bool:
@@ -109,7 +109,7 @@ def _path(file: Path, where: str, value: Any) -> Path:
         shown = ", ".join(map(str, names))
         what = f"names {len(names)} files ({shown}) for one image or label; one of grey levels is accepted."
         raise DataError.at(where, what)
-    path = Path(os.path.normpath(file.parent / names[0]))
+    path = Path(os.path.normpath(file.parent / with_slashes(names[0], [file.parent])))
     if not path.is_file():
         raise DataError.at(where, f"{path}: there is no such file.")
     return path

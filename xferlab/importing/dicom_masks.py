@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -111,7 +111,7 @@ def read_objects(folder: Path) -> Listing:
     columns = dict.fromkeys(column for of_image in masks.values() for column in of_image)
     labels = {column: {column.removeprefix(f"{MASK}_"): [MARKED]} for column in columns}
     remark = f"the masks are written into {folder / WRITTEN}"
-    return Listing(entries, tuple(left_out), labels, remarks=(remark,))
+    return Listing(entries, tuple(left_out), labels, remarks=(remark,), written=folder / WRITTEN, root=folder)
 
 
 def _dicom_files(folder: Path) -> list[Path]:
@@ -305,11 +305,17 @@ def _written(
     if problems:
         raise DataError(problems)
     masks = defaultdict[str, dict[str, Path]](dict)
+    stems = Counter(_stem(image, folder) for image in images.values())
     for (uid, name), marking in owners.items():
         image = images[uid]
-        below = without_suffix(image.path.relative_to(folder).as_posix())
+        stem = _stem(image, folder)
+        below = stem if stems[stem] == 1 else image.path.relative_to(folder).as_posix()
         path = folder / WRITTEN / name / f"{below}.png"
         pixels = marking.marked.get((uid, name), np.zeros(image.size, bool))
         write_mask(path, pixels)
         masks[uid][f"{MASK}_{name}"] = path
     return dict(masks)
+
+
+def _stem(image: _Image, folder: Path) -> str:
+    return without_suffix(image.path.relative_to(folder).as_posix())

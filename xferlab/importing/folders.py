@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+import re
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from random import Random
 
 from xferlab.data.decode import is_image_file
 from xferlab.data.formats import SUFFIXES, without_suffix
@@ -15,6 +17,8 @@ from xferlab.importing.mask_names import MaskPattern, joined_by_pattern, read_na
 
 LOOKED_AT = 500
 """Masks whose names are compared with those of images, to see what they have in common."""
+_NUMBER = r"[ _-]?\(?[0-9]+\)?"
+"""What second masks of an image have behind the name of the first one."""
 Affixes = tuple[str, str]
 """What the name of a mask has before and after that of its image."""
 
@@ -32,7 +36,8 @@ def joined_by_name(images: Path, masks: Mapping[str, Path], pattern: str | None 
 
     Raises:
         DataError: A folder is not there, holds no images, or none of its masks belongs to an image; or the
-            masks of one folder have names of several kinds, or an image has two.
+            masks of one folder have names of several kinds, or an image has two, such as `1_mask` and
+            `1_mask_1`.
         UsageError: The pattern does not say where the name of the image is.
     """
     named_as = MaskPattern(pattern) if pattern else None
@@ -43,18 +48,18 @@ def joined_by_name(images: Path, masks: Mapping[str, Path], pattern: str | None 
     for column, folder in masks.items():
         is_same = folder == images
         candidates = files if is_same else files_of(folder)
-        found = read_names(named_as, folder, candidates) if named_as else {}
-        known_masks = found if is_same else candidates
         if named_as:
+            found = read_names(named_as, folder, candidates)
             others = files.keys() - found.keys() if is_same else files
-            of_image = joined_by_pattern(named_as, folder, found, others)
+            of_image, known_masks = joined_by_pattern(named_as, folder, found, others), set(found)
         else:
-            of_image = _joined_by_affixes(folder, candidates, files, is_same=is_same)
+            of_image, known_masks = _joined_by_affixes(folder, candidates, files, is_same=is_same)
         of_column[column] = {name: candidates[mask] for name, mask in of_image.items()}
         used = set(of_image.values())
-        left_out += [spare_mask(candidates[mask]) for mask in known_masks if mask not in used]
+        spare = [mask for mask in candidates if mask not in used and (mask in known_masks or not is_same)]
+        left_out += [spare_mask(candidates[mask]) for mask in spare]
         if is_same:
-            not_images |= used | found.keys()
+            not_images |= used | known_masks
     entries = tuple(
         Entry(path, {column: paths[name] for column, paths in of_column.items() if name in paths})
         for name, path in files.items()
@@ -109,18 +114,34 @@ def walk(folder: Path, *, without: Collection[Path] = ()) -> Iterator[Path]:
 
 def _joined_by_affixes(
     folder: Path, masks: Mapping[str, Path], images: Collection[str], *, is_same: bool
-) -> dict[str, str]:
-    """Returns the name of the mask of each image that has one.
+) -> tuple[dict[str, str], set[str]]:
+    """Returns the name of the mask of each image that has one, and all files that are named as masks are.
 
     Raises:
-        DataError: None has one, or masks have names of several kinds.
+        DataError: None has one, masks have names of several kinds, or an image has a second mask.
     """
     before, after = _affixes(folder, masks, images, is_same=is_same)
     named = {name: f"{_beside(name, before)}{after}" for name in images}
     joined = {name: mask for name, mask in named.items() if mask in masks}
     if not joined or (is_same and not before + after):
         raise DataError.at(folder, _nothing_joins(masks, images))
-    return joined
+    _refuse_second_masks(masks, joined, after)
+    is_mask = re.compile(f"(?:.*/)?{re.escape(before)}[^/]+{re.escape(after)}(?:{_NUMBER})?").fullmatch
+    return joined, {mask for mask in masks if is_mask(mask) and mask not in joined}
+
+
+def _refuse_second_masks(masks: Mapping[str, Path], joined: Mapping[str, str], after: str) -> None:
+    """Refuses masks such as `1_mask_1` beside `1_mask`; `1_1` beside `1` may be that of another image."""
+    if not _has_letter(("", after)):
+        return
+    firsts = set(joined.values())
+    problems = [
+        Problem(str(path), f"is a second mask of one image, beside {masks[first]}; draw both into one file.")
+        for mask, path in masks.items()
+        if (first := re.sub(f"{_NUMBER}$", "", mask)) in firsts and mask not in firsts and mask not in joined
+    ]
+    if problems:
+        raise DataError(problems)
 
 
 def _affixes(
@@ -129,24 +150,40 @@ def _affixes(
     """Returns what most masks have before and after the name of an image in their folder; may be empty.
 
     In one folder with the images it has a letter: `11` is no mask of `1`.
+
+    Raises:
+        DataError: Half as many others have something else there, which has a letter.
     """
-    some = list(masks)[:: -(-len(masks) // LOOKED_AT)]
-    counts = Counter(affixes for mask in some for affixes in _readings(mask, images))
-    if is_same:
-        counts = Counter(
-            {affixes: number for affixes, number in counts.items() if any(map(str.isalpha, "".join(affixes)))}
-        )
-    if not counts:
+    # Not every n-th of them: in the order of their names, every second one may be an image.
+    some = Random(0).sample([*masks], min(len(masks), LOOKED_AT))
+    having = defaultdict[Affixes, set[str]](set)
+    for mask in some:
+        for affixes in _readings(mask, images):
+            if not is_same or _has_letter(affixes):
+                having[affixes].add(mask)
+    if not having:
         return "", ""
     # Of those that occur alike often, the shortest: `1_mask` is that of `1` rather than of nothing.
-    ranked = sorted(counts, key=lambda affixes: (-counts[affixes], len("".join(affixes))))
-    rivals = [affixes for affixes in ranked[1:] if is_same and 2 * counts[affixes] >= counts[ranked[0]]]
+    first, *others = sorted(
+        having, key=lambda affixes: (-len(having[affixes]), len("".join(affixes)), affixes)
+    )
+    rivals = [
+        affixes
+        for affixes in others
+        if _has_letter(affixes) and 2 * len(having[affixes] - having[first]) >= len(having[first])
+    ]
     if rivals:
-        kinds = " and ".join(repr(f"{before}NAME{after}") for before, after in (ranked[0], *rivals[:2]))
+        kinds = " and ".join(repr(f"{before}NAME{after}") for before, after in (first, *rivals[:2]))
         raise DataError.at(
-            folder, f"its files are named {kinds}; give masks of each kind a folder of their own."
+            folder,
+            f"its files are named {kinds}; give masks of each kind a folder of their own, or say by --mask "
+            "which of them count.",
         )
-    return ranked[0]
+    return first
+
+
+def _has_letter(affixes: Affixes) -> bool:
+    return any(map(str.isalpha, "".join(affixes)))
 
 
 def _readings(mask: str, images: Collection[str]) -> Iterator[Affixes]:

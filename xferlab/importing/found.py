@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -22,6 +23,13 @@ PART, TRAINING, TEST = "part", "training", "test"
 def as_name(text: str) -> str:
     """Returns letters, digits, `-` and `_` of a text, as names in studies have them; may be empty."""
     return re.sub(r"[^A-Za-z0-9_-]+", "_", text).strip("_-")
+
+
+def with_slashes(name: str, folders: Iterable[Path]) -> str:
+    """Returns a path as it is if it exists below one of some folders, else with `/` for backslashes."""
+    if "\\" not in name or any(os.path.lexists(folder / name) for folder in folders):
+        return name
+    return name.replace("\\", "/")
 
 
 def structure_name(text: str, taken: Collection[str], *, where: Path, what: str) -> str:
@@ -60,12 +68,14 @@ class Entry:
         masks: Its masks by their columns of the table; a structure that it lacks is left out.
         cells: What else is known of it, by column; its patient, or a name in place of it.
         merged: More columns of the table: masks that hold structures of several of its masks.
+        knows_patient: Whether its patient is known; else the cell is a name in place of it.
     """
 
     image: Path
     masks: Mapping[str, Path] = field(default_factory=dict)
     cells: Mapping[str, str] = field(default_factory=dict)
     merged: Mapping[str, Path] = field(default_factory=dict)
+    knows_patient: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,7 +88,7 @@ class Listing:
         labels: What the values of masks mark, by column; a column without them is looked into.
         parts: Structures that are made of others.
         remarks: What else somebody should know, one sentence each.
-        knows_patients: Whether the layout says who is on every image.
+        written: The folder of the masks that the import draws by itself.
         root: The folder of the table, where it is not the one that just holds all files.
     """
 
@@ -87,7 +97,7 @@ class Listing:
     labels: Mapping[str, Mapping[str, Sequence[int]]] = field(default_factory=dict)
     parts: Mapping[str, Sequence[str]] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
-    knows_patients: bool = False
+    written: Path | None = None
     root: Path | None = None
 
     @property

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from xferlab.data.formats import without_suffix
 from xferlab.data.sources.manifest.config import MASK
-from xferlab.data.sources.manifest.table import read_table
+from xferlab.data.sources.manifest.table import Row, read_table
 from xferlab.errors import DataError, UsageError, attempt
 from xferlab.importing.found import IMAGE, PATIENT, Entry, Listing, parted
 from xferlab.parallel import for_each
@@ -20,6 +20,8 @@ HEADER = "dicom"
 KIND = "images without a patient, which are left out"
 _HASH_LENGTH = 12
 
+Parts = tuple[str, ...]
+"""The folders and the name of a path."""
 Cells = Callable[[Entry], Mapping[str, str]]
 """What is known of an image, with its patient; raises DataError where that is not known."""
 
@@ -39,11 +41,13 @@ def with_patients(listing: Listing, source: str | None, *, images: Path, keep_id
         UsageError: The expression is not valid.
         DataError: The table cannot be read, or no image has a patient.
     """
-    cells = _reader(source, images, keep_ids=keep_ids)
+    cells = _reader(source, listing, images, keep_ids=keep_ids)
     results = for_each(listing.images, lambda entry: attempt(_with_patient, entry, cells))
     entries, left_out = parted(results, KIND)
     if not entries:
         raise DataError.at(images, f"no image has a patient. {left_out[0].where}: {left_out[0].what}")
+    if source is not None:
+        entries = [replace(entry, knows_patient=True) for entry in entries]
     return replace(listing, images=tuple(entries), left_out=(*listing.left_out, *left_out))
 
 
@@ -54,7 +58,7 @@ def _with_patient(entry: Entry, cells: Cells) -> Entry:
     return replace(entry, cells={**entry.cells, **known})
 
 
-def _reader(source: str | None, images: Path, *, keep_ids: bool) -> Cells:
+def _reader(source: str | None, listing: Listing, images: Path, *, keep_ids: bool) -> Cells:
     if keep_ids and source != HEADER:
         raise UsageError(f"--keep-ids is for --patient {HEADER}; other ids are never hashed")
     if source is None:
@@ -62,7 +66,7 @@ def _reader(source: str | None, images: Path, *, keep_ids: bool) -> Cells:
     if source == HEADER:
         return lambda entry: {PATIENT: _of_header(entry.image, keep_ids=keep_ids)}
     if source.lower().endswith((".csv", ".parquet")) or Path(source).is_file():
-        return _of_table(Path(source), images)
+        return _of_table(Path(source), listing, images)
     return _of_name(source, images)
 
 
@@ -85,33 +89,45 @@ def _of_name(expression: str, images: Path) -> Cells:
     return cells
 
 
-def _of_table(path: Path, images: Path) -> Cells:
+def _of_table(path: Path, listing: Listing, images: Path) -> Cells:
     """Reads rows by paths of images, which may begin elsewhere or end otherwise than those below a folder."""
-    named = defaultdict[str, list[tuple[tuple[str, ...], dict[str, str]]]](list)
+    named = defaultdict[str, list[tuple[Parts, Row]]](list)
     for row in read_table(path).rows:
-        parts = _parts(row.cells[IMAGE].replace("\\", "/"))
-        others = {
-            name: cell for name, cell in row.cells.items() if name != IMAGE and not name.startswith(MASK)
-        }
-        named[parts[-1]].append((parts, others))
+        parts = _parts(row.cells[IMAGE])
+        named[parts[-1]].append((parts, row))
+
+    def rows_of(entry: Entry) -> list[Row]:
+        parts = _parts(entry.image.relative_to(images).as_posix())
+        return [row for other, row in named[parts[-1]] if _ends_alike(parts, other)]
+
+    images_of = defaultdict[str, list[Path]](list)
+    for entry in listing.images:
+        for row in rows_of(entry):
+            images_of[row.where].append(entry.image)
 
     def cells(entry: Entry) -> dict[str, str]:
-        parts = _parts(entry.image.relative_to(images).as_posix())
-        fitting = [known for other, known in named[parts[-1]] if _ends_alike(parts, other)]
-        if len(fitting) != 1:
-            rows = f"is in {len(fitting)} rows" if fitting else "is in no row"
-            raise DataError.at(entry.image, f"{rows} of {path}.")
-        return fitting[0]
+        rows = rows_of(entry)
+        if len(rows) != 1:
+            raise DataError.at(
+                entry.image, f"is in {len(rows) or 'no'} row{'s' * (len(rows) > 1)} of {path}."
+            )
+        (row,) = rows
+        if others := [other for other in images_of[row.where] if other != entry.image]:
+            raise DataError.at(
+                entry.image,
+                f"has a row that fits {others[0]}, too ({row.where}); write more of the path there.",
+            )
+        return {name: cell for name, cell in row.cells.items() if name != IMAGE and not name.startswith(MASK)}
 
     return cells
 
 
-def _parts(name: str) -> tuple[str, ...]:
-    """Returns the folders and the name, without its ending, of a path."""
-    return PurePosixPath(without_suffix(name)).parts
+def _parts(name: str) -> Parts:
+    """Returns the folders and the name, without its ending, of a path, which may be one of Windows."""
+    return PurePosixPath(without_suffix(name.replace("\\", "/"))).parts
 
 
-def _ends_alike(first: tuple[str, ...], second: tuple[str, ...]) -> bool:
+def _ends_alike(first: Parts, second: Parts) -> bool:
     """Whether the shorter of two paths is the end of the longer one."""
     length = min(len(first), len(second))
     return first[-length:] == second[-length:]

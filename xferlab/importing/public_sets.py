@@ -67,7 +67,7 @@ def read_public(folder: Path, public: PublishedSet) -> Listing:
         if id not in images
     )
     left_out = (*spare, *_others(files, known, public))
-    listing = Listing(entries, left_out, parts=public.parts, knows_patients=True, root=folder)
+    listing = Listing(entries, left_out, parts=public.parts, written=folder / FOLDER, root=folder)
     readable = _with_spacing(_readable(listing, folder, public), public)
     return with_merged(readable, public.merged)
 
@@ -104,7 +104,8 @@ def _entry(id: str, image: _File, masks: Mapping[str, Mapping[str, _File]], publ
     person = image.groups.get(PERSON)
     patient = f"{public.name}-{person}" if person else id
     cells |= {PATIENT: patient, STRATUM: public.classes[image.groups[CLASS]]}
-    return Entry(image.path, {f"{MASK}_{name}": file.path for name, file in of_image.items()}, cells)
+    paths = {f"{MASK}_{name}": file.path for name, file in of_image.items()}
+    return Entry(image.path, paths, cells, knows_patient=True)
 
 
 def _others(files: Iterable[Path], known: Collection[Path], public: PublishedSet) -> Iterator[Problem]:

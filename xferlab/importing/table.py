@@ -6,13 +6,13 @@ import csv
 import io
 import os
 import posixpath
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from xferlab.data.sources.manifest.table import read_table
 from xferlab.errors import DataError, Problem, UsageError
-from xferlab.importing.found import IMAGE, PATIENT, Entry, Listing
+from xferlab.importing.found import IMAGE, PATIENT, Entry, Listing, with_slashes
 from xferlab.records.store import Store
 
 NAME = "metadata.csv"
@@ -26,23 +26,27 @@ class Written:
         rows: All rows, by column.
         new: How many of them it had not before.
         changed: How many others it had with another mask or another patient.
+        unknown: Images whose patient nothing tells, so that they are patients of their own.
+        gone: Images and masks that rows name, and that are not there.
     """
 
     rows: Sequence[Mapping[str, str]]
     new: int
     changed: int
+    unknown: Sequence[str]
+    gone: Collection[str]
 
 
-def write_table(listing: Listing, root: Path, *, replaces_patients: bool) -> Written:
+def write_table(listing: Listing, root: Path) -> Written:
     """Writes the table of an import, or brings an earlier one up to date.
 
-    What the import finds replaces what stood there before. All other cells and columns stay, as do rows of
-    images that are no longer found.
+    What the import finds replaces what stood there before; a patient only where it is known. A cell that
+    names a mask of `listing.written` is emptied where the import no longer draws this mask. All other cells
+    and columns stay, as do rows of images that are no longer found.
 
     Args:
         listing: Images with their patients; all files lie below the folder.
         root: The folder.
-        replaces_patients: Whether patients of rows that are there already are replaced, too.
 
     Raises:
         UsageError: The folder has its table in Parquet.
@@ -52,18 +56,26 @@ def write_table(listing: Listing, root: Path, *, replaces_patients: bool) -> Wri
     if not (root / NAME).exists() and (root / "metadata.parquet").exists():
         raise UsageError(f"{root} has a table already, metadata.parquet; move it away, or save it as {NAME}")
     before = _rows(root / NAME)
-    imported = {_below(entry.image, root): _cells(entry, root) for entry in listing.images}
+    drawn = f"{_below(listing.written, root)}/" if listing.written else None
+    imported = {_below(entry.image, root): entry for entry in listing.images}
     merged = dict(before)
-    for image, cells in imported.items():
+    for image, entry in imported.items():
         old = before.get(image, {})
-        kept = {PATIENT} if old.get(PATIENT) and not replaces_patients else set()
-        merged[image] = {**old, **{name: cell for name, cell in cells.items() if name not in kept}}
+        kept = {PATIENT} if old.get(PATIENT) and not entry.knows_patient else set()
+        cells = {name: cell for name, cell in _cells(entry, root).items() if name not in kept}
+        merged[image] = {**old, **_without_drawn(old, drawn), **cells}
     columns = dict.fromkeys([IMAGE, *listing.columns, PATIENT])
     columns |= dict.fromkeys(column for cells in merged.values() for column in cells)
     rows = [merged[image] for image in sorted(merged)]
     Store.open(str(root)).write(NAME, _text([*columns], rows).encode())
     changed = sum(_differ(before[image], merged[image]) for image in before)
-    return Written(rows, len(imported.keys() - before.keys()), changed)
+    new = len(imported.keys() - before.keys())
+    unknown = [
+        image
+        for image, entry in imported.items()
+        if not entry.knows_patient and merged[image][PATIENT] == entry.cells[PATIENT]
+    ]
+    return Written(rows, new, changed, unknown, _gone(rows, root, imported))
 
 
 def common_folder(listing: Listing) -> Path:
@@ -97,7 +109,7 @@ def _rows(path: Path) -> dict[str, Mapping[str, str]]:
     rows: dict[str, Mapping[str, str]] = {}
     problems: list[Problem] = []
     for row in read_table(path).rows:
-        image = posixpath.normpath(row.cells[IMAGE].replace("\\", "/"))
+        image = posixpath.normpath(with_slashes(row.cells[IMAGE], [path.parent]))
         if image in rows:
             problems.append(
                 Problem(row.where, f"{image} has two rows; import into another folder, or leave one.")
@@ -113,8 +125,29 @@ def _differ(old: Mapping[str, str], new: Mapping[str, str]) -> bool:
 
 
 def _cells(entry: Entry, root: Path) -> dict[str, str]:
-    masks = {column: _below(path, root) for column, path in {**entry.masks, **entry.merged}.items()}
-    return {IMAGE: _below(entry.image, root), **masks, **entry.cells}
+    return {IMAGE: _below(entry.image, root), **_masks(entry, root), **entry.cells}
+
+
+def _masks(entry: Entry, root: Path) -> dict[str, str]:
+    return {column: _below(path, root) for column, path in {**entry.masks, **entry.merged}.items()}
+
+
+def _without_drawn(row: Mapping[str, str], folder: str | None) -> dict[str, str]:
+    """Returns empty cells for the masks of a row that lie in a folder."""
+    return {column: "" for column, cell in row.items() if folder and cell.startswith(folder)}
+
+
+def _gone(rows: Iterable[Mapping[str, str]], root: Path, imported: Mapping[str, Entry]) -> dict[str, None]:
+    """Returns the images and masks of rows that are not there, in order; those just imported are."""
+    masks = [_masks(entry, root) for entry in imported.values()]
+    columns = {IMAGE}.union(*masks)
+    known = imported.keys() | {cell for of_image in masks for cell in of_image.values()}
+    named = dict.fromkeys(row[column] for row in rows for column in columns & row.keys())
+    return {name: None for name in named if name and name not in known and not _is_there(root, name)}
+
+
+def _is_there(root: Path, name: str) -> bool:
+    return (root / with_slashes(name, [root])).exists()
 
 
 def _below(path: Path, root: Path) -> str:
