@@ -22,7 +22,7 @@ from xferlab.importing.folders import joined_by_name
 from xferlab.importing.found import PART, PATIENT, TEST, Listing, as_name, with_cells
 from xferlab.importing.layouts import layout_of
 from xferlab.importing.patients import with_patients
-from xferlab.importing.section import STRUCTURE, as_lines, section_of
+from xferlab.importing.section import as_lines, guesses, section_of
 from xferlab.importing.slices import without_volumes
 from xferlab.importing.table import NAME, common_folder, write_table
 from xferlab.section import NAME_PATTERN
@@ -74,11 +74,8 @@ def imported(folders: Sequence[str], options: ImagesOptions) -> tuple[str, dict[
         left_out=list(map(asdict, listing.left_out)),
     )
     section = section_of(listing, root)
-    if guessed := [name for name in section.get("labels", ()) if name.startswith(f"{STRUCTURE}_")]:
-        print(
-            f"note: masks have several values, and each is a structure now: {', '.join(guessed)}. Give them "
-            "their names under `labels`; the name `ignore` leaves pixels out"
-        )
+    for guess in guesses(section, listing):
+        print(f"note: {guess}")
     if "where" in section:
         print(f"The section leaves the published test images out; `where: {{{PART}: {TEST}}}` reads them.")
     return as_name(root.name) or "images", section
