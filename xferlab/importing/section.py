@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from xferlab.data.sources.manifest.config import MASK
 from xferlab.errors import listed
@@ -96,11 +94,3 @@ def guesses(section: Mapping[str, Any], listing: Listing) -> Iterator[str]:
                 f"the masks of {name} have the values {shown}, and all of them count as {name}. Under "
                 "`labels`, move those that mean something else to `ignore`, which leaves pixels out"
             )
-
-
-def as_lines(name: str, section: Mapping[str, Any]) -> Iterable[str]:
-    """Returns the lines of the section under `data:` in a study file."""
-    text = yaml.safe_dump(
-        {name: dict(section)}, sort_keys=False, default_flow_style=None, allow_unicode=True, width=10**6
-    )
-    return [f"  {line}" for line in text.splitlines()]
