@@ -60,7 +60,13 @@ TABLE: dict[str, tuple[str, ...]] = {
     ),
     REGISTRY: ("xferlab.data.sources", "xferlab.plugins", "xferlab.errors"),
     **dict.fromkeys(SOURCE_CONFIGS, ("xferlab.data.sources.config", "xferlab.section", "xferlab.errors")),
-    "xferlab.importing": ("xferlab.data", "xferlab.records.store", "xferlab.parallel", "xferlab.errors"),
+    "xferlab.importing": (
+        "xferlab.data",
+        "xferlab.records.store",
+        "xferlab.section",
+        "xferlab.parallel",
+        "xferlab.errors",
+    ),
     "xferlab.leakage": (
         "xferlab.data",
         "xferlab.cohort",

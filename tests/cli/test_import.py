@@ -104,6 +104,9 @@ def test_a_table_of_somebody_else_loses_no_row(folder: Path, capsys: pytest.Capt
         (["a=left", "b=left"], "one folder holds the masks of several names"),
         (["left lung=left"], "'left lung' is no name of a structure"),
         (["a_1=left", "a=right", "a=images"], "'a_1' is named twice"),
+        (["ignore=left"], "'ignore' is no name of a structure: it is the label of pixels that count nowhere"),
+        ([f"{'a' * 60}=left"], f"its column 'mask_{'a' * 60}' has up to 64 letters"),
+        ([f"a={'a' * 300}"], "File name too long"),
     ],
 )
 def test_names_and_folders_that_do_not_fit_are_refused(
@@ -149,6 +152,17 @@ def test_ids_of_headers_are_hashed_unless_they_are_to_be_kept(tmp_path: Path) ->
     assert [row["patient_id"] for row in table(tmp_path / "files")] == ["Doe^0", "Doe^0", "Doe^1"]
 
 
+def test_spellings_of_one_id_in_headers_have_one_hash(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    for number, patient in enumerate(("P 7", "p07", "001", "1", "P8")):
+        pixels = np.full((32, 32), 100 * number, np.uint16)
+        write_dicom(tmp_path / "files" / f"{number}.dcm", pixels, PatientID=patient)
+    assert main(["import", str(tmp_path / "files"), "--patient", "dicom"]) == COMPLETE
+    first, second, third, fourth, fifth = (row["patient_id"] for row in table(tmp_path / "files"))
+    assert (first, third) == (second, fourth)
+    assert len({first, third, fifth}) == 3
+
+
 def test_dicom_files_need_neither_an_ending_nor_a_preamble(tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
     for number, name in enumerate(("IM0001", "1.2.840.99.7", "c.dcm")):
@@ -160,6 +174,19 @@ def test_dicom_files_need_neither_an_ending_nor_a_preamble(tmp_path: Path) -> No
     assert main(words) == COMPLETE
     found = {(row["image"], row["patient_id"]) for row in table(tmp_path / "files")}
     assert found == {("IM0001", "P0"), ("1.2.840.99.7", "P1"), ("c.dcm", "P2")}
+
+
+def test_a_row_without_an_image_is_of_nobody(folder: Path, tmp_path: Path) -> None:
+    facts = tmp_path / "facts.csv"
+    facts.write_text("image,patient_id\nP0_0.png,A\n,B\n.,C\n")
+    assert main(["import", str(folder / "images"), "--patient", str(facts)]) == COMPLETE
+    assert [row["patient_id"] for row in table(folder / "images")] == ["A"]
+
+
+def test_a_long_expression_finds_patients(folder: Path) -> None:
+    expression = f"({'|'.join(f'P{number}' for number in range(100))})_"
+    assert main(["import", str(folder / "images"), "--patient", expression]) == COMPLETE
+    assert len({row["patient_id"] for row in table(folder / "images")}) == 6
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,17 @@ def test_a_study_is_named_for_its_file(command: Command, folder: Path) -> None:
     command("plan", "sub/my lungs.yaml", code=0)
 
 
+@pytest.mark.parametrize("name", ["2024", "1e3", "null", "x" * 70])
+def test_a_folder_may_have_any_name(command: Command, folder: Path, name: str) -> None:
+    renamed = folder.rename(folder.with_name(name))
+    words = [f"null={renamed / side}" for side in ("left", "right")]  # the name of a structure, too
+    command("init", "--from", renamed / "images", *words, "--patient", "P[0-9]+", code=0)
+    command("check", "study.yaml", code=0)
+    study = load(Path("study.yaml"))
+    assert name.startswith(study.base.study)
+    assert "structures: ['null']" in Path("study.yaml").read_text()
+
+
 def test_an_existing_study_stays(command: Command, folder: Path) -> None:
     Path("study.yaml").write_text("mine")
     said = command("init", "--from", folder / "images", folder / "left", code=2)

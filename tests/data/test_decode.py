@@ -178,8 +178,10 @@ def test_binary_and_wide_masks_keep_their_values(tmp_path: Path) -> None:
 
 
 def test_refused_float_pixels_and_colour_masks(tmp_path: Path) -> None:
-    what = refusal(saved(tmp_path / "a.tif", Image.fromarray(RAMP.astype(np.float32))))
-    assert "floating point or unknown), whose range is not known; 8- and 16-bit integers are accepted" in what
+    path = saved(tmp_path / "a.tif", Image.fromarray(RAMP.astype(np.float32)))
+    known = "floating point or unknown), whose range is not known; 8- and 16-bit integers are accepted. "
+    assert f"{known}Convert it to 8 bits with a window of your choice." in refusal(path)
+    assert f"{known}Save its label values as integers of 8 or 16 bits." in refusal(path, read_labels)
     assert "colour image" in refusal(saved(tmp_path / "m.png", Image.fromarray(COLOURS)), read_labels)
 
 

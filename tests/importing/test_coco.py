@@ -180,10 +180,28 @@ def test_names_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
     assert entry.masks["mask_a"] == tmp_path / "masks_instances_default" / "a" / "P0.png"
 
 
-def test_categories_of_one_name_are_refused(tmp_path: Path) -> None:
-    categories = [{"id": 1, "name": "a b"}, {"id": 2, "name": "a_b"}]
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["a b", "a_b"], "must differ in these"),
+        ([f"{'a' * 70}{end}" for end in "bc"], "must differ in these"),  # a study takes no longer names
+        (["lung", "ignore"], "`ignore` is the label of pixels that count nowhere. Rename the structure"),
+    ],
+)
+def test_categories_that_are_no_names_of_structures_are_refused(
+    tmp_path: Path, names: list[str], message: str
+) -> None:
+    categories = [{"id": number, "name": name} for number, name in enumerate(names)]
     content = {"images": [], "annotations": [], "categories": categories}
-    problems_of(DataError, read_coco, write_json(tmp_path / "a.json", content), match="has a category")
+    file = write_json(tmp_path / "a.json", content)
+    problems_of(DataError, read_coco, file, match=f"has a category .*{message}")
+
+
+def test_long_names_of_categories_are_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = data_set(tmp_path)
+    file.write_text(file.read_text().replace("left lung", "l" * 70))
+    _, section = imported(capsys, file)
+    assert is_accepted(section, tmp_path)
 
 
 def test_two_images_of_one_name_are_refused(tmp_path: Path) -> None:

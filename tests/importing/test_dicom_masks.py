@@ -133,6 +133,13 @@ def test_label_maps_and_compressed_frames_are_read(tmp_path: Path) -> None:
     assert ((heart == 255) == (values == 2)).all()
 
 
+def test_no_structure_is_called_ignore(tmp_path: Path) -> None:
+    folder = images(tmp_path)
+    frames = [(0, number, np.eye(*SHAPE, k=number)) for number in (1, 2)]
+    segmentation(folder / "seg.dcm", frames, labels=("ignore", "heart"))
+    assert read_objects(folder).columns == ("mask_segment_1", "mask_heart")
+
+
 def test_an_object_about_one_image_needs_no_sources(tmp_path: Path) -> None:
     folder = images(tmp_path)
     segmentation(tmp_path / "a.dcm", [(9, 1, square(1))], has_sources=False, named=[4])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 
 from tests.importing.layouts import SIZE, image, imported, is_accepted, mask, table
 from tests.refusals import problems_of
+from xferlab.cli.main import BAD_INPUT, main
 from xferlab.data.decode import read_image, read_labels
 from xferlab.data.sources.manifest.table import read_table
 from xferlab.errors import DataError
@@ -54,6 +56,49 @@ def test_montgomery(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         Image.fromarray(pixels).save(folder / "CXR_png" / f"MCUCXR_{number:04}_{number % 2}.png")
     assert "4 of 6 images have no pixel spacing" in imported(capsys, folder)[0]
     assert [row["spacing_mm"] for row in table(folder)] == ["0.0875", "0.175", "", "", "", ""]
+
+
+def shenzhen(folder: Path, number: int = 3) -> Path:
+    for each in range(number):
+        image(folder / "CXR_png" / f"CHNCXR_{each:04}_1.png", 10 + each)
+        mask(folder / "mask" / f"CHNCXR_{each:04}_1_mask.png")
+    return folder
+
+
+def test_of_two_sets_in_a_folder_one_has_to_be_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    montgomery(tmp_path / "MontgomerySet")
+    shenzhen(tmp_path / "ChinaSet_AllFiles")
+    assert main(["import", str(tmp_path)]) == BAD_INPUT
+    assert "has the folders of several sets: the Montgomery County set" in (
+        refused := capsys.readouterr().err
+    )
+    assert refused.endswith("add --layout montgomery or --layout shenzhen\n")
+    said, _ = imported(capsys, tmp_path, "--layout", "montgomery")
+    assert "mask_left_lung: 6 of 6 images have one" in said
+    assert {row["image"][:22] for row in table(tmp_path)} == {"MontgomerySet/CXR_png/"}
+    for _ in range(2):  # what an import writes is no other set
+        assert "read as the Montgomery County set" in imported(capsys, tmp_path / "MontgomerySet")[0]
+
+
+@pytest.mark.parametrize("change", [str.lower, str.upper])
+def test_names_of_public_sets_may_be_in_small_letters(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Callable[[str], str]
+) -> None:
+    for number, name in enumerate(("jpcln001", "jpcln002", "jpcnn001")):
+        image(tmp_path / "jsrt" / "images" / f"{change(name)}.png", number)
+        for structure in SCR:  # the case of masks does not depend on that of images
+            mask(tmp_path / "jsrt" / f"fold{1 + number % 2}" / "masks" / structure / f"{name}.gif")
+    said, _ = imported(capsys, tmp_path / "jsrt")
+    assert "mask_heart: 3 of 3 images have one" in said
+    assert [(row["patient_id"], row["pathology"]) for row in table(tmp_path / "jsrt")] == [
+        ("JPCLN001", "nodule"), ("JPCLN002", "nodule"), ("JPCNN001", "normal"),
+    ]  # fmt: skip
+    image(tmp_path / "kermany" / change("normal") / "IM-0001-0001.jpeg")
+    image(tmp_path / "kermany" / change("pneumonia") / "person1_virus_1.jpeg", 1)
+    imported(capsys, tmp_path / "kermany", "--layout", "kermany")
+    assert [row["pathology"] for row in table(tmp_path / "kermany")] == ["normal", "pathological"]
 
 
 def test_shenzhen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,18 +14,19 @@ from xferlab.cli.findings import grouped
 from xferlab.cli.main import COMPLETE
 from xferlab.cli.options import ImagesOptions, ImportOptions
 from xferlab.cli.output import tell
+from xferlab.cli.templates import section_lines
 from xferlab.cli.view import count_of
-from xferlab.data.sources.manifest.config import MASK
+from xferlab.data.sources.manifest.config import IGNORE, MASK
 from xferlab.data.sources.manifest.spacing import SPACING, spacing_of
 from xferlab.errors import Problem, UsageError
 from xferlab.importing.folders import joined_by_name
 from xferlab.importing.found import PART, PATIENT, TEST, Listing, as_name, with_cells
 from xferlab.importing.layouts import layout_of
 from xferlab.importing.patients import with_patients
-from xferlab.importing.section import STRUCTURE, as_lines, section_of
+from xferlab.importing.section import guesses, section_of
 from xferlab.importing.slices import without_volumes
 from xferlab.importing.table import NAME, Written, common_folder, write_table
-from xferlab.section import NAME_PATTERN
+from xferlab.section import NAME_LENGTH, NAME_PATTERN
 
 
 def run(options: ImportOptions) -> int:
@@ -34,7 +35,7 @@ def run(options: ImportOptions) -> int:
     name, section = imported(folders, options)
     tell(section={name: section})
     print("\nA study reads it by this section; `xferlab check STUDY` then reads all files:\n\ndata:")
-    print(*as_lines(name, section), sep="\n")
+    print(*section_lines(name, section), sep="\n")
     return COMPLETE
 
 
@@ -77,11 +78,8 @@ def imported(folders: Sequence[str], options: ImagesOptions) -> tuple[str, dict[
         left_out=list(map(asdict, listing.left_out)),
     )
     section = section_of(listing, root)
-    if guessed := [name for name in section.get("labels", ()) if name.startswith(f"{STRUCTURE}_")]:
-        print(
-            f"note: masks have several values, and each is a structure now: {', '.join(guessed)}. Give them "
-            "their names under `labels`; the name `ignore` leaves pixels out"
-        )
+    for guess in guesses(section, listing):
+        print(f"note: {guess}")
     if "where" in section:
         print(f"The section leaves the published test images out; `where: {{{PART}: {TEST}}}` reads them.")
     return as_name(root.name) or "images", section
@@ -122,7 +120,19 @@ def _listing(folders: Sequence[str], name: str | None, pattern: str | None) -> t
 
 
 def _folder(word: str) -> Path:
-    return Path(os.path.normpath(os.path.abspath(word)))  # links stay: files are named as the user sees them
+    """Returns a folder with its links, as files are named as the user sees them; it may not be there.
+
+    Raises:
+        UsageError: The path cannot be looked up.
+    """
+    path = Path(os.path.normpath(os.path.abspath(word)))
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    return path
 
 
 def _masks(words: Sequence[str]) -> tuple[dict[str, Path], dict[str, list[str]]]:
@@ -144,11 +154,20 @@ def _masks(words: Sequence[str]) -> tuple[dict[str, Path], dict[str, list[str]]]
     for name, folder in named:
         if name and not re.fullmatch(NAME_PATTERN, name):
             raise UsageError(f"{name!r} is no name of a structure: it has letters, digits, `-` and `_`")
+        if name == IGNORE:
+            raise UsageError(
+                f"{IGNORE!r} is no name of a structure: it is the label of pixels that count nowhere, "
+                "which are values in the masks of structures"
+            )
         numbers[name] += 1
         own = f"{name}_{numbers[name]}" if counts[name] > 1 else name
         if own != name:
             parts.setdefault(name, []).append(own)
         column = "_".join(filter(None, [MASK, own]))
+        if len(column) > NAME_LENGTH:
+            raise UsageError(
+                f"{own!r} is too long for a structure: its column {column!r} has up to {NAME_LENGTH} letters"
+            )
         if column in masks:
             raise UsageError(f"{own!r} is named twice; name the parts of {name!r} otherwise")
         masks[column] = folder

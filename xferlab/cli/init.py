@@ -11,10 +11,9 @@ from xferlab.cli.import_ import imported
 from xferlab.cli.main import COMPLETE
 from xferlab.cli.options import ImagesOptions, InitOptions
 from xferlab.cli.output import tell
-from xferlab.cli.templates import study_text, template, templates
+from xferlab.cli.templates import section_lines, study_text, template, templates
 from xferlab.errors import UsageError
 from xferlab.importing.found import as_name
-from xferlab.importing.section import as_lines
 
 STUDY = "study.yaml"
 
@@ -38,11 +37,10 @@ def _of_images(folders: Sequence[str], out: str, options: ImagesOptions) -> int:
     data, section = imported(folders, options)
     section["hold_out"] = 0.25  # patients that are never trained on
     joined = [name for name, made in section.get("structures", {}).items() if isinstance(made, list)]
-    structures = f", structures: [{joined[0]}]" if joined else ""
-    lines = "\n".join(as_lines(data, section))
+    lines = "\n".join(section_lines(data, section))
     name = data if out == STUDY else as_name(path.stem) or "first"
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = study_text(name=name, data=data, section=lines, structures=structures, file=path.name)
+    text = study_text(name=name, data=data, section=lines, structure=next(iter(joined), None), file=path.name)
     path.write_text(text, encoding="utf-8")
     following = f"xferlab check {shlex.quote(out)}"
     tell(study=path, section={data: section}, next=following)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from string import Template
+from typing import Any
 
 import yaml
 
 from xferlab.errors import UsageError, suggest
 from xferlab.section import Section
+from xferlab.study.yaml_lines import written
 
 SHIPPED = Path(__file__).parents[1] / "templates"
 """Holds links to `jobs`, `search_spaces` and `examples`: an installation has copies of these folders."""
@@ -27,7 +30,7 @@ data:
 $section
 model: {name: unet, init_features: 16, image_size: 128}     # 32 and 256 on a GPU
 stages:
-  first: {data: $data, evaluate_on: [$data.test, $data.hold_out]$structures}
+  first: {data: $key, evaluate_on: [$data.test, $data.hold_out]$structures}
 training: {batch_size: 8, max_epochs: 60, patience: 10}
 arms:                   # what you compare: each changes one thing of the baseline
   baseline: {}
@@ -103,6 +106,35 @@ def template(name: str) -> StudyTemplate:
     return known[name]
 
 
-def study_text(*, name: str, data: str, section: str, structures: str = "", file: str = "study.yaml") -> str:
-    """Returns a first study of a data section, which is given by its lines under `data:`."""
-    return STUDY.substitute(name=name, data=data, section=section, structures=structures, file=file)
+def study_text(
+    *, name: str, data: str, section: str, structure: str | None = None, file: str = "study.yaml"
+) -> str:
+    """Returns a first study of a data section.
+
+    Args:
+        name: Of the study.
+        data: Of the section.
+        section: Its lines under `data:`.
+        structure: What is learnt, if it is not all that the section has.
+        file: Of the study.
+    """
+    structures = f", structures: [{_in_line(structure)}]" if structure else ""
+    return STUDY.substitute(
+        name=_in_line(name),
+        data=data,
+        key=_in_line(data),
+        section=section,
+        structures=structures,
+        file=shlex.quote(file),
+    )
+
+
+def section_lines(name: str, section: Mapping[str, Any]) -> list[str]:
+    """Returns the lines of a section under `data:`."""
+    text = written({name: dict(section)}, width=math.inf, leaves_in_line=True)
+    return [f"  {line}" for line in text.splitlines()]
+
+
+def _in_line(text: str) -> str:
+    """Returns a text as YAML, in quotes where it would be something else without."""
+    return written([text], width=math.inf).removeprefix("- ").strip()

@@ -44,6 +44,7 @@ DECODE_VERSION = 1
 
 _DICOM_INDEX = "DICOMDIR"
 _CONVERT = "Convert it to 8 bits with a window of your choice."
+_CONVERT_LABELS = "Save its label values as integers of 8 or 16 bits."
 
 # Pillow's own limit would warn at 89 million pixels already, which stitched radiographs reach.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
@@ -134,7 +135,7 @@ def read_labels(path: Path, data: bytes | None = None) -> Labels:
         raise DataError.at(path, "is a DICOM file; masks are accepted as PNG or TIFF. Export it as such.")
     if is_nifti(path, data):
         return _labels_of(path, read_slice(path, data))
-    image, turned = _load(path, data)
+    image, turned = _load(path, data, remedy=_CONVERT_LABELS)
     lossy = image.format in ("JPEG", "MPO")
     if image.mode in _INTEGER:
         values = np.asarray(image)
@@ -167,8 +168,10 @@ def _white_is_zero(image: Image.Image) -> bool:
     return getattr(image, "tag_v2", {}).get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO
 
 
-def _load(path: Path, data: bytes) -> tuple[Image.Image, bool]:
+def _load(path: Path, data: bytes, *, remedy: str = _CONVERT) -> tuple[Image.Image, bool]:
     """Returns the one frame of an image file as it is to be seen, and whether its orientation turned it.
+
+    `remedy` says what to do with pixels whose range is not known.
 
     Raises:
         DataError: If the file cannot be read, has several frames, too many pixels, or pixels that would have
@@ -183,7 +186,7 @@ def _load(path: Path, data: bytes) -> tuple[Image.Image, bool]:
                 raise DataError.at(
                     path, f"holds {frames} frames; a case is one frame. Save the frame you mean."
                 )
-            _check_pixels(path, image)
+            _check_pixels(path, image, remedy)
             turned = image.getexif().get(_ORIENTATION_TAG, 1) in range(2, 9)  # loading a TIFF removes it
             image.load()
             _check_sign(path, image)
@@ -201,13 +204,13 @@ def _load(path: Path, data: bytes) -> tuple[Image.Image, bool]:
         raise DataError.at(path, f"cannot be read: {error}.{_text_hint(data)}") from error
 
 
-def _check_pixels(path: Path, image: Image.Image) -> None:
+def _check_pixels(path: Path, image: Image.Image, remedy: str) -> None:
     """Refuses pixels without grey levels, and pixels that Pillow would change while it reads them."""
     if image.mode not in _GREY_8 and image.mode not in _INTEGER:
         raise DataError.at(
             path,
             f"has pixels of mode {image.mode!r} (floating point or unknown), whose range is not known; 8- and"
-            " 16-bit integers are accepted. Convert it with a window of your choice.",
+            f" 16-bit integers are accepted. {remedy}",
         )
     if image.mode in _GREY_8 and _WIDE_CHANNELS.match(_raw_mode(image)):
         raise DataError.at(

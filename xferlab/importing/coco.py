@@ -15,7 +15,7 @@ from xferlab.data.formats import without_suffix
 from xferlab.data.pixels import check_size
 from xferlab.data.sources.manifest.config import MASK
 from xferlab.errors import DataError, Problem, attempt
-from xferlab.importing.found import Entry, Listing, as_name, parted, structure_name, with_slashes
+from xferlab.importing.found import Entry, Listing, as_file_name, parted, structure_name, with_slashes
 from xferlab.importing.json_file import has_fields, json_in, read_json
 from xferlab.importing.outlines import mask_of
 from xferlab.importing.pictures import MARKED, write_mask
@@ -73,7 +73,7 @@ def read_coco(file: Path) -> Listing:
     outlines, unknown = _outlines(file, content, names)
     left_out += unknown
     used = [name for name in names.values() if any(name in of_image for of_image in outlines.values())]
-    folder = folder_of([file, *(image.path for image in images)]) / f"masks_{as_name(file.stem)}"
+    folder = folder_of([file, *(image.path for image in images)]) / f"masks_{as_file_name(file.stem)}"
     drawn = for_each(
         images, lambda image: _drawn(image, outlines.get(image.id, {}), used, folder=folder, file=file)
     )

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from xferlab.data.decode import is_image_file
 from xferlab.data.formats import NOT_DICOM, without_suffix
 from xferlab.data.memo import Stamp, stamp_of
-from xferlab.data.sources.manifest.config import MASK
+from xferlab.data.sources.manifest.config import IGNORE, MASK
 from xferlab.errors import DataError, Problem, attempt
 from xferlab.importing.folders import walk
 from xferlab.importing.found import Entry, Listing, as_name, parted
@@ -214,11 +214,14 @@ def _names(path: Path, dataset: Any) -> dict[int, str]:
         raise DataError.at(
             path, f"is of the type {kind}; BINARY and LABELMAP are accepted. Export it as one of these."
         )
-    return {
+    names = {
         int(segment.SegmentNumber): as_name(str(segment.get("SegmentLabel", "")))
-        or f"segment_{segment.SegmentNumber}"
         for segment in dataset.SegmentSequence
         if kind == "BINARY" or int(segment.SegmentNumber)  # 0 is the background of a label map
+    }
+    return {
+        number: f"segment_{number}" if name in ("", IGNORE) else name  # `ignore` is no structure in a study
+        for number, name in names.items()
     }
 
 

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
+from xferlab.data.sources.manifest.config import IGNORE, MASK
 from xferlab.data.sources.manifest.table import REQUIRED
 from xferlab.errors import DataError, Problem, joined
+from xferlab.section import NAME_LENGTH
 
 Result = TypeVar("Result")
 
@@ -20,9 +22,14 @@ PART, TRAINING, TEST = "part", "training", "test"
 """The column that says which published part an image is of; from the last one no network may learn."""
 
 
-def as_name(text: str) -> str:
-    """Returns letters, digits, `-` and `_` of a text, as names in studies have them; may be empty."""
+def as_file_name(text: str) -> str:
+    """Returns letters, digits, `-` and `_` of a text; may be empty."""
     return re.sub(r"[^A-Za-z0-9_-]+", "_", text).strip("_-")
+
+
+def as_name(text: str) -> str:
+    """Returns what a name in a study can have of a text, and `mask_NAME`, too; may be empty."""
+    return as_file_name(text)[: NAME_LENGTH - len(f"{MASK}_")].strip("_-")
 
 
 def with_slashes(name: str, folders: Iterable[Path]) -> str:
@@ -36,9 +43,14 @@ def structure_name(text: str, taken: Collection[str], *, where: Path, what: str)
     """Returns the name of a structure that a description calls by a text.
 
     Raises:
-        DataError: The text has no sign that a name can have, or agrees in these with another.
+        DataError: The text has no sign that a name can have, agrees in these with another, or is `ignore`.
     """
     name = as_name(text)
+    if name == IGNORE:
+        raise DataError.at(
+            where,
+            f"has a {what}; `{IGNORE}` is the label of pixels that count nowhere. Rename the structure.",
+        )
     if not name or name in taken:
         raise DataError.at(
             where,

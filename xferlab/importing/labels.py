@@ -40,7 +40,8 @@ def _named(labels: Any, where: Path) -> Iterator[tuple[str, list[int]]]:
             raise DataError.at(where, f"gives the label {label!r} as {given!r}; numbers are accepted.")
         if group in ([0], []):
             continue
-        name = structure_name(str(label), names, where=where, what=f"label {label!r}")
+        what = f"label {label!r}"
+        name = IGNORE if label == IGNORE else structure_name(str(label), names, where=where, what=what)
         names.add(name)
         yield name, group
     if not names - {IGNORE}:

@@ -58,12 +58,26 @@ def layout_of(path: Path, name: str | None) -> Layout | None:
     """Returns the layout of a folder or file: the named one, else the first that fits; None for `none`.
 
     Raises:
-        UsageError: There is no such layout.
+        UsageError: There is no such layout, or none is named for a folder of several public sets.
     """
     if name is None:
-        return next((layout for layout in LAYOUTS if layout.fits(path)), None)
+        layout = next((layout for layout in LAYOUTS if layout.fits(path)), None)
+        if layout and layout.name in {public.name for public in SETS}:
+            _refuse_several(path)
+        return layout
     named = {layout.name: layout for layout in LAYOUTS}
     if name not in (*named, NONE):
         accepted = (*named, NONE)
         raise UsageError(f"--layout {name}: accepted are {', '.join(accepted)}.{suggest(name, accepted)}")
     return named.get(name)
+
+
+def _refuse_several(path: Path) -> None:
+    """Refuses a folder that holds several public sets: only one of them would be read."""
+    sets = [public for public in SETS if has_marks(path, public)]
+    if len(sets) > 1:
+        titles = ", ".join(public.title for public in sets)
+        names = " or ".join(f"--layout {public.name}" for public in sets)
+        raise UsageError(
+            f"{path} has the folders of several sets: {titles}. Name the folder of one, or add {names}"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from xferlab.data.formats import without_suffix
 from xferlab.data.sources.manifest.config import MASK
 from xferlab.data.sources.manifest.table import Row, read_table
+from xferlab.data.sources.patients import person_key
 from xferlab.errors import DataError, UsageError, attempt
 from xferlab.importing.found import IMAGE, PATIENT, Entry, Listing, parted
 from xferlab.parallel import for_each
@@ -35,7 +37,8 @@ def with_patients(listing: Listing, source: str | None, *, images: Path, keep_id
             regular expression for paths below `images`, whose first group, else the whole match, is the
             patient; `dicom`; or None: the patient that the layout names, else every image shows another.
         images: The folder of the images.
-        keep_ids: Whether ids of DICOM headers are kept as they are; else they are hashed.
+        keep_ids: Whether ids of DICOM headers are kept as they are; else they are hashed, and spellings of
+            one id, such as `P 7` and `p07`, have one hash.
 
     Raises:
         UsageError: The expression is not valid.
@@ -65,7 +68,7 @@ def _reader(source: str | None, listing: Listing, images: Path, *, keep_ids: boo
         return lambda entry: {PATIENT: entry.cells.get(PATIENT) or _name(entry, images)}
     if source == HEADER:
         return lambda entry: {PATIENT: _of_header(entry.image, keep_ids=keep_ids)}
-    if source.lower().endswith((".csv", ".parquet")) or Path(source).is_file():
+    if source.lower().endswith((".csv", ".parquet")) or os.path.isfile(source):
         return _of_table(Path(source), listing, images)
     return _of_name(source, images)
 
@@ -94,7 +97,8 @@ def _of_table(path: Path, listing: Listing, images: Path) -> Cells:
     named = defaultdict[str, list[tuple[Parts, Row]]](list)
     for row in read_table(path).rows:
         parts = _parts(row.cells[IMAGE])
-        named[parts[-1]].append((parts, row))
+        if parts:  # a row without an image is of nobody
+            named[parts[-1]].append((parts, row))
 
     def rows_of(entry: Entry) -> list[Row]:
         parts = _parts(entry.image.relative_to(images).as_posix())
@@ -139,4 +143,7 @@ def _of_header(path: Path, *, keep_ids: bool) -> str:
     patient = str(read_header(path, "PatientID").get("PatientID", "")).strip()
     if not patient:
         raise DataError.at(path, "its header has no PatientID.")
-    return patient if keep_ids else hashlib.sha256(patient.encode()).hexdigest()[:_HASH_LENGTH]
+    if keep_ids:
+        return patient
+    # Nothing can tell that two hashes are of one id in two spellings, so these have one hash.
+    return hashlib.sha256(person_key(patient).encode()).hexdigest()[:_HASH_LENGTH]

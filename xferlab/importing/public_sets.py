@@ -34,11 +34,17 @@ class _File:
 
 
 def has_marks(path: Path, public: PublishedSet) -> bool:
-    """Returns whether a folder has the folders that tell a set apart."""
+    """Returns whether a folder has the folders that tell a set apart, not counting those that it imported."""
     return path.is_dir() and all(
-        any(next(path.glob(start + name), None) for start in _DEPTH for name in names)
+        any({WRITTEN, FOLDER}.isdisjoint(mark.parts) for mark in _marks(path, names))
         for names in public.marks
     )
+
+
+def _marks(path: Path, names: Iterable[str]) -> Iterator[Path]:
+    """Yields the folders below one that have one of some names, relative to it."""
+    for pattern in (start + name for start in _DEPTH for name in names):
+        yield from (mark.relative_to(path) for mark in path.glob(pattern))
 
 
 def read_public(folder: Path, public: PublishedSet) -> Listing:
@@ -73,7 +79,7 @@ def read_public(folder: Path, public: PublishedSet) -> Listing:
 
 
 def _matches(folder: Path, files: Sequence[Path], pattern: str) -> dict[str, _File]:
-    """Returns the files whose paths end as a pattern says, by id.
+    """Returns the files whose paths end as a pattern says, in any case, by id in capital letters.
 
     Raises:
         DataError: Two files have one id.
@@ -82,7 +88,7 @@ def _matches(folder: Path, files: Sequence[Path], pattern: str) -> dict[str, _Fi
     by_id = defaultdict[str, list[_File]](list)
     for path in files:
         if match := expression.fullmatch(path.relative_to(folder).as_posix()):
-            by_id[match[ID]].append(_File(path, match.groupdict()))
+            by_id[match[ID].upper()].append(_File(path, match.groupdict()))
     doubled = [
         Problem(str(second.path), f"is {id}, as {first.path} is; remove or move one.")
         for id, (first, *others) in by_id.items()
@@ -103,7 +109,7 @@ def _entry(id: str, image: _File, masks: Mapping[str, Mapping[str, _File]], publ
     }
     person = image.groups.get(PERSON)
     patient = f"{public.name}-{person}" if person else id
-    cells |= {PATIENT: patient, STRATUM: public.classes[image.groups[CLASS]]}
+    cells |= {PATIENT: patient, STRATUM: public.classes[image.groups[CLASS].upper()]}
     paths = {f"{MASK}_{name}": file.path for name, file in of_image.items()}
     return Entry(image.path, paths, cells, knows_patient=True)
 

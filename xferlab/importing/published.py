@@ -70,7 +70,7 @@ class PublishedSet:
         parts: Structures that are made of others.
         merged: Masks of several structures: column -> structure -> its value. Studies of published papers
             read these; where structures overlap, the first one counts.
-        classes: `class` -> the table's `pathology`.
+        classes: `class`, in capital letters -> the table's `pathology`.
         raw: How images without a header are stored.
         sampling: Their pixels, where the authors state the spacing.
     """
@@ -88,7 +88,9 @@ class PublishedSet:
 
 
 _ENDING = f"(?:{'|'.join(map(re.escape, PILLOW))})"
-_NLM_ID = "(?P<id>(?:MCU|CHN)CXR_[0-9]{4}_(?P<class>[01]))"
+_MONTGOMERY_ID = "(?P<id>MCUCXR_[0-9]{4}_(?P<class>[01]))"
+# A published copy of the Shenzhen set has Montgomery's images and masks in the same folders.
+_SHENZHEN_ID = "(?P<id>(?:MCU|CHN)CXR_[0-9]{4}_(?P<class>[01]))"
 _NLM_CLASSES = {"0": "normal", "1": "tuberculosis"}
 _SCR_MASK = "fold(?P<fold>[12])/masks/{}/(?P<id>JPC[LN]N[0-9]{{3}})" + _ENDING
 
@@ -97,10 +99,10 @@ SETS = (
         name="montgomery",
         title="the Montgomery County set of chest X-rays",
         marks=(("CXR_png",), ("ManualMask",)),
-        images=f"CXR_png/{_NLM_ID}{_ENDING}",
+        images=f"CXR_png/{_MONTGOMERY_ID}{_ENDING}",
         masks={
-            "left_lung": f"leftMask/{_NLM_ID}{_ENDING}",
-            "right_lung": f"rightMask/{_NLM_ID}{_ENDING}",
+            "left_lung": f"leftMask/{_MONTGOMERY_ID}{_ENDING}",
+            "right_lung": f"rightMask/{_MONTGOMERY_ID}{_ENDING}",
         },
         parts={"lungs": ("left_lung", "right_lung")},
         merged={"mask": {"left_lung": 255, "right_lung": 255}},
@@ -111,8 +113,8 @@ SETS = (
         name="shenzhen",
         title="the Shenzhen set of chest X-rays",
         marks=(("CXR_png",), ("mask", "masks")),
-        images=f"CXR_png/{_NLM_ID}{_ENDING}",
-        masks={"lungs": f"masks?/{_NLM_ID}(?:_mask)?{_ENDING}"},
+        images=f"CXR_png/{_SHENZHEN_ID}{_ENDING}",
+        masks={"lungs": f"masks?/{_SHENZHEN_ID}(?:_mask)?{_ENDING}"},
         parts={},
         merged={"mask": {"lungs": 255}},
         classes=_NLM_CLASSES,

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import yaml
-
-from xferlab.data.decode import read_labels
 from xferlab.data.sources.manifest.config import MASK
-from xferlab.errors import DataError
+from xferlab.errors import listed
 from xferlab.importing.found import PART, TEST, Listing
-from xferlab.parallel import for_each
+from xferlab.importing.mask_values import MaskValues, values_of
 
 STRUCTURE = "structure"
-LOOKED_AT = 200
-"""Masks whose values are read, of each column."""
-FEW_VALUES = 8
+_SHOWN_VALUES = 12
 
 
 def section_of(listing: Listing, root: Path) -> dict[str, Any]:
@@ -26,7 +20,8 @@ def section_of(listing: Listing, root: Path) -> dict[str, Any]:
 
     Unless the layout says what they mark, values of masks are those of up to 200 masks of each column, evenly
     spread. In a column of one structure, such as `mask_heart`, all mark it; in `mask` each marks one of its
-    own: `structure_85` and so on. Published test images are left out.
+    own: `structure_85` and so on. Where edges are smooth, a threshold marks one structure. `guesses` says
+    which of this is a guess. Published test images are left out.
 
     Args:
         listing: The images with their masks.
@@ -58,41 +53,44 @@ def _labels(listing: Listing, column: str) -> dict[str, Any]:
     """Returns what the masks of a column mark, with the values of each."""
     if column in listing.labels:
         return {name: [*values] for name, values in listing.labels[column].items()}
-    values = _values([entry.masks[column] for entry in listing.images if column in entry.masks])
-    return _separate(values) if column == MASK else {column.removeprefix(f"{MASK}_"): _marks(values)}
+    found = values_of([entry.masks[column] for entry in listing.images if column in entry.masks])
+    return _separate(found) if column == MASK else {column.removeprefix(f"{MASK}_"): _marks(found)}
 
 
-def _values(masks: Sequence[Path]) -> list[int]:
-    """Returns the values of masks apart from 0; of those that cannot be read, none."""
-    step = -(-len(masks) // LOOKED_AT)
-    return sorted(set().union(*for_each(masks[::step], _values_of)) - {0})
+def _separate(found: MaskValues) -> dict[str, Any]:
+    if len(found.values) < 2 or found.threshold is not None:
+        return {STRUCTURE: _marks(found)}
+    return {f"{STRUCTURE}_{value}": [value] for value in found.values}
 
 
-def _values_of(mask: Path) -> set[int]:
-    try:
-        return set(np.unique(read_labels(mask).values).tolist())
-    except DataError:  # `xferlab check` says what is wrong with it
-        return set()
+def _marks(found: MaskValues) -> Any:
+    return [*found.values] or [255] if found.threshold is None else {"above": found.threshold}
 
 
-def _separate(values: Sequence[int]) -> dict[str, Any]:
-    if len(values) < 2 or _is_smooth(values):
-        return {STRUCTURE: _marks(values)}
-    return {f"{STRUCTURE}_{value}": [value] for value in values}
-
-
-def _marks(values: Sequence[int]) -> Any:
-    return {"above": max(values) // 2} if _is_smooth(values) else [*values] or [255]
-
-
-def _is_smooth(values: Sequence[int]) -> bool:
-    """Whether values are those of smooth edges between 0 and 255, as resizing or JPEG makes them."""
-    return len(values) > FEW_VALUES and max(values) >= 2**8 - 2**4
-
-
-def as_lines(name: str, section: Mapping[str, Any]) -> Iterable[str]:
-    """Returns the lines of the section under `data:` in a study file."""
-    text = yaml.safe_dump(
-        {name: dict(section)}, sort_keys=False, default_flow_style=None, allow_unicode=True, width=10**6
-    )
-    return [f"  {line}" for line in text.splitlines()]
+def guesses(section: Mapping[str, Any], listing: Listing) -> Iterator[str]:
+    """Yields what `section_of` guessed of the values of masks, and what to do where a guess is wrong."""
+    known = {name for labels in listing.labels.values() for name in labels}
+    marks = {name: values for name, values in section.get("labels", {}).items() if name not in known}
+    separate = [
+        name
+        for name in marks
+        if name.startswith(f"{STRUCTURE}_") and name not in section.get("structures", {})
+    ]
+    if separate:
+        yield (
+            f"masks have several values, and each is a structure now: {', '.join(separate)}. Give them their "
+            "names under `labels`; the name `ignore` leaves pixels out"
+        )
+    for name, values in marks.items():
+        if isinstance(values, dict):
+            yield (
+                f"the masks of {name} have smooth edges or are JPEG files, so all values above "
+                f"{values['above']} count as {name}. If values mean several structures, save the masks as "
+                "PNG without smooth edges, and name each value under `labels`"
+            )
+        elif len(values) > 1:
+            shown = listed([*map(str, values)], _SHOWN_VALUES)
+            yield (
+                f"the masks of {name} have the values {shown}, and all of them count as {name}. Under "
+                "`labels`, move those that mean something else to `ignore`, which leaves pixels out"
+            )

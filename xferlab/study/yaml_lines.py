@@ -106,9 +106,18 @@ def read(path: Path, *, name: str | None = None) -> Document:
     return Document(name, Path(os.path.abspath(path)), value, values.lines)
 
 
-def written(value: Any) -> str:
-    """Returns plain values as YAML, of which `read` gives equal ones."""
-    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, width=100, allow_unicode=True)
+def written(value: Any, *, width: float = 100, leaves_in_line: bool = False) -> str:
+    """Returns plain values as YAML, of which `read` gives equal ones.
+
+    Args:
+        value: Dicts, lists, text, numbers, booleans and None.
+        width: Where lines are broken.
+        leaves_in_line: Whether dicts and lists of single values take one line.
+    """
+    flow = None if leaves_in_line else False
+    return yaml.dump(
+        value, Dumper=_Dumper, sort_keys=False, width=width, allow_unicode=True, default_flow_style=flow
+    )
 
 
 def _text(path: Path, name: str) -> str:
