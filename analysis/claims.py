@@ -237,7 +237,7 @@ def verdicts_of(contents: Contents) -> Verdicts | None:
     if not results.plan.get("claims"):
         return None
     claims = Claims.from_json(results.plan["claims"])
-    contrasts = [contents.compare(*_sides(claims, pair), strict=claims.strict) for pair in claims.contrasts]
+    contrasts = [_compared(contents, claims, pair) for pair in claims.contrasts]
     rows = [_row(contrast, claims.metric) for contrast in contrasts]
     reasons = [_reason(contents, contrast, row) for contrast, row in zip(contrasts, rows, strict=True)]
     values = [math.nan if reason else float(row["p"]) for row, reason in zip(rows, reasons, strict=True)]
@@ -290,6 +290,11 @@ def _sides(claims: Claims, pair: tuple[Place, Place]) -> tuple[Side, Side]:
     return first, second
 
 
+def _compared(contents: Contents, claims: Claims, pair: tuple[Place, Place]) -> Contrast:
+    metric = contents.results.metrics.named(claims.metric)
+    return contents.compare_in(metric, *_sides(claims, pair), strict=claims.strict)
+
+
 def _row(contrast: Contrast, metric: str) -> Mapping[str, Any]:
     rows = contrast.rows
     whole = rows[(rows["metric"] == metric) & (rows["pathology"] == ALL)]
@@ -326,7 +331,7 @@ def foreseen(contents: Contents, claims: Claims, planned: Mapping[Place, int]) -
         planned: Repetitions that are planned, by arm and stage.
     """
     for pair in claims.contrasts:
-        contrast = contents.compare(*_sides(claims, pair), strict=claims.strict)
+        contrast = _compared(contents, claims, pair)
         row, number = _row(contrast, claims.metric), min(planned[place] for place in pair)
         smallest = _supportable(contrast, row, len(claims.contrasts), planned=number) if row else math.nan
         if math.isnan(smallest):

@@ -31,7 +31,7 @@ from xferlab.analysis.tables.answers import OPEN
 from xferlab.analysis.tables.checklists import checklists_tables
 from xferlab.analysis.tables.claims import best_sentence, claims_table, reached_by, reached_table
 from xferlab.metrics.claims import Claims, Place
-from xferlab.metrics.measuring import METRICS
+from xferlab.metrics.measuring import METRICS, metrics_of
 from xferlab.metrics.metric import Metric
 from xferlab.records import codec, layout
 from xferlab.records.store import Store
@@ -176,6 +176,27 @@ def test_complete_sides_without_a_difference_are_not_called_incomplete(
     planned = dict.fromkeys(PAIRS[0], 6)
     (line,) = foreseen(contents, claims, planned)
     assert line.startswith(f"better − baseline: unknown, since {words}")
+
+
+class Hearts(Arms):
+    """Only hearts differ between arms; lungs are the same in all."""
+
+    def value(self, *, arm: str, stage: str, repetition: int, image: int, metric: str) -> float:
+        shown = "baseline" if metric.endswith("_lung") else arm
+        return super().value(arm=shown, stage=stage, repetition=repetition, image=image, metric=metric)
+
+
+def test_a_claim_may_be_on_one_structure(tmp_path: Path) -> None:
+    structures = ("heart", "lung")
+    declared = tuple(metric for metric in metrics_of(structures) if metric.name.startswith("DICE"))
+    claims = replace(CLAIMS, metric="DICE_heart", contrasts=PAIRS[:1])
+    changes = {"metrics": declared, "structures": structures}
+    contents, found = verdicts(tmp_path, study=Hearts, claims=claims, **changes)
+    (verdict,) = found.verdicts
+    assert (verdict.kind, verdict.reason) == (SUPPORTED, "")
+    assert verdict.difference == pytest.approx(0.03, abs=0.005)
+    (line,) = foreseen(contents, claims, dict.fromkeys(PAIRS[0], 6))
+    assert "with 6 repetitions (by 6 complete ones)" in line
 
 
 def ranking(contents: Contents, found: Verdicts) -> list[str]:
