@@ -117,7 +117,8 @@ def compare(cases: pd.DataFrame, comparison: Comparison, *, sets: tuple[Metric, 
         sets=sets,
     )
     parts = {ALL: pairs} if len(pairs) else {}
-    for pathology in ordered_pathologies(pairs["pathology"].unique()):
+    # Images of sections without pathologies have one that is called `all`, too.
+    for pathology in ordered_pathologies({*pairs["pathology"].unique()} - {ALL}):
         parts[pathology] = pairs[pairs["pathology"] == pathology]
     rows = [{"pathology": name, **row} for name, part in parts.items() for row in _rows(part, rules)]
     frame = pd.DataFrame(rows, columns=COLUMNS)
