@@ -114,9 +114,9 @@ def _test_to_train(results: StudyResults, data: str, patients: float, pool: int)
     """Test patients per training patient where these train, whether or not they are measured there."""
     split = results.plan.get("split", {})
     if split.get("file"):
-        tested = [section.get("test_patients") for section in results.sections(data)]
+        tested = float(sum(section.get("test_patients", math.nan) for section in results.sections(data)))
         # A plan that does not say it: at most all others.
-        return (pool - patients if None in tested else sum(tested)) / patients
+        return (pool - patients if math.isnan(tested) else tested) / patients
     share = 1 / split["folds"] if split.get("folds") else float(split.get("test") or 0.0)
     return share / (patients / pool)
 

@@ -255,9 +255,31 @@ def test_drawn_images_allow_no_claim(tmp_path: Path) -> None:
     assert plan is not None
     plan["data"]["portable"]["simulate"] = "portable"
     codec.write_json(store, name, plan)
-    found = verdicts_of(Contents(load_study(tmp_path, "covid_lung")))
+    contents = Contents(load_study(tmp_path, "covid_lung"))
+    found = verdicts_of(contents)
     assert found is not None
     assert {verdict.reason for verdict in found.verdicts} == {"simulated only"}
+    for line in foreseen(contents, CLAIMS, {place: 6 for pair in PAIRS for place in pair}):
+        assert line.endswith("no claim is possible, since all images are simulated or drawn")
+
+
+@pytest.mark.parametrize("missing", [(), (2, 3)])
+def test_no_smallest_difference_is_foreseen_where_no_claim_will_be_possible(
+    tmp_path: Path, missing: tuple[int, ...]
+) -> None:
+    lacking = {f"better/portable/r{number:02d}" for number in missing}
+    contents, _ = verdicts(
+        tmp_path, missing=lacking, arms=ARMS[:2], claims=replace(CLAIMS, contrasts=PAIRS[:1])
+    )
+    claims = replace(CLAIMS, contrasts=PAIRS[:1])
+    few = "no claim is possible, since at least 5 paired repetitions are needed"
+    (line,) = foreseen(contents, claims, dict.fromkeys(PAIRS[0], 4))
+    assert line == f"better − baseline: {few}"
+    for trial in contents.results.plan["trials"]:
+        if trial["stage"] == "general" and "better" in trial["arms"]:
+            trial["inputs"] = []
+    (line,) = foreseen(Contents(contents.results), claims, dict.fromkeys(PAIRS[0], 6))
+    assert line.startswith("better − baseline: no claim is possible, since the sides descend from different")
 
 
 def test_a_table_shows_what_each_arm_reaches_by_pathology(known: tuple[Contents, Verdicts]) -> None:

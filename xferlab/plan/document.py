@@ -218,7 +218,7 @@ def _pools(plan: Plan, arm: str, name: str, stage: Stage) -> dict[str, Any]:
 
 
 def _tested(plan: Plan, cases: Sequence[Case]) -> dict[str, float]:
-    """The mean number of patients of a section who test in a repetition, where no share of the split says it."""
+    """How many patients of a section test in a repetition on average, where no share of the split says it."""
     if plan.loaded.base.split.file is None:
         return {}
     part_of, repetitions = plan.selector.part_of, range(1, plan.loaded.base.repetitions + 1)
