@@ -9,7 +9,13 @@ from functools import cached_property
 from itertools import takewhile
 from typing import Any
 
-from xferlab.analysis.comparison import NO_CLAIM, NO_P, Comparison, Contrast
+from xferlab.analysis.comparison import (
+    MIN_COUNTED_PATIENTS,
+    NO_CLAIM,
+    NO_P,
+    Comparison,
+    Contrast,
+)
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.design import Side
 from xferlab.analysis.estimates import (
@@ -25,7 +31,7 @@ from xferlab.analysis.results import EvaluationSet, StudyResults, is_drawn
 from xferlab.analysis.selection import ALL
 from xferlab.analysis.tables.model import interval, number
 from xferlab.analysis.tuning import tuned_arms
-from xferlab.metrics.claims import Claims, Place
+from xferlab.metrics.claims import MIN_REPETITIONS, Claims, Place
 from xferlab.metrics.metric import Metric
 
 SUPPORTED, NOT_SUPPORTED, EQUIVALENT = "supported", "not supported", "equivalent"
@@ -40,8 +46,12 @@ REASONS = {
     **NO_P,
 }
 """Why a contrast allows no claim."""
+_FEW_REPETITIONS = f"n < {MIN_REPETITIONS} repetitions"
+_FEW_PATIENTS = f"n < {MIN_COUNTED_PATIENTS} patients"
+_SO_FAR = ("nothing complete", "pairs missing", "no variation", _FEW_REPETITIONS)
+"""Those that more complete repetitions may remove."""
 _LOST = ("no common images", "undefined", "images lost")
-"""Those that more repetitions do not mend."""
+"""Those that leave no difference to go by."""
 _WORDS = {
     SUPPORTED: (
         "Supported: it would recur with other patients like these and another sample of training patients."
@@ -237,7 +247,7 @@ def verdicts_of(contents: Contents) -> Verdicts | None:
     if not results.plan.get("claims"):
         return None
     claims = Claims.from_json(results.plan["claims"])
-    contrasts = [contents.compare(*_sides(claims, pair), strict=claims.strict) for pair in claims.contrasts]
+    contrasts = [_compared(contents, claims, pair) for pair in claims.contrasts]
     rows = [_row(contrast, claims.metric) for contrast in contrasts]
     reasons = [_reason(contents, contrast, row) for contrast, row in zip(contrasts, rows, strict=True)]
     values = [math.nan if reason else float(row["p"]) for row, reason in zip(rows, reasons, strict=True)]
@@ -290,6 +300,11 @@ def _sides(claims: Claims, pair: tuple[Place, Place]) -> tuple[Side, Side]:
     return first, second
 
 
+def _compared(contents: Contents, claims: Claims, pair: tuple[Place, Place]) -> Contrast:
+    metric = contents.results.metrics.named(claims.metric)
+    return contents.compare_in(metric, *_sides(claims, pair), strict=claims.strict)
+
+
 def _row(contrast: Contrast, metric: str) -> Mapping[str, Any]:
     rows = contrast.rows
     whole = rows[(rows["metric"] == metric) & (rows["pathology"] == ALL)]
@@ -326,18 +341,32 @@ def foreseen(contents: Contents, claims: Claims, planned: Mapping[Place, int]) -
         planned: Repetitions that are planned, by arm and stage.
     """
     for pair in claims.contrasts:
-        contrast = contents.compare(*_sides(claims, pair), strict=claims.strict)
+        contrast = _compared(contents, claims, pair)
         row, number = _row(contrast, claims.metric), min(planned[place] for place in pair)
         smallest = _supportable(contrast, row, len(claims.contrasts), planned=number) if row else math.nan
-        if math.isnan(smallest):
-            why = str(row["no_p"]) if row else _unpaired(contents, _sides(claims, pair))
-            why_not = (
-                f"since {REASONS[why]}" if why in _LOST else "until some repetitions of both are complete"
-            )
-            yield f"{claims.title(pair)}: unknown, {why_not}"
+        why = _never(contents, contrast, row, planned=number)
+        if why in _LOST:
+            yield f"{claims.title(pair)}: unknown, since {REASONS[why]}"
+        elif why:
+            yield f"{claims.title(pair)}: no claim is possible, since {REASONS[why]}"
+        elif math.isnan(smallest):
+            yield f"{claims.title(pair)}: unknown, until some repetitions of both are complete"
         else:
             basis = f"by {row['num_repetitions']} complete ones"
             yield f"{claims.title(pair)}: {smallest:.2g} with {number} repetitions ({basis})"
+
+
+def _never(contents: Contents, contrast: Contrast, row: Mapping[str, Any], *, planned: int) -> str:
+    """Returns why a contrast allows no claim even when all that is planned is complete; empty if it may."""
+    comparison = contrast.comparison
+    why = _reason(contents, contrast, row)
+    if why == _FEW_PATIENTS and not comparison.evaluated.is_hold_out:
+        why = ""  # further repetitions have further test patients
+    if why and why not in _SO_FAR:
+        return why
+    if comparison.design.donors_differ:
+        return "different donors"
+    return _FEW_REPETITIONS if planned // comparison.design.seeds < MIN_REPETITIONS else ""
 
 
 def _supportable(

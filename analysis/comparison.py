@@ -25,10 +25,9 @@ from xferlab.analysis.estimates import (
 from xferlab.analysis.results import EvaluationSet
 from xferlab.analysis.selection import ALL, ordered_pathologies
 from xferlab.analysis.sets import PairedSets, SetMeasure, measures_of, parts_of
+from xferlab.metrics.claims import MIN_REPETITIONS
 from xferlab.metrics.metric import Metric
 
-MIN_REPETITIONS = 5
-"""Paired repetitions below which no p is given."""
 MIN_COUNTED_PATIENTS = 10
 """Patients, counted by their images, below which no p is given."""
 MAX_LOST = 0.05
@@ -117,7 +116,8 @@ def compare(cases: pd.DataFrame, comparison: Comparison, *, sets: tuple[Metric, 
         sets=sets,
     )
     parts = {ALL: pairs} if len(pairs) else {}
-    for pathology in ordered_pathologies(pairs["pathology"].unique()):
+    # Images of sections without pathologies have one that is called `all`, too.
+    for pathology in ordered_pathologies({*pairs["pathology"].unique()} - {ALL}):
         parts[pathology] = pairs[pairs["pathology"] == pathology]
     rows = [{"pathology": name, **row} for name, part in parts.items() for row in _rows(part, rules)]
     frame = pd.DataFrame(rows, columns=COLUMNS)

@@ -218,6 +218,12 @@ class Contents:
             self._contrasts[key] = Contrast(comparison, rows)
         return self._contrasts[key]
 
+    def compare_in(self, metric: Metric, first: Side, second: Side, *, strict: bool = False) -> Contrast:
+        """Returns two sides compared in a metric, also in one of a single target, beside others like it."""
+        # Metrics of sets, also those of single targets, are computed from the rows over all targets.
+        apart = metric in self.results.metrics.apart and not metric.computed_by
+        return self.compare(first, second, strict=strict, apart=apart)
+
     def gated_arms(self, evaluated: EvaluationSet) -> frozenset[str]:
         """Returns the arms whose stage has a gate, so that they say of each case whether it passed."""
         rows = evaluated.rows(self._measured)

@@ -52,8 +52,8 @@ class Design:
         num_train: Training images of a repetition in the stages that train on the section that is measured;
             the fewest, infinite where none does.
         share_of_few: The largest `share` of the stages in which few patients train; 0 where there is none.
-        ratio_elsewhere: Test patients per training patient, by the shares of the split, in the stages that
-            train on others; the largest.
+        ratio_elsewhere: Test patients per training patient, by the shares of the split or as its file has
+            them, in the stages that train on others; the largest.
         pools: Stage and number of patients who train in any of its repetitions.
         donor: Stage of the donor that both sides descend from; empty where there is none.
         donors_differ: Whether the sides descend from different donors, or only one of them from a donor.
@@ -101,9 +101,7 @@ def design_of(results: StudyResults, first: Side, second: Side) -> Design:
         share=float(trained["share"].max()),
         num_train=float(trained.loc[is_here, "num_train"].min()) if is_here.any() else math.inf,
         share_of_few=float(trained["share"].where(is_few, 0.0).max()),
-        ratio_elsewhere=_test_share(results.plan) / float(trained.loc[~is_here, "share"].min())
-        if not is_here.all()
-        else 0.0,
+        ratio_elsewhere=float(trained.loc[~is_here, "test_to_train"].max()) if not is_here.all() else 0.0,
         pools=tuple(sorted(pools, key=lambda pool: (order.index(pool[0]), pool[1]))),
         donor=" and ".join(donors) if origins == other else "",
         donors_differ=origins != other,
@@ -112,10 +110,15 @@ def design_of(results: StudyResults, first: Side, second: Side) -> Design:
     )
 
 
-def _test_share(plan: Mapping[str, Any]) -> float:
-    """The share of the patients who test in a repetition; 0 where somebody else's split says it."""
-    split = plan.get("split", {})
-    return 1 / split["folds"] if split.get("folds") else float(split.get("test") or 0.0)
+def _test_to_train(results: StudyResults, data: str, patients: float, pool: int) -> float:
+    """Test patients per training patient where these train, whether or not they are measured there."""
+    split = results.plan.get("split", {})
+    if split.get("file"):
+        tested = float(sum(section.get("test_patients", math.nan) for section in results.sections(data)))
+        # A plan that does not say it: at most all others.
+        return (pool - patients if math.isnan(tested) else tested) / patients
+    share = 1 / split["folds"] if split.get("folds") else float(split.get("test") or 0.0)
+    return share / (patients / pool)
 
 
 class _End(NamedTuple):
@@ -134,7 +137,7 @@ def _lineage(results: StudyResults, side: Side) -> tuple[list[dict[str, Any]], l
     while lines:
         line, trials = lines.popleft()
         entry = _entry(results, side.arm, trials[0])
-        stages.setdefault(trials[0]["trial_id"], _counts(trials, entry))
+        stages.setdefault(trials[0]["trial_id"], _counts(results, trials, entry))
         for role in (given["role"] for given in trials[0]["inputs"]):
             origins = [_origin(trial, role) for trial in trials]
             parents = {origin[0] for origin in origins if len(origin) == 1 and origin[0] in by_id}
@@ -153,17 +156,20 @@ def _entry(results: StudyResults, arm: str, trial: Mapping[str, Any]) -> Mapping
     return entry
 
 
-def _counts(trials: Sequence[Mapping[str, Any]], entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _counts(
+    results: StudyResults, trials: Sequence[Mapping[str, Any]], entry: Mapping[str, Any]
+) -> list[dict[str, Any]]:
     """What trains in the trials of a stage: of each set of cases that it learns from."""
     pools, others = entry.get("pools_of_others", {}), [trial.get("others", ()) for trial in trials]
     sets = [(trials, entry["pool_patients"])]
     sets += [([by_name[name] for by_name in map(_by_name, others)], pool) for name, pool in pools.items()]
     counts = []
     for of_set, pool in sets:
-        frame = pd.DataFrame(of_set)
+        frame, data = pd.DataFrame(of_set), of_set[0]["data"]
         patients, images = frame["train_patients"].mean(), frame["num_train"].mean()
         shares = {"patients": patients, "share": patients / pool, "num_train": images}
-        counts.append({"stage": trials[0]["stage"], "data": of_set[0]["data"], "pool": pool, **shares})
+        ratio = {"test_to_train": _test_to_train(results, data, patients, pool)}
+        counts.append({"stage": trials[0]["stage"], "data": data, "pool": pool, **shares, **ratio})
     return counts
 
 

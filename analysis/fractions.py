@@ -35,9 +35,8 @@ class Series(NamedTuple):
     def against_whole(self, contents: Contents, metric: Metric) -> dict[float, Contrast]:
         """Returns every other share compared with the largest."""
         whole = Side(self.whole, self.evaluated)
-        is_apart = metric in contents.results.metrics.apart and not metric.computed_by
         return {
-            share: contents.compare(whole, Side(arm, self.evaluated), apart=is_apart)
+            share: contents.compare_in(metric, whole, Side(arm, self.evaluated))
             for share, arm in self.arms.items()
             if arm != self.whole
         }

@@ -81,7 +81,7 @@ def cohorts_table(results: StudyResults) -> Table:
 
 
 def _by_pathology(data: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    counts = {ALL: data, **data.get("pathologies", {})}
+    counts = {**data.get("pathologies", {}), ALL: data}
     yield from ((pathology, counts[pathology]) for pathology in ordered_pathologies(counts))
 
 

@@ -31,7 +31,7 @@ from xferlab.analysis.tables.answers import OPEN
 from xferlab.analysis.tables.checklists import checklists_tables
 from xferlab.analysis.tables.claims import best_sentence, claims_table, reached_by, reached_table
 from xferlab.metrics.claims import Claims, Place
-from xferlab.metrics.measuring import METRICS
+from xferlab.metrics.measuring import METRICS, metrics_of
 from xferlab.metrics.metric import Metric
 from xferlab.records import codec, layout
 from xferlab.records.store import Store
@@ -178,6 +178,27 @@ def test_complete_sides_without_a_difference_are_not_called_incomplete(
     assert line.startswith(f"better − baseline: unknown, since {words}")
 
 
+class Hearts(Arms):
+    """Only hearts differ between arms; lungs are the same in all."""
+
+    def value(self, *, arm: str, stage: str, repetition: int, image: int, metric: str) -> float:
+        shown = "baseline" if metric.endswith("_lung") else arm
+        return super().value(arm=shown, stage=stage, repetition=repetition, image=image, metric=metric)
+
+
+def test_a_claim_may_be_on_one_structure(tmp_path: Path) -> None:
+    structures = ("heart", "lung")
+    declared = tuple(metric for metric in metrics_of(structures) if metric.name.startswith("DICE"))
+    claims = replace(CLAIMS, metric="DICE_heart", contrasts=PAIRS[:1])
+    changes = {"metrics": declared, "structures": structures}
+    contents, found = verdicts(tmp_path, study=Hearts, claims=claims, **changes)
+    (verdict,) = found.verdicts
+    assert (verdict.kind, verdict.reason) == (SUPPORTED, "")
+    assert verdict.difference == pytest.approx(0.03, abs=0.005)
+    (line,) = foreseen(contents, claims, dict.fromkeys(PAIRS[0], 6))
+    assert "with 6 repetitions (by 6 complete ones)" in line
+
+
 def ranking(contents: Contents, found: Verdicts) -> list[str]:
     return [*best_sentence(contents, found, reached_by(contents, found.claims))]
 
@@ -234,9 +255,31 @@ def test_drawn_images_allow_no_claim(tmp_path: Path) -> None:
     assert plan is not None
     plan["data"]["portable"]["simulate"] = "portable"
     codec.write_json(store, name, plan)
-    found = verdicts_of(Contents(load_study(tmp_path, "covid_lung")))
+    contents = Contents(load_study(tmp_path, "covid_lung"))
+    found = verdicts_of(contents)
     assert found is not None
     assert {verdict.reason for verdict in found.verdicts} == {"simulated only"}
+    for line in foreseen(contents, CLAIMS, {place: 6 for pair in PAIRS for place in pair}):
+        assert line.endswith("no claim is possible, since all images are simulated or drawn")
+
+
+@pytest.mark.parametrize("missing", [(), (2, 3)])
+def test_no_smallest_difference_is_foreseen_where_no_claim_will_be_possible(
+    tmp_path: Path, missing: tuple[int, ...]
+) -> None:
+    lacking = {f"better/portable/r{number:02d}" for number in missing}
+    contents, _ = verdicts(
+        tmp_path, missing=lacking, arms=ARMS[:2], claims=replace(CLAIMS, contrasts=PAIRS[:1])
+    )
+    claims = replace(CLAIMS, contrasts=PAIRS[:1])
+    few = "no claim is possible, since at least 5 paired repetitions are needed"
+    (line,) = foreseen(contents, claims, dict.fromkeys(PAIRS[0], 4))
+    assert line == f"better − baseline: {few}"
+    for trial in contents.results.plan["trials"]:
+        if trial["stage"] == "general" and "better" in trial["arms"]:
+            trial["inputs"] = []
+    (line,) = foreseen(Contents(contents.results), claims, dict.fromkeys(PAIRS[0], 6))
+    assert line.startswith("better − baseline: no claim is possible, since the sides descend from different")
 
 
 def test_a_table_shows_what_each_arm_reaches_by_pathology(known: tuple[Contents, Verdicts]) -> None:

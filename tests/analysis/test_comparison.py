@@ -288,6 +288,14 @@ def test_nothing_in_common_gives_no_rows() -> None:
     assert len(compare(cases(), nowhere)) == 0
 
 
+def test_a_pathology_called_all_does_not_stand_for_all_images() -> None:
+    frame = cases(images=30)
+    usual = compare(frame, BEFORE_AFTER).set_index("pathology")
+    # As where a section has no pathologies, beside one that has.
+    renamed = compare(frame.replace({"pathology": {"y": "all"}}), BEFORE_AFTER).set_index("pathology")
+    pd.testing.assert_frame_equal(renamed, usual.loc[["all", "x"]])
+
+
 def test_holm_by_hand() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     # A comparison that allows no claim counts: 3 times the smallest, 2 times the next.

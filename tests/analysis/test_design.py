@@ -186,5 +186,23 @@ def test_only_stages_that_train_on_a_section_are_counted_by_its_images(results: 
     general, portable = (Side("baseline", EvaluationSet(stage, "general", "test")) for stage in CHAIN)
     found = design_of(results, general, portable)
     assert (found.num_train, found.ratio_elsewhere) == (60, pytest.approx(0.2 / (8 / 80)))
+    # Of a set of sections, test images of one of them are fewer than those of all that train.
+    for trial in trials(results, "baseline", "portable"):
+        trial |= {"train_patients": 48, "data": "general+portable"}
+    found = design_of(results, portable, portable)
+    assert (found.num_train, found.ratio_elsewhere) == (60, pytest.approx(0.2 / (48 / 80)))
     elsewhere = Side("baseline", EvaluationSet("portable", "mri", "test"))
     assert design_of(results, elsewhere, elsewhere).num_train == float("inf")
+
+
+def test_where_a_file_divides_the_plan_says_how_many_test(results: StudyResults) -> None:
+    results.plan["split"] = {"file": "splits.csv"}
+    for section, number in (("general", 10.0), ("portable", 6.0)):
+        results.plan["data"][section] = {**results.plan["data"][section], "test_patients": number}
+    before, after = (Side("baseline", EvaluationSet(stage, "portable", "test")) for stage in CHAIN)
+    assert design_of(results, before, after).ratio_elsewhere == pytest.approx(10 / 48)
+    for trial in trials(results, "baseline", "portable"):
+        trial["data"] = "general+portable"
+    assert design_of(results, after, after).ratio_elsewhere == pytest.approx(16 / 48)
+    del results.plan["data"]["portable"]["test_patients"]  # as in a plan of an earlier version
+    assert design_of(results, after, after).ratio_elsewhere == pytest.approx((80 - 48) / 48)

@@ -89,6 +89,15 @@ def test_most_images_of_one_patient() -> None:
     assert what.startswith("patient 'a' has 10 of 19 images")
 
 
+def test_a_pathology_called_all_is_told_from_all_images() -> None:
+    named = [*cases("a", "b", pathology="all"), *cases("c")]
+    (problem,) = odd_patients("s", named)
+    assert (
+        "pathology 'all' is what tables call all images together: the 2 images that have it" in problem.what
+    )
+    assert not list(odd_patients("s", named[:2]))  # as where the table has no such column
+
+
 def test_pathologies_spelled_in_two_ways() -> None:
     (problem,) = odd_patients("s", [*cases("a"), *cases("b", pathology="Normal")])
     assert problem.what.startswith(

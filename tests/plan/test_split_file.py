@@ -14,6 +14,7 @@ from tests.plan.studies import HERE, parts, patients, phantom_cases, trial
 from tests.refusals import problems_of
 from xferlab.cohort import Case, Cohort
 from xferlab.errors import StudyError
+from xferlab.plan.document import to_document
 from xferlab.plan.expand import expand
 from xferlab.plan.plan import Plan
 from xferlab.plan.selection import Index
@@ -81,6 +82,13 @@ def test_each_repetition_has_the_parts_of_its_lines(
     assert len(plan.trials) == 2
     assert roles_of(plan, "baseline/a/r01") == dict(zip(PATIENTS, ROLES, strict=True))
     assert roles_of(plan, "baseline/a/r02") == dict(zip(PATIENTS[::-1], ROLES, strict=True))
+
+
+def test_a_plan_says_how_many_patients_a_file_lets_test(plan_of_file: PlanOfFile) -> None:
+    """Shares of the split would say it, and comparisons need it."""
+    roles = ("train", "train", "train", "validation", "test", "test")
+    content = "patient_id,part,repetition\n" + rows(PATIENTS, number="1") + rows(PATIENTS, roles, number="2")
+    assert to_document(plan_of_file(content))["data"]["cxr"]["test_patients"] == 1.5
 
 
 def test_without_repetitions_all_have_the_same_parts_and_other_seeds(plan_of_file: PlanOfFile) -> None:

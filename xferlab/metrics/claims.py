@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
+MIN_REPETITIONS = 5
+"""Paired repetitions below which a comparison has no p, and so no verdict."""
+
 
 class Place(NamedTuple):
     """One side of a contrast.

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import PurePath
+from statistics import fmean
 from typing import Any
 
 from xferlab.cohort import STEPS, Case
@@ -46,6 +47,7 @@ def to_document(plan: Plan) -> dict[str, Any]:
             name: {
                 **_told(config),
                 **_counts(plan.selector.cohort.sections[name]),
+                **_tested(plan, plan.selector.cohort.sections[name]),
             }
             for name, config in base.data.items()
         },
@@ -213,6 +215,15 @@ def _pools(plan: Plan, arm: str, name: str, stage: Stage) -> dict[str, Any]:
     of_others = {name: len(patients) for name, patients in pools.items() if name}
     own = len(pools[""]) if stage.data else None
     return {"pool_patients": own, **({"pools_of_others": of_others} if of_others else {})}
+
+
+def _tested(plan: Plan, cases: Sequence[Case]) -> dict[str, float]:
+    """How many patients of a section test in a repetition on average, where no share of the split says it."""
+    if plan.loaded.base.split.file is None:
+        return {}
+    part_of, repetitions = plan.selector.part_of, range(1, plan.loaded.base.repetitions + 1)
+    tested = ({case.patient for case in cases if part_of(number, case) == "test"} for number in repetitions)
+    return {"test_patients": fmean(map(len, tested))}
 
 
 def _counts(cases: Sequence[Case]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from xferlab.plan.growing import Growing
 from xferlab.plan.plan import Plan, Setting, train_patients
 from xferlab.plan.selection import Index
 from xferlab.plan.spec import TrialSpec
+from xferlab.plan.unjudged import unjudged
 from xferlab.study.load import LoadedStudy
 from xferlab.tasks.task import Finding
 
@@ -44,6 +45,8 @@ def expand(loaded: LoadedStudy, index: Index, setting: Setting) -> Plan:
     _report_straddling(growing)
     _report_held_out(growing)
     _report_fractions(growing)
+    for where, what in unjudged(growing.loaded, growing.trials):
+        growing.warn(what, where, what, kind="contrasts that can get no verdict")
     return Plan(
         loaded=growing.loaded,
         setting=setting,

@@ -11,7 +11,7 @@ from xferlab.analysis import load_study
 from xferlab.analysis.claims import verdicts_of
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.tables.notes import data_notes
-from xferlab.analysis.tables.overview import training_table
+from xferlab.analysis.tables.overview import cohorts_table, training_table
 from xferlab.metrics.claims import Claims, Place
 from xferlab.records import codec, layout
 from xferlab.records.store import Store
@@ -43,6 +43,13 @@ def test_shares_of_labels_are_what_was_asked_for_and_what_it_is(storage: Path) -
     assert cells["portable", "baseline"]["Labels"] == "–"
     assert cells["general", "baseline, frozen"]["Cut off"] == "4 of 4"
     assert cells["portable", "baseline"]["Cut off"] == "0 of 4"
+
+
+def test_a_pathology_called_all_does_not_stand_for_the_whole_section(storage: Path) -> None:
+    results = load_study(storage, STUDY)
+    results.plan["data"]["portable"]["pathologies"] |= {"all": {"cases": 3, "patients": 2}}
+    counts = cohorts_table(results).data.set_index(["section", "pathology"])["num_images"]
+    assert (counts["portable", "all"], counts["portable", "covid19"]) == (100, 100)
 
 
 def test_without_shares_there_is_no_column_of_labels(storage: Path) -> None:

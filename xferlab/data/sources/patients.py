@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from xferlab.cohort import Case
 from xferlab.errors import Problem
 
+NO_STRATUM = "all"
+"""The pathology of cases whose table has none; tables call all images together so, too."""
 _UNKNOWN = frozenset(
     ("na", "n/a", "#n/a", "nan", "none", "null", "nil", "unknown", "anonymous", "-", "?", ".")
 )
@@ -73,6 +75,15 @@ def odd_patients(section: str, cases: Sequence[Case]) -> Iterator[Problem]:
             " in the table.",
             "warning",
             "spellings of pathologies",
+        )
+    pathologies = Counter(case.pathology for case in cases)
+    if NO_STRATUM in pathologies and len(pathologies) > 1:
+        yield Problem(
+            where,
+            f"pathology {NO_STRATUM!r} is what tables call all images together: the {pathologies[NO_STRATUM]}"
+            " images that have it get no line of their own. Give them another name in the table.",
+            "warning",
+            "pathologies named all",
         )
     for patient, count in sorted(patients.items()):
         if alike(patient) in _UNKNOWN:

@@ -33,16 +33,12 @@ from xferlab.data.sources.manifest.table import (
     outside,
     read_table,
 )
-from xferlab.data.sources.patients import odd_patients, person_key
+from xferlab.data.sources.patients import NO_STRATUM, odd_patients, person_key
 from xferlab.data.sources.source import IGNORED, STRUCTURE, Decoded, FileSource, Survey, digest_of
 from xferlab.errors import DataError, FileUnavailableError, Problem, attempt, joined, successes
 
 IMAGE = "image"
 _DRIVE = re.compile("[A-Za-z]:/")
-
-
-NO_STRATUM = "all"
-"""The pathology of cases whose table has none."""
 
 
 class _File(NamedTuple):
