@@ -360,7 +360,7 @@ def _never(contents: Contents, contrast: Contrast, row: Mapping[str, Any], *, pl
     """Returns why a contrast allows no claim even when all that is planned is complete; empty if it may."""
     comparison = contrast.comparison
     why = _reason(contents, contrast, row)
-    if why == _FEW_PATIENTS and not comparison.evaluated.is_hold_out:
+    if why == _FEW_PATIENTS and not row["same_images"]:
         why = ""  # further repetitions have further test patients
     if why and why not in _SO_FAR:
         return why

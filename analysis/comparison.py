@@ -95,21 +95,24 @@ def compare(cases: pd.DataFrame, comparison: Comparison, *, sets: tuple[Metric, 
     """Returns one row per pathology (`all` and each) and metric, with those of `sets` of cases.
 
     Pairs are formed by repetition, image and metric. An image with an undefined value on either side in any
-    paired repetition leaves the comparison; on a hold-out so does one that lacks a repetition.
+    paired repetition leaves the comparison; on a hold-out so does one that lacks a repetition. A test part
+    that is the same in all paired repetitions, as a split file may have it, counts as a hold-out here.
 
     Columns: pathology, metric, first_mean, second_mean, difference (second minus first, mean over paired
     repetitions of the mean over images), low, high, p, df (`two_way_t` on hold-outs, else `corrected_t`),
     no_p (the reason, a key of `NO_CLAIM` or `NO_P`; empty where p is given), num_repetitions (paired),
     num_planned, num_images, num_patients, counted_patients, num_lost (images that left), overlap (r on
     hold-outs, else test images per training image; in a stage before, patients), over_repetitions and
-    over_patients (variances; see `Estimate`), num_unpaired (values that only one side has).
+    over_patients (variances; see `Estimate`), same_images (whether each repetition measures the same images),
+    num_unpaired (values that only one side has).
     """
     pairs, num_unpaired = _pairs(cases, comparison)
     num_paired, num_metrics = pairs["repetition"].nunique(), pairs["metric"].nunique()
     design = comparison.design
     test_to_train = len(pairs) / max(1, num_paired * num_metrics) / design.num_train
+    same_images = comparison.evaluated.is_hold_out or _same_in_all(pairs)
     rules = _Rules(
-        is_hold_out=comparison.evaluated.is_hold_out,
+        same_images=same_images,
         design=design,
         test_to_train=max(test_to_train, design.ratio_elsewhere),
         reason=_reason(comparison, num_paired),
@@ -121,7 +124,7 @@ def compare(cases: pd.DataFrame, comparison: Comparison, *, sets: tuple[Metric, 
         parts[pathology] = pairs[pairs["pathology"] == pathology]
     rows = [{"pathology": name, **row} for name, part in parts.items() for row in _rows(part, rules)]
     frame = pd.DataFrame(rows, columns=COLUMNS)
-    return frame.assign(num_planned=design.planned, num_unpaired=num_unpaired)
+    return frame.assign(num_planned=design.planned, same_images=same_images, num_unpaired=num_unpaired)
 
 
 COLUMNS = (
@@ -134,7 +137,7 @@ COLUMNS = (
 class _Rules(NamedTuple):
     """What holds for all pathologies and metrics of a comparison."""
 
-    is_hold_out: bool
+    same_images: bool
     design: Design
     test_to_train: float
     reason: str
@@ -142,7 +145,14 @@ class _Rules(NamedTuple):
 
     def overlap(self, by_repetition: Floats, splits: Codes) -> float:
         """Returns what repetitions have in common, from their differences and the split of each."""
-        return self.design.overlap(by_repetition, splits) if self.is_hold_out else self.test_to_train
+        return self.design.overlap(by_repetition, splits) if self.same_images else self.test_to_train
+
+
+def _same_in_all(pairs: pd.DataFrame) -> bool:
+    """Whether several repetitions are paired, and all of them on the same images."""
+    images = pairs[["repetition", "case"]].drop_duplicates()
+    per_repetition = images.groupby("repetition").size()
+    return len(per_repetition) > 1 and bool((per_repetition == images["case"].nunique()).all())
 
 
 def _reason(comparison: Comparison, num_paired: int) -> str:
@@ -274,7 +284,7 @@ def _row(values: Floats, present: Flags, cases: _Cases, rules: _Rules) -> dict[s
     reason = _lost(num_lost, len(patients), rules)
     if reason:
         estimate = UNDEFINED
-    elif rules.is_hold_out:
+    elif rules.same_images:
         overlap = rules.overlap(second - first, splits)
         estimate = two_way_t(by_split(sides[1] - sides[0], splits), patients, overlap=overlap)
     else:
@@ -286,7 +296,7 @@ def _row(values: Floats, present: Flags, cases: _Cases, rules: _Rules) -> dict[s
 def _kept(undefined: Flags, present: Flags, rules: _Rules) -> tuple[Flags, Flags, int]:
     """Returns the images that stay, the repetitions that are paired then, and how many images left."""
     lost: Flags = np.any(present & undefined, axis=0)
-    if rules.is_hold_out:
+    if rules.same_images:
         lost |= ~present.all(axis=0)
     lost &= present.any(axis=0)
     kept: Flags = np.any(present, axis=0) & ~lost
@@ -352,7 +362,7 @@ def _of_sets(pairs: PairedSets, measure: SetMeasure, splits: Codes, rules: _Rule
         reason = reason or "undefined"
     if reason:
         estimate = UNDEFINED
-    elif rules.is_hold_out:
+    elif rules.same_images:
         left_out = pairs.without_each(measure, defined)
         overlap, differences = rules.overlap(second - first, splits), by_split(second - first, splits)
         estimate = jackknife_t(differences, left_out, patients, overlap=overlap)

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from xferlab.analysis.aggregation import MIN_PATIENTS
-from xferlab.analysis.comparison import NO_CLAIM, NO_P, Comparison, Contrast
+from xferlab.analysis.comparison import NO_CLAIM, NO_P, Contrast
 from xferlab.analysis.division import division_note
 from xferlab.analysis.estimates import CONFIDENCE, FEW_TRAINING_PATIENTS
 from xferlab.analysis.published.paper import PublishedLine
@@ -272,7 +272,7 @@ def inference_caption(contrasts: Sequence[Contrast], *, declared: bool = False) 
     ratio = _ranges(("test/train", value) for _, rows in contrasts for value in rows["overlap"].unique())
     method, others = (
         ("two-way t over repetitions and patients", "other patients like these")
-        if comparisons[0].evaluated.is_hold_out
+        if _same_images(contrasts[0])
         else (
             f"t over repetitions, corrected for overlapping training sets (Nadeau and Bengio 2003, {ratio})",
             "another test part",
@@ -283,7 +283,7 @@ def inference_caption(contrasts: Sequence[Contrast], *, declared: bool = False) 
         f"{INTERVAL} and p: {method}. They cover {others}, another sample of training patients from the same "
         "pool, and other seeds.",
         *([f"Patients in the pool: {pools}; nothing is said of other pools."] if pools else []),
-        *([_FEW] if any(map(_overlaps_as_few, comparisons)) else []),
+        *([_FEW] if any(map(_overlaps_as_few, contrasts)) else []),
         *(
             f"Where both sides start from one donor for all repetitions (stage {donor}), another donor may "
             "change the difference."
@@ -294,9 +294,13 @@ def inference_caption(contrasts: Sequence[Contrast], *, declared: bool = False) 
     )
 
 
-def _overlaps_as_few(comparison: Comparison) -> bool:
-    design = comparison.design
-    return comparison.evaluated.is_hold_out and bool(design.share_of_few) and not design.strict
+def _same_images(contrast: Contrast) -> bool:
+    return contrast.comparison.evaluated.is_hold_out or bool(contrast.rows["same_images"].any())
+
+
+def _overlaps_as_few(contrast: Contrast) -> bool:
+    design = contrast.comparison.design
+    return _same_images(contrast) and bool(design.share_of_few) and not design.strict
 
 
 def inference_notes(rows: pd.DataFrame) -> tuple[str, ...]:

@@ -36,14 +36,21 @@ BEFORE_AFTER = before_after()
 
 
 def cases(
-    *, repetitions: int = 6, images: int = 24, seed: int = 0, gain: float = 0.1, part: str = "hold_out"
+    *,
+    repetitions: int = 6,
+    images: int = 24,
+    seed: int = 0,
+    gain: float = 0.1,
+    part: str = "hold_out",
+    moves: int = 0,
 ) -> pd.DataFrame:
-    """Two stages, two images a patient."""
+    """Two stages, two images a patient; the part moves on by some images a repetition."""
     columns = ["stage", "repetition", "image"]
     index = pd.MultiIndex.from_product(
         [("one", "two"), range(1, repetitions + 1), range(images)], names=columns
     )
     frame = index.to_frame(index=False).assign(arm="a", section="d", part=part, metric="DICE")
+    frame["image"] += moves * frame["repetition"]
     frame["case"] = "c" + frame["image"].astype(str)
     frame["name"] = frame["case"] + ".png"
     frame["patient"] = "p" + (frame["image"] // 2).astype(str)
@@ -169,12 +176,21 @@ def test_a_hold_out_is_compared_over_repetitions_and_patients() -> None:
 
 
 def test_a_test_part_is_compared_over_repetitions_with_the_correction() -> None:
-    rows = compare(cases(part="test"), before_after("test"))
+    rows = compare(cases(part="test", moves=4), before_after("test"))
     assert set(rows["pathology"]) == {"all", "x", "y"}
     assert rows["overlap"].unique() == pytest.approx([24 / 60])  # of all pathologies
-    row, frame = overall(rows), cases(part="test").groupby(["stage", "repetition"])["value"].mean()
+    row, frame = overall(rows), cases(part="test", moves=4).groupby(["stage", "repetition"])["value"].mean()
     expected = corrected_t((frame["two"] - frame["one"]).to_numpy(), overlap=24 / 60)
     assert (row["low"], row["high"], row["p"], row["df"]) == pytest.approx(tuple(expected[:4]))
+
+
+def test_a_test_part_of_the_same_images_is_compared_as_a_hold_out() -> None:
+    held, same = cases(), cases().assign(part="test")  # as a split file may have it
+    columns = ["pathology", "difference", "low", "high", "p", "df", "overlap", "same_images"]
+    found = compare(same, before_after("test"))
+    pd.testing.assert_frame_equal(found[columns], compare(held, BEFORE_AFTER)[columns])
+    assert found["same_images"].all()
+    assert not compare(cases(part="test", moves=4), before_after("test"))["same_images"].any()
 
 
 @pytest.mark.parametrize("part", ["hold_out", "test"])
