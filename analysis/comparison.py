@@ -40,6 +40,7 @@ NO_CLAIM = {
         "each repetition leaves another site out, which describes these sites and says nothing of others"
     ),
     "trained on these": "models were trained or stopped on these images",
+    "tuned on these": "a search chose one of the sides, or may have chosen it, by some of these patients",
     "same patients": (
         "every repetition trains on the same patients, so nothing shows what other training patients change"
     ),
@@ -73,11 +74,13 @@ class Comparison:
         first: What is compared with (before, or the baseline).
         second: What is compared (after, or another arm).
         design: How the repetitions of both depend on each other.
+        tuned: Whether a search chose one of them, or may have chosen it, by these patients.
     """
 
     first: Side
     second: Side
     design: Design
+    tuned: bool = False
 
     @property
     def evaluated(self) -> EvaluationSet:
@@ -150,6 +153,8 @@ def _reason(comparison: Comparison, num_paired: int) -> str:
     design, evaluated = comparison.design, comparison.evaluated
     if evaluated.plain.part in ("train", "validation"):
         return "trained on these"
+    if comparison.tuned:
+        return "tuned on these"
     if design.by_site:
         return "sites left out"
     if design.planned > 1 and design.share >= 1:
