@@ -38,7 +38,7 @@ REASONS = {
     **NO_P,
 }
 """Why a contrast allows no claim."""
-_LOST = ("no common images", "undefined", "images lost")
+_LOST = ("no common images", "undefined", "images lost", "tuned on these")
 """Those that more repetitions do not mend."""
 _WORDS = {
     SUPPORTED: (
