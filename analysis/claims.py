@@ -30,7 +30,6 @@ from xferlab.analysis.estimates import (
 from xferlab.analysis.results import EvaluationSet, StudyResults, is_drawn
 from xferlab.analysis.selection import ALL
 from xferlab.analysis.tables.model import interval, number
-from xferlab.analysis.tuning import tuned_arms
 from xferlab.metrics.claims import MIN_REPETITIONS, Claims, Place
 from xferlab.metrics.metric import Metric
 
@@ -40,7 +39,6 @@ ALPHA = 1 - CONFIDENCE
 REASONS = {
     "nothing complete": "no repetition of both sides is complete",
     "no common images": "no image has this metric on both sides",
-    "tuned on these": "one of the sides was tuned on test parts of these patients",
     "simulated only": "all images are simulated or drawn",
     **NO_CLAIM,
     **NO_P,
@@ -317,9 +315,7 @@ def _reason(contents: Contents, contrast: Contrast, row: Mapping[str, Any]) -> s
     sides = (comparison.first, comparison.second)
     if not row:
         return _unpaired(contents, sides)
-    if not comparison.evaluated.is_hold_out and any(
-        side.arm in tuned_arms(results.plan, side.stage) for side in sides
-    ):
+    if contents.tuned_on(*sides):
         return "tuned on these"
     if all(is_drawn(data) or data.get("simulate") for data in results.sections(comparison.evaluated.section)):
         return "simulated only"
@@ -360,7 +356,7 @@ def _never(contents: Contents, contrast: Contrast, row: Mapping[str, Any], *, pl
     """Returns why a contrast allows no claim even when all that is planned is complete; empty if it may."""
     comparison = contrast.comparison
     why = _reason(contents, contrast, row)
-    if why == _FEW_PATIENTS and not row["same_images"]:
+    if why == _FEW_PATIENTS and not row["fixed_images"]:
         why = ""  # further repetitions have further test patients
     if why and why not in _SO_FAR:
         return why

@@ -39,6 +39,7 @@ NO_CLAIM = {
         "each repetition leaves another site out, which describes these sites and says nothing of others"
     ),
     "trained on these": "models were trained or stopped on these images",
+    "tuned on these": "a search chose one of the sides, or may have chosen it, by some of these patients",
     "same patients": (
         "every repetition trains on the same patients, so nothing shows what other training patients change"
     ),
@@ -72,11 +73,13 @@ class Comparison:
         first: What is compared with (before, or the baseline).
         second: What is compared (after, or another arm).
         design: How the repetitions of both depend on each other.
+        tuned: Whether a search chose one of them, or may have chosen it, by these patients.
     """
 
     first: Side
     second: Side
     design: Design
+    tuned: bool = False
 
     @property
     def evaluated(self) -> EvaluationSet:
@@ -103,16 +106,16 @@ def compare(cases: pd.DataFrame, comparison: Comparison, *, sets: tuple[Metric, 
     no_p (the reason, a key of `NO_CLAIM` or `NO_P`; empty where p is given), num_repetitions (paired),
     num_planned, num_images, num_patients, counted_patients, num_lost (images that left), overlap (r on
     hold-outs, else test images per training image; in a stage before, patients), over_repetitions and
-    over_patients (variances; see `Estimate`), same_images (whether each repetition measures the same images),
+    over_patients (variances; see `Estimate`), fixed_images (whether each repetition measures the same images),
     num_unpaired (values that only one side has).
     """
     pairs, num_unpaired = _pairs(cases, comparison)
     num_paired, num_metrics = pairs["repetition"].nunique(), pairs["metric"].nunique()
     design = comparison.design
     test_to_train = len(pairs) / max(1, num_paired * num_metrics) / design.num_train
-    same_images = comparison.evaluated.is_hold_out or _same_in_all(pairs)
+    fixed_images = comparison.evaluated.is_hold_out or _same_in_all(pairs)
     rules = _Rules(
-        same_images=same_images,
+        fixed_images=fixed_images,
         design=design,
         test_to_train=max(test_to_train, design.ratio_elsewhere),
         reason=_reason(comparison, num_paired),
@@ -124,7 +127,7 @@ def compare(cases: pd.DataFrame, comparison: Comparison, *, sets: tuple[Metric, 
         parts[pathology] = pairs[pairs["pathology"] == pathology]
     rows = [{"pathology": name, **row} for name, part in parts.items() for row in _rows(part, rules)]
     frame = pd.DataFrame(rows, columns=COLUMNS)
-    return frame.assign(num_planned=design.planned, same_images=same_images, num_unpaired=num_unpaired)
+    return frame.assign(num_planned=design.planned, fixed_images=fixed_images, num_unpaired=num_unpaired)
 
 
 COLUMNS = (
@@ -137,7 +140,7 @@ COLUMNS = (
 class _Rules(NamedTuple):
     """What holds for all pathologies and metrics of a comparison."""
 
-    same_images: bool
+    fixed_images: bool
     design: Design
     test_to_train: float
     reason: str
@@ -145,7 +148,7 @@ class _Rules(NamedTuple):
 
     def overlap(self, by_repetition: Floats, splits: Codes) -> float:
         """Returns what repetitions have in common, from their differences and the split of each."""
-        return self.design.overlap(by_repetition, splits) if self.same_images else self.test_to_train
+        return self.design.overlap(by_repetition, splits) if self.fixed_images else self.test_to_train
 
 
 def _same_in_all(pairs: pd.DataFrame) -> bool:
@@ -160,6 +163,8 @@ def _reason(comparison: Comparison, num_paired: int) -> str:
     design, evaluated = comparison.design, comparison.evaluated
     if evaluated.plain.part in ("train", "validation"):
         return "trained on these"
+    if comparison.tuned:
+        return "tuned on these"
     if design.by_site:
         return "sites left out"
     if design.planned > 1 and design.share >= 1:
@@ -284,7 +289,7 @@ def _row(values: Floats, present: Flags, cases: _Cases, rules: _Rules) -> dict[s
     reason = _lost(num_lost, len(patients), rules)
     if reason:
         estimate = UNDEFINED
-    elif rules.same_images:
+    elif rules.fixed_images:
         overlap = rules.overlap(second - first, splits)
         estimate = two_way_t(by_split(sides[1] - sides[0], splits), patients, overlap=overlap)
     else:
@@ -296,7 +301,7 @@ def _row(values: Floats, present: Flags, cases: _Cases, rules: _Rules) -> dict[s
 def _kept(undefined: Flags, present: Flags, rules: _Rules) -> tuple[Flags, Flags, int]:
     """Returns the images that stay, the repetitions that are paired then, and how many images left."""
     lost: Flags = np.any(present & undefined, axis=0)
-    if rules.same_images:
+    if rules.fixed_images:
         lost |= ~present.all(axis=0)
     lost &= present.any(axis=0)
     kept: Flags = np.any(present, axis=0) & ~lost
@@ -362,7 +367,7 @@ def _of_sets(pairs: PairedSets, measure: SetMeasure, splits: Codes, rules: _Rule
         reason = reason or "undefined"
     if reason:
         estimate = UNDEFINED
-    elif rules.same_images:
+    elif rules.fixed_images:
         left_out = pairs.without_each(measure, defined)
         overlap, differences = rules.overlap(second - first, splits), by_split(second - first, splits)
         estimate = jackknife_t(differences, left_out, patients, overlap=overlap)

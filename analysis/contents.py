@@ -23,7 +23,7 @@ from xferlab.analysis.results import EvaluationSet, StudyResults
 from xferlab.analysis.selection import ChainPair, chain_pairs, evaluation_sets, unseen
 from xferlab.analysis.tables.model import Table, with_unit
 from xferlab.analysis.temperature import Calibrated, calibrated_of
-from xferlab.analysis.tuning import tuned_arms
+from xferlab.analysis.tuning import tuned_on
 from xferlab.errors import XferlabError
 from xferlab.metrics.metric import PASSED, Metric
 
@@ -184,12 +184,11 @@ class Contents:
     def against_baseline(self, evaluated: EvaluationSet) -> list[Contrast]:
         """Returns every arm that differs from the baseline on a set, compared with it."""
         baseline, ids = self.results.baseline, self.results.evaluation_ids
-        tuned = () if evaluated.is_hold_out else tuned_arms(self.results.plan, evaluated.stage)
+        tuned = tuned_on(self.results.plan, evaluated)
         return [
             self.compare(Side(baseline, evaluated), Side(arm, evaluated))
             for arm in self.results.arms[1:]
-            # A tuned arm was chosen on test patients of other repetitions.
-            if not {arm, baseline} & set(tuned)
+            if not {arm, baseline} & tuned
             and ids(arm, evaluated)
             and ids(baseline, evaluated)
             and ids(arm, evaluated) != ids(baseline, evaluated)
@@ -208,7 +207,9 @@ class Contents:
         key = first, second, strict, apart
         if key not in self._contrasts:
             design = replace(design_of(self.results, first, second), strict=strict)
-            comparison = Comparison(first, second, design)
+            # Stages of one arm are compared with a note.
+            tuned = first.arm != second.arm and self.tuned_on(first, second)
+            comparison = Comparison(first, second, design, tuned)
             refused = refused_by_either(self._measured, first, second)
             cases = self.apart if apart else self.cases
             cases = cases[~cases["case"].isin(set().union(*refused))] if refused else cases
@@ -223,6 +224,10 @@ class Contents:
         # Metrics of sets, also those of single targets, are computed from the rows over all targets.
         apart = metric in self.results.metrics.apart and not metric.computed_by
         return self.compare(first, second, strict=strict, apart=apart)
+
+    def tuned_on(self, *sides: Side) -> bool:
+        """Returns whether a search chose one of the sides, or may have chosen it, by these patients."""
+        return any(side.arm in tuned_on(self.results.plan, side.evaluated) for side in sides)
 
     def gated_arms(self, evaluated: EvaluationSet) -> frozenset[str]:
         """Returns the arms whose stage has a gate, so that they say of each case whether it passed."""

@@ -9,10 +9,11 @@ from typing import Any
 
 import pandas as pd
 
-from xferlab.analysis.results import StudyResults
+from xferlab.analysis.results import EvaluationSet, StudyResults
 from xferlab.analysis.selection import needs
 from xferlab.analysis.tables.model import ABSENT, Group, Row, Table, number
 from xferlab.analysis.tables.rendering import markdown_text, to_markdown, write_csv, write_table
+from xferlab.cohort import single_sections
 from xferlab.errors import StorageError
 from xferlab.records.samples import SampleRecord, best_of, read_samples, read_tuning
 from xferlab.records.store import Store
@@ -127,34 +128,44 @@ def samples_table(document: Mapping[str, Any], records: list[SampleRecord]) -> T
     )
 
 
-def tuned_arms(plan: Mapping[str, Any], stage: str) -> dict[str, Mapping[str, Any]]:
-    """Returns the arms whose weights of a stage rest on a search, with what they carry of it.
+def tuned_arms(plan: Mapping[str, Any], stage: str) -> dict[str, list[Mapping[str, Any]]]:
+    """Returns the arms whose weights of a stage rest on searches, with what they carry of these.
 
     An arm that was tuned in a stage is so in that stage and all that take anything from it.
     """
+    carried = [(arm, search) for arm, entry in plan["arms"].items() for search in entry.get("tuned", ())]
     tuned = {}
-    for arm in plan["arms"]:
+    for arm in plan["arms"] if carried else ():
         needed = needs(plan, arm, stage)
-        searches = [
-            search
-            for other, entry in plan["arms"].items()
-            for search in entry.get("tuned", ())
-            if (other, search["stage"]) in needed
-        ]
-        if searches:
-            tuned[arm] = searches[-1]
+        if searches := [search for other, search in carried if (other, search["stage"]) in needed]:
+            tuned[arm] = searches
     return tuned
 
 
+def tuned_on(plan: Mapping[str, Any], evaluated: EvaluationSet) -> frozenset[str]:
+    """Returns the arms that a search chose, or may have chosen, by patients of a set.
+
+    The test patients of one repetition select in another. A hold-out is safe where the search held out the
+    same images.
+    """
+    sections = set(single_sections(evaluated.section))
+    return frozenset(
+        arm
+        for arm, searches in tuned_arms(plan, evaluated.stage).items()
+        if not evaluated.is_hold_out
+        or any(not sections.issubset(search.get("same_hold_outs", ())) for search in searches)
+    )
+
+
 def tuned_notes(results: StudyResults, stage: str, arms: Iterable[str]) -> tuple[str, ...]:
-    """Returns a sentence for each of some arms that was tuned, for the foot of a table of this stage."""
+    """Returns a sentence for each search of some arms, for the foot of a table of this stage."""
     tuned = tuned_arms(results.plan, stage)
-    return tuple(tuned_sentence(arm, tuned[arm]) for arm in dict.fromkeys(arms) if arm in tuned)
+    return tuple(tuned_sentence(arm, search) for arm in dict.fromkeys(arms) for search in tuned.get(arm, ()))
 
 
 def tuned_sentence(arm: str, search: Mapping[str, Any]) -> str:
     """Returns on what an arm was tuned, and what follows for its numbers."""
-    parts = search["validated_on"]
+    parts, same = search["validated_on"], search.get("same_hold_outs")
     repetitions = ", ".join(str(part["repetition"]) for part in parts)
     patients = sorted({part["patients"] for part in parts})
     counts = str(patients[0]) if len(patients) == 1 else f"{patients[0]} to {patients[-1]}"
@@ -164,7 +175,8 @@ def tuned_sentence(arm: str, search: Mapping[str, Any]) -> str:
         f"({search['search']} search{stopped}) by the validation score of "
         f"repetition{'s' if len(parts) > 1 else ''} {repetitions} "
         f"({counts} patients each of {parts[0]['section']}). These are test patients of other repetitions, "
-        "so it is compared with other arms on hold-outs only."
+        "so it is compared with other arms only on hold-outs that the search held out, too: "
+        f"{'those of ' + ' and '.join(same) if same else 'none of this study'}."
     )
 
 

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 import pandas as pd
 from pandas.api.types import union_categoricals
 
-from xferlab.analysis.comparison import Contrast
+from xferlab.analysis.comparison import NO_CLAIM, Contrast
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.design import Side
 from xferlab.analysis.results import EvaluationSet, StudyResults, part_of
+from xferlab.analysis.tuning import tuned_on
 from xferlab.plan.identity import differing, flattened
 from xferlab.records import reader
 
@@ -22,6 +23,7 @@ REASONS = {
     "same trials": "both studies have the same trainings and measurements",
     "other targets": "the stages learn to tell other things",
     "other images": "the studies are measured on other images",
+    "tuned on these": NO_CLAIM["tuned on these"],
     "other splits": "a repetition has other patients in the other study, so that repetitions are no pairs",
 }
 """Why a difference between two studies has no interval."""
@@ -129,6 +131,8 @@ class TwoStudies:
             return "same trials"
         if any(here[number].selection != there[number].selection for number in common):
             return "other images"
+        if any(arm in tuned_on(results.plan, evaluated) for results in (self.here, self.there)):
+            return "tuned on these"
         return "" if self._same_splits(arm, evaluated.stage, common) else "other splits"
 
     def _same_splits(self, arm: str, stage: str, common: Collection[int]) -> bool:

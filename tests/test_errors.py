@@ -74,6 +74,14 @@ def test_problems_of_several_attempts_are_raised_as_one(
         ("portabel", ["general", "portable"], " Did you mean 'portable'?"),
         ("zzz", ["general", "portable"], ""),
         ("general", [], ""),
+        ("dice", ["DICE_heart", "DICE"], " Did you mean 'DICE'?"),
+        ("CPU", ["gpu", "cpu"], " Did you mean 'cpu'?"),
+        (
+            "M\u00fcller",
+            ["Mu\u0308ller"],
+            " Did you mean 'Mu\u0308ller'? It looks alike, but Unicode writes it with other characters; copy "
+            "it from its origin.",
+        ),
         ("a", iter(["a"]), " Did you mean 'a'?"),
     ],
 )

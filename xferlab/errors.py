@@ -5,6 +5,7 @@ A message says where, what was found, what is accepted and what to do.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -168,9 +169,27 @@ def pointer_hint(head: bytes) -> str:
 
 
 def suggest(name: str, accepted: Iterable[str]) -> str:
-    """Returns ` Did you mean 'x'?` for the accepted name nearest to `name`, or an empty string."""
-    nearest = get_close_matches(name, list(accepted), n=1, cutoff=0.6)
-    return f" Did you mean {nearest[0]!r}?" if nearest else ""
+    """Returns ` Did you mean 'x'?` for the accepted name nearest to `name`, or an empty string.
+
+    Upper and lower case are alike.
+    """
+    names: dict[str, str] = {}
+    for each in accepted:
+        names.setdefault(composed(each).casefold(), each)
+    nearest = get_close_matches(composed(name).casefold(), names, n=1, cutoff=0.6)
+    return did_you_mean(name, names[nearest[0]]) if nearest else ""
+
+
+def did_you_mean(name: str, accepted: str) -> str:
+    """Returns ` Did you mean 'x'?`, and what to do where both names look alike."""
+    looks_alike = composed(name) == composed(accepted) and name != accepted
+    unlike = " It looks alike, but Unicode writes it with other characters; copy it from its origin."
+    return f" Did you mean {accepted!r}?{unlike if looks_alike else ''}"
+
+
+def composed(text: str) -> str:
+    """Returns a text in Unicode's composed form (NFC), in which texts that look alike are mostly equal."""
+    return unicodedata.normalize("NFC", text)
 
 
 def listed(names: Sequence[str], shown: int) -> str:

@@ -25,6 +25,7 @@ from xferlab.analysis.tables.notes import (
     published_cell,
 )
 from xferlab.analysis.tables.overview import spread
+from xferlab.analysis.tuning import tuned_notes
 from xferlab.metrics.metric import Metric
 
 _KIND = "label fractions"
@@ -124,6 +125,7 @@ def _table(known: Fractions) -> Table:
             caption=_caption(known),
             notes=(
                 *(inference_notes(known.differences) if len(known.differences) else ()),
+                *tuned_notes(contents.results, evaluated.stage, sorted(shown)),
                 *data_notes(contents.results, [evaluated.stage], [evaluated.section]),
                 *contents.paper_words(named),
             ),

@@ -272,7 +272,7 @@ def inference_caption(contrasts: Sequence[Contrast], *, declared: bool = False) 
     ratio = _ranges(("test/train", value) for _, rows in contrasts for value in rows["overlap"].unique())
     method, others = (
         ("two-way t over repetitions and patients", "other patients like these")
-        if _same_images(contrasts[0])
+        if _fixed_images(contrasts[0])
         else (
             f"t over repetitions, corrected for overlapping training sets (Nadeau and Bengio 2003, {ratio})",
             "another test part",
@@ -294,13 +294,13 @@ def inference_caption(contrasts: Sequence[Contrast], *, declared: bool = False) 
     )
 
 
-def _same_images(contrast: Contrast) -> bool:
-    return contrast.comparison.evaluated.is_hold_out or bool(contrast.rows["same_images"].any())
+def _fixed_images(contrast: Contrast) -> bool:
+    return contrast.comparison.evaluated.is_hold_out or bool(contrast.rows["fixed_images"].any())
 
 
 def _overlaps_as_few(contrast: Contrast) -> bool:
     design = contrast.comparison.design
-    return _same_images(contrast) and bool(design.share_of_few) and not design.strict
+    return _fixed_images(contrast) and bool(design.share_of_few) and not design.strict
 
 
 def inference_notes(rows: pd.DataFrame) -> tuple[str, ...]:

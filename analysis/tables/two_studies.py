@@ -19,6 +19,7 @@ from xferlab.analysis.tables.notes import (
     inference_notes,
     mean_and_deviations,
 )
+from xferlab.analysis.tuning import tuned_notes
 from xferlab.analysis.two_studies import REASONS, TwoStudies, of_other
 from xferlab.metrics.metric import Metric
 
@@ -89,6 +90,11 @@ def _table(both: TwoStudies, evaluated: EvaluationSet, arms: Sequence[str]) -> T
             notes=(
                 *(f"{reason}: no interval, since {REASONS[reason]}." for reason in missing),
                 *(inference_notes(known) if len(known) else ()),
+                *dict.fromkeys(
+                    note
+                    for results in (both.here, both.there)
+                    for note in tuned_notes(results, evaluated.stage, arms)
+                ),
                 *data_notes(both.contents.results, [evaluated.stage], [evaluated.section]),
             ),
             data=_data(rows, arms, known),

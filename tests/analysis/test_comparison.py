@@ -186,11 +186,11 @@ def test_a_test_part_is_compared_over_repetitions_with_the_correction() -> None:
 
 def test_a_test_part_of_the_same_images_is_compared_as_a_hold_out() -> None:
     held, same = cases(), cases().assign(part="test")  # as a split file may have it
-    columns = ["pathology", "difference", "low", "high", "p", "df", "overlap", "same_images"]
+    columns = ["pathology", "difference", "low", "high", "p", "df", "overlap", "fixed_images"]
     found = compare(same, before_after("test"))
     pd.testing.assert_frame_equal(found[columns], compare(held, BEFORE_AFTER)[columns])
-    assert found["same_images"].all()
-    assert not compare(cases(part="test", moves=4), before_after("test"))["same_images"].any()
+    assert found["fixed_images"].all()
+    assert not compare(cases(part="test", moves=4), before_after("test"))["fixed_images"].any()
 
 
 @pytest.mark.parametrize("part", ["hold_out", "test"])
@@ -239,7 +239,7 @@ def test_what_forbids_a_claim_takes_p_or_the_interval_too(
 
 
 def test_every_reason_has_a_sentence() -> None:
-    assert len(NO_CLAIM) + len(NO_P) == 10
+    assert len(NO_CLAIM) + len(NO_P) == 11
     assert NO_CLAIM.keys().isdisjoint(NO_P)
 
 

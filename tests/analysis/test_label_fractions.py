@@ -93,6 +93,26 @@ def test_a_share_of_the_labels_of_one_set_makes_the_same_series(contents: Conten
     assert list(series_by_set(of_one_set)) == list(series_by_set(contents))
 
 
+def test_shares_of_a_tuned_arm_have_no_interval_on_test_parts(contents: Contents) -> None:
+    search = {
+        "stage": "segment",
+        "search": "random",
+        "num_samples": 20,
+        "same_hold_outs": ["montgomery"],
+        "validated_on": [{"repetition": 1, "patients": 16, "section": "jsrt"}],
+    }
+    plan = contents.results.plan
+    arms = {**plan["arms"], "half": {**plan["arms"]["half"], "tuned": [search]}}
+    tuned = Contents(replace(contents.results, plan={**plan, "arms": arms}))
+    tables = {table.name: table for table in fractions_tables(tuned) if "stage segment" in table.title}
+    for table in tables.values():
+        rows = table.data[table.data["arm"] == "half"]
+        is_test = "jsrt.test" in table.title
+        assert ("tuned on these" in set(rows["no_p"].dropna())) == is_test
+        assert any(note.startswith("Arm half was tuned in stage segment") for note in table.notes)
+    assert any("jsrt.test" in table.title for table in tables.values())
+
+
 def test_series_are_arms_that_differ_in_nothing_else_that_matters_to_the_stage(contents: Contents) -> None:
     known = {evaluated.name: [dict(s.arms) for s in series] for evaluated, series in series_by_set(contents)}
     whole, fewer = {1.0: "baseline"}, {share: name for name, share in SHARES.items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,11 @@ import pytest
 
 from tests.analysis.conftest import StudyBuilder
 from xferlab.analysis import load_study
+from xferlab.analysis.claims import verdicts_of
 from xferlab.analysis.contents import Contents
+from xferlab.analysis.design import Side
 from xferlab.analysis.figures.tuning import importance
+from xferlab.analysis.results import EvaluationSet
 from xferlab.analysis.tables.differences import arms_against_baseline_tables
 from xferlab.analysis.tables.metrics import metrics_tables
 from xferlab.analysis.tuning import (
@@ -20,9 +25,11 @@ from xferlab.analysis.tuning import (
     load_samples,
     samples_table,
     tuned_arms,
+    tuned_on,
     tuned_sentence,
     tuning_report,
 )
+from xferlab.metrics.claims import Claims, Place
 from xferlab.records import codec, layout, reader
 from xferlab.records.samples import (
     RepetitionCurve,
@@ -55,7 +62,8 @@ DOCUMENT: dict[str, Any] = {
     ],
     "validated_on": ON,
 }
-CARRIED = {
+PAIR = (Place("frozen", "portable"), Place("baseline", "portable"))
+CARRIED: dict[str, Any] = {
     "tuning_id": "search",
     "stage": "portable",
     "search": "random",
@@ -147,10 +155,13 @@ def test_the_report_of_a_search(storage: Path, tmp_path: Path) -> None:
     assert again.read_bytes() == page.read_bytes()
 
 
-def tuned_study(builder: StudyBuilder, stage: str) -> Contents:
+def tuned_study(
+    builder: StudyBuilder, stage: str, *, same_hold_outs: Sequence[str] = ("portable",)
+) -> Contents:
     store = Store.open(builder.write())
     plan = reader.read_plan(store, "covid_lung")
-    plan["arms"]["frozen"]["tuned"] = [{**CARRIED, "stage": stage, "validated_on": ON}]
+    search = {**CARRIED, "stage": stage, "validated_on": ON, "same_hold_outs": list(same_hold_outs)}
+    plan["arms"]["frozen"]["tuned"] = [search]
     codec.write_json(store, layout.StudyFiles("covid_lung").plan, plan)
     return Contents(load_study(builder.folder, "covid_lung"))
 
@@ -169,6 +180,27 @@ def test_a_tuned_arm_is_compared_on_hold_outs_only_and_says_so(builder: StudyBui
 
 
 @pytest.mark.component
+@pytest.mark.parametrize("same", [[], ["general"]])
+def test_a_tuned_arm_claims_nothing_where_its_search_held_out_others(
+    builder: StudyBuilder, same: list[str]
+) -> None:
+    contents = tuned_study(builder, "portable", same_hold_outs=same)
+    evaluated = EvaluationSet("portable", "portable", "hold_out")
+    assert contents.against_baseline(evaluated) == []
+    sides = (Side("baseline", evaluated), Side("frozen", evaluated))
+    rows = contents.compare(*sides).rows
+    assert set(rows["no_p"]) == {"tuned on these"}
+    assert rows[["low", "high", "p"]].isna().all(axis=None)
+    assert rows["difference"].notna().any()
+    of_arm = contents.compare(Side("frozen", evaluated), Side("frozen", replace(evaluated, stage="general")))
+    assert "tuned on these" not in set(of_arm.rows["no_p"])  # of one arm, no choice between arms
+    claims = Claims("DICE", "portable.hold_out", 0.01, (PAIR,), declared=True)
+    builder.claims = claims
+    (verdict,) = verdicts_of(tuned_study(builder, "portable", same_hold_outs=same)).verdicts
+    assert (verdict.kind, verdict.reason) == ("no claim", "tuned on these")
+
+
+@pytest.mark.component
 def test_a_tuned_arm_is_marked_beside_its_row(builder: StudyBuilder) -> None:
     contents = tuned_study(builder, "portable")
     for table in metrics_tables(contents, hold_out=False):
@@ -180,7 +212,7 @@ def test_a_tuned_arm_is_marked_beside_its_row(builder: StudyBuilder) -> None:
 
 def test_what_starts_from_a_tuned_stage_is_tuned(builder: StudyBuilder) -> None:
     stages = {"general": {"starts_from": None}, "portable": {"starts_from": "general"}}
-    tuned = {"stages": stages, "tuned": [{**CARRIED, "stage": "general"}]}
+    tuned: dict[str, Any] = {"stages": stages, "tuned": [{**CARRIED, "stage": "general"}]}
     plan: dict[str, Any] = {"arms": {"baseline": {"stages": stages}, "t": tuned}}
     assert list(tuned_arms(plan, "portable")) == list(tuned_arms(plan, "general")) == ["t"]
     tuned["tuned"] = [{**CARRIED, "stage": "portable"}]
@@ -188,9 +220,29 @@ def test_what_starts_from_a_tuned_stage_is_tuned(builder: StudyBuilder) -> None:
 
 
 def test_the_sentence_names_samples_patients_and_the_consequence() -> None:
-    sentence = tuned_sentence("t", {**CARRIED, "validated_on": ON})
+    search = {**CARRIED, "validated_on": ON, "same_hold_outs": ["portable", "sb"]}
+    sentence = tuned_sentence("t", search)
     assert sentence == (
         "Arm t was tuned in stage portable: best of 20 samples (random search, 12 of them stopped early) by "
         "the validation score of repetitions 1, 2 (18 to 19 patients each of portable). These are test "
-        "patients of other repetitions, so it is compared with other arms on hold-outs only."
+        "patients of other repetitions, so it is compared with other arms only on hold-outs that the search "
+        "held out, too: those of portable and sb."
     )
+    assert tuned_sentence("t", {**search, "same_hold_outs": []}).endswith(
+        "held out, too: none of this study."
+    )
+
+
+def test_every_search_of_an_arm_must_have_held_out_the_same() -> None:
+    stages = {"general": {"starts_from": None}, "portable": {"starts_from": "general"}}
+    searches = [
+        {**CARRIED, "stage": "general", "same_hold_outs": ["a"]},
+        {**CARRIED, "stage": "portable", "same_hold_outs": ["a", "b"]},
+    ]
+    plan = {"arms": {"baseline": {"stages": stages}, "t": {"stages": stages, "tuned": searches}}}
+    on = {name: tuned_on(plan, EvaluationSet.of("portable", name)) for name in ("a.hold_out", "b.hold_out")}
+    assert on == {"a.hold_out": frozenset(), "b.hold_out": {"t"}}
+    assert tuned_on(plan, EvaluationSet.of("portable", "a+b.hold_out")) == {"t"}
+    assert tuned_on(plan, EvaluationSet.of("general", "b.hold_out")) == {"t"}
+    assert tuned_on(plan, EvaluationSet.of("portable", "a.test")) == {"t"}
+    assert tuned_on({"arms": {"t": {"stages": stages}}}, EvaluationSet.of("portable", "a.test")) == set()

@@ -118,6 +118,37 @@ def test_what_pairs_no_images_or_repetitions_has_no_interval_and_says_why(
     assert "low" not in table.data
 
 
+@pytest.mark.parametrize("tuned_there", [False, True])
+def test_a_tuned_arm_has_an_interval_only_where_both_searches_spared_the_patients(
+    here: StudyResults, tmp_path: Path, tuned_there: bool
+) -> None:
+    search = {
+        "stage": "portable",
+        "search": "random",
+        "num_samples": 20,
+        "same_hold_outs": ["portable"],
+        "validated_on": [{"repetition": 1, "patients": 16, "section": "portable"}],
+    }
+
+    def tuned(results: StudyResults, **changes: Any) -> StudyResults:
+        arms = results.plan["arms"]
+        entry = {**arms["baseline"], "tuned": [{**search, **changes}]}
+        return replace(results, plan={**results.plan, "arms": {**arms, "baseline": entry}})
+
+    plain = here, other(tmp_path)
+    both = TwoStudies(*(tuned(each) if (each is not here) == tuned_there else each for each in plain))
+    assert both.reason("baseline", TEST) == "tuned on these"
+    assert both.reason("baseline", HOLD_OUT) == ""
+    tables = {table.name: table for table in two_studies_tables(both)}
+    table = tables["two_studies_portable_on_portable_test"]
+    assert {line.cells[-2:] for group in table.groups for line in group.rows} == {("–", "tuned on these")}
+    assert any(note.startswith("Arm baseline was tuned in stage portable") for note in table.notes)
+    moved = TwoStudies(
+        *(tuned(each, same_hold_outs=[]) if (each is not here) == tuned_there else each for each in plain)
+    )
+    assert moved.reason("baseline", HOLD_OUT) == "tuned on these"
+
+
 def test_other_seeds_per_split_pair_no_repetitions(here: StudyResults, tmp_path: Path) -> None:
     both = TwoStudies(here, other(tmp_path, changes={"split": {"seeds_per_split": 5}}))
     assert both.reason("baseline", HOLD_OUT) == "other splits"

@@ -13,6 +13,7 @@ from tests.studies import TINY, write_study
 from xferlab.cli import estimate as estimates
 from xferlab.cli.options import StudyOptions
 from xferlab.cli.session import Session
+from xferlab.errors import StudyError
 from xferlab.plan.document import to_document
 from xferlab.plan.estimate import Pace, estimate, kinds
 from xferlab.plan.plan import Plan
@@ -62,6 +63,22 @@ def test_amounts_follow_from_the_paces(tmp_path: Path) -> None:
     assert found.hours * 3600 == pytest.approx(4 * (sizes["train"] + 10 * sizes["validation"]) + 10 * cases)
     assert found.rests_on[0].all_epochs == 1
     assert estimate(plan, [trial], {}, done={}).rests_on[0].basis == "unknown"
+
+
+def test_what_has_no_price_costs_nothing_known(tmp_path: Path) -> None:
+    """A price of GPUs, or of their energy, says nothing of trials that use none."""
+    for prices in ({"per_gpu_hour": 2.0}, {"per_kwh": 0.3, "watts_per_gpu": 400}):
+        plan = planned(tmp_path, prices=prices, arms={"baseline": {}})
+        (kind,) = set(kinds(plan.trials).values())
+        pace = Pace("records", 100.0, 0.0, 3.0, 2**29, trials=5, devices=("C",), epochs={(4, 4): 3.0})
+        found = estimate(plan, plan.trials, {kind: pace}, done={})
+        assert (found.cost, found.energy_kwh) == (None, None)
+        (line, *_) = estimates.described(found, tried=False)
+        assert line.endswith("no cost, since `prices` has none for CPU cores, and no GPU is used")
+    with pytest.raises(
+        StudyError, match="prices: per_kwh needs the power: give watts_per_gpu, watts_per_cpu"
+    ):
+        planned(tmp_path, prices={"per_kwh": 0.3})
 
 
 def test_prices_change_no_plan(tmp_path: Path) -> None:

@@ -345,6 +345,7 @@ def test_names_that_look_alike(tmp_path: Path) -> None:
     nearest = Nearest(tmp_path)
     hint = f" Did you mean {'images/' + composed!r}?"
     assert nearest.hint("images/É.PNG") == hint
-    assert nearest.hint("images/" + unicodedata.normalize("NFD", composed)) == hint
+    decomposed = nearest.hint("images/" + unicodedata.normalize("NFD", composed))
+    assert decomposed.startswith(f"{hint} It looks alike, but Unicode writes it with other characters")
     for name in ("images/f.png", "nowhere/é.png", "é.png", "a\0/b.png", f"images/{composed}"):
         assert nearest.hint(name) == ""

@@ -87,6 +87,17 @@ def test_claims_are_in_no_identity(plan_of: PlanOf) -> None:
             PRIMARY + "contrasts: [[scratch, baseline], [twin, baseline]]",
             "contrasts[1]: twin.portable and baseline.portable are the same trials",
         ),
+        *(
+            (
+                PRIMARY + f"contrasts: [[scratch, baseline], {again}]",
+                f"contrasts[1]: {names} are compared by contrasts[0] already: the same trials, also by ",
+            )
+            for again, names in {
+                "[scratch.portable, baseline.portable]": "scratch.portable and baseline.portable",
+                "[baseline.portable, scratch]": "baseline.portable and scratch.portable",
+                "[scratch, twin]": "scratch.portable and twin.portable",
+            }.items()
+        ),
         (
             PRIMARY + "contrasts: [[baseline, general_only.general]]",
             "contrasts[0]: stage 'general' of arm 'general_only' is not measured on 'portable.hold_out', or "

@@ -138,6 +138,21 @@ def test_lines_may_name_images(plan_of_file: PlanOfFile) -> None:
     assert plan_of_file("image,part\n" + rows(backslashes, doubled)).names == plan.names
 
 
+def test_ids_that_look_alike_are_alike_however_unicode_writes_them(plan_of_file: PlanOfFile) -> None:
+    """As in a table from macOS, which takes letters and their accents apart."""
+
+    def accented(name: str, config: Any) -> Sequence[Case]:
+        cases = phantom_cases(name, config)
+        return [replace(case, patient=case.patient.replace("patient", "Jos\u00e9")) for case in cases]
+
+    content = USUAL.replace("patient ", "Jose\u0301 ")
+    assert content != USUAL
+    found, expected = (
+        plan_of_file(text, index=accented) for text in (content, content.replace("e\u0301", "\u00e9"))
+    )
+    assert found.names == expected.names
+
+
 def test_images_of_a_patient_may_be_in_two_parts_in_a_profile_for_it(plan_of_file: PlanOfFile) -> None:
     mixed = ["train", "test"] * 5 + ["validation", "train"]
     content = "image,part\n" + rows([f"{number}.png" for number in range(12)], mixed)
@@ -219,7 +234,7 @@ def test_those_who_are_held_out_need_no_part_and_what_they_have_is_not_used(plan
             USUAL.replace(f"{PATIENTS[2]},train", f"{PATIENTS[2]},tain").replace("validation", "val"),
             [
                 ":4: part is 'tain'; it must be one of train, validation, test. Did you mean 'train'?",
-                ":6: part is 'val'; it must be one of train, validation, test. `hold_out` of a data section ",
+                ":6: part is 'val'; it must be one of train, validation, test. Did you mean 'validation'?",
             ],
         ),
         (USUAL + "a\n", [":8: 1 cells for 2 columns."]),

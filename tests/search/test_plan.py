@@ -15,6 +15,7 @@ from tests.refusals import problems_of
 from tests.tasks.labelled import added
 from xferlab.cohort import Case
 from xferlab.errors import RecordError, StudyError, UsageError
+from xferlab.plan.document import to_document
 from xferlab.plan.expand import expand
 from xferlab.plan.plan import Plan
 from xferlab.plan.sample_spec import SampleSpec
@@ -22,6 +23,7 @@ from xferlab.plan.selection import CaseSelector
 from xferlab.search.plan import Tuning, Wanted, only, wanted_stage
 from xferlab.study.load import LoadedStudy, load
 from xferlab.study.space import load_space
+from xferlab.study.tuned import Tuned
 
 LR = "stages.portable.training.lr"
 
@@ -175,6 +177,45 @@ def test_the_document_says_on_what_samples_were_compared(tuning_of: TuningOf) ->
         assert part["section"] == "portable"
         assert part["patients"] * 2 == part["cases"] > 0
     assert len({part["sha256"] for part in document["validated_on"]}) == 2
+
+
+@pytest.mark.parametrize(
+    ("edits", "same"),
+    [
+        ({}, ["portable"]),
+        ({"repetitions: 3\n": "repetitions: 5\n", "study: s": "study: other"}, ["portable"]),
+        ({"portable": "devices"}, ["devices"]),
+        ({"seed: 7": "seed: 8"}, []),
+        ({"hold_out: 0.5": "hold_out: 0.4"}, []),
+        ({"count: 40": "count: 60"}, []),
+        ({"hold_out: 0.5}": "hold_out: 0.5}\n  more: {source: phantom_cxr, count: 40, seed: 3, hold_out: 1}"},
+         ["portable"]),
+    ],
+)  # fmt: skip
+def test_a_study_knows_which_of_its_hold_outs_a_search_held_out(
+    tuning_of: TuningOf, tmp_path: Path, edits: dict[str, str], same: list[str]
+) -> None:
+    """Elsewhere the hold-out may hold patients on whom the search trained or chose; the plan warns."""
+    document = {**tuning_of().to_json(), "num_samples": 2, "sample": 1, "score": 0.5}
+    carried = {name: document[name] for name in Tuned.model_fields if name in document}
+    text = yaml.safe_dump({"arms": {"baseline": {}, "t": {LR: 0.005, "tuned": carried}}})
+    path = tmp_path / "study.yaml"
+    base = STUDY
+    for old, new in edits.items():
+        assert old in base
+        base, text = base.replace(old, new), text.replace(LR, LR.replace(old, new))
+    path.write_text(base + text)
+    plan = expand(load(path, environ={}), phantom_cases, HERE)
+    (search,) = to_document(plan)["arms"]["t"]["tuned"]
+    assert search["same_hold_outs"] == same
+    assert "held_out" not in search
+    warned = [warning.what for warning in plan.warnings if warning.where == "arms.t"]
+    assert bool(warned) == (not same)
+    for what in warned:
+        assert what.startswith(
+            "the search of arm 't' (study 's', stage 'portable') is not known to have held"
+        )
+        assert "the patients of portable.hold_out" in what
 
 
 def test_a_sample_survives_json(tuning_of: TuningOf) -> None:

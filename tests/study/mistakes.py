@@ -22,7 +22,7 @@ FIELDS = [
         "count: 30",
         "count: {covid: 3}",
         4,
-        "the name 'covid' in data.cxr.count must be one of covid19, normal, ",
+        "unknown name 'covid' in data.cxr.count; accepted: covid19, normal, ",
     ),
     ("hold_out: 0.5", "hold_out: 2", 4, "data.cxr.hold_out is 2; it must be at most 1.0."),
     ("hold_out: 0.5", "hold_out: .nan", 4, "data.cxr.hold_out is nan; it must be a finite number."),
@@ -41,7 +41,11 @@ FIELDS = [
             ("{lung: 255}", "data.mri.labels.lung is 255; it must be a list or a mapping."),
             (
                 "{lung: {abov: 3}}",
-                "the name 'abov' in data.mri.labels.lung must be above. Did you mean 'above'?",
+                "unknown name 'abov' in data.mri.labels.lung; accepted: above. Did you mean 'above'?",
+            ),
+            (
+                "{masks: {lung: {above: 0}}}",
+                "unknown name 'lung' in data.mri.labels.masks; accepted: above.",
             ),
             ("{lung: {}}", "data.mri.labels.lung is a mapping; it must be at least 1 entry long."),
             ("{lung: {above: true}}", "data.mri.labels.lung.above: true is not a number"),
@@ -212,6 +216,24 @@ FIELDS = [
         "stages.donor.structures: a name stands twice: ",
     ),
     ("{lr: 1e-3}", "{}\nsplit:\n  train: 0.9", 9, "split: train + validation + test is 1.3; it must be 1"),
+    (
+        "{lr: 1e-3}",
+        "{}\nprimary: {metric: DICE, stage: general, on: cxr.test}\ncontrasts: [[a, b, c]]",
+        10,
+        "contrasts[0] is a list; it must be at most 2 entries long.",
+    ),
+    (
+        "{lr: 1e-3}",
+        "{}\nprimary: {metric: DICE, stage: general, on: cxr.test}\ncontrasts: [[a]]",
+        10,
+        "contrasts[0] is a list; it must be at least 2 entries long.",
+    ),
+    (
+        "[cxr.test,",
+        "[cxr.val,",
+        7,
+        "stages.general.evaluate_on: 'cxr.val' is not `section.part` with a part ",
+    ),
     ("{lr: 1e-3}", "{}\nnote: " + "[x]", 9, "note is a list; it must be text (numbers in quotes)."),
     ("{lr: 1e-3}", "{}\narms: [a]", 9, "arms is a list; it must be a mapping."),
     ("{lr: 1e-3}", "{}\narms:\n  a b: {}", 10, "the name 'a b' in arms must be letters, digits, `-` and `_`"),
@@ -262,6 +284,7 @@ FIELDS = [
         ("training: {lr: 1e-3}", f"split: {{{split}}}", 8, message)
         for split, message in (
             ("folds: 2", "split.folds is 2; it must be at least 3."),
+            ("group_by: image", "split.group_by is 'image'; it must be patient_id or null."),
             ("folds: true", "split.folds: true is not a number"),
             ("fold: 5", "unknown field 'fold' in split. Did you mean 'folds'?"),
             ("folds: 5, by: site", "split: folds and by each divide the patients; give one of them"),

@@ -113,9 +113,12 @@ PROFILES = [
 
 # (adapt of stage `general`, message on line 7)
 ADAPTED = [
-    ("fold: summ", "stages.general.adapt.fold is 'summ'; it must be one of sum, mean, luminance. Did you "),
+    (
+        "fold: summ",
+        "stages.general.adapt.fold is 'summ'; it must be one of sum, mean, luminance or null. Did ",
+    ),
     ("folds: sum", "unknown field 'folds' in stages.general.adapt. Did you mean 'fold'?"),
-    ("control: random", "stages.general.adapt.control is 'random'; it must be matched."),
+    ("control: random", "stages.general.adapt.control is 'random'; it must be matched or null."),
     (
         "translator: {kernel: 4}",
         "stages.general.adapt.translator.kernel: 4 is even; the nearest kernels are 3 and 5",
@@ -138,7 +141,7 @@ ADAPTED = [
     ("freeze: {unfreeze_after: 3}", "the field 'stages.general.adapt.freeze.part' is missing"),
     (
         "freeze: {part: donor, unfreeze_after: {botleneck: 2}}",
-        "the name 'botleneck' in stages.general.adapt.freeze.unfreeze_after must be one of encoder1, "
+        "unknown name 'botleneck' in stages.general.adapt.freeze.unfreeze_after; accepted: encoder1, "
         "encoder2, encoder3, encoder4, encoder5, bottleneck, decoder5, decoder4, decoder3, decoder2, "
         "decoder1, head. Did you mean 'bottleneck'?",
     ),

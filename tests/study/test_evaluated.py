@@ -25,6 +25,7 @@ def test_the_objects_are_those_that_can_be_laid_on_images() -> None:
     ("item", "what"),
     [
         ("cxr", "'cxr' is not `section.part` with a part out of train, validation, test, hold_out"),
+        ("cxr.val", "train, validation, test, hold_out. Did you mean 'validation'?"),
         (".test", "'.test' is not `section.part`"),
         ("cxr@implant.test", "'cxr@implant.test' is not `section.part`"),
         ("cxr.hold_uot", "hold_out. Did you mean 'hold_out'?"),

@@ -206,6 +206,7 @@ def test_what_one_arm_uses_is_not_unused(write: Write) -> None:
 @pytest.mark.parametrize(
     ("split", "train"),
     [
+        ("{validation: '0.1'}", 0.7),
         ("{validation: 0.1}", 0.7), ("{test: 0.0, validation: 0.3}", 0.7), ("{}", 0.6),
         ("{train: 0.5, validation: 0.3}", 0.5), ("{by: site, validation: 0.1}", 0.7),
     ],

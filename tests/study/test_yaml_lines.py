@@ -55,10 +55,10 @@ def test_plain_scalars_follow_yaml_1_2(write: Write, text: str, value: object) -
 
 
 def test_quotes_tags_keys_and_anchors(write: Write) -> None:
-    text = "a: '1'\n2: !!str 3\nnull: \"true\"\nb: |\n  4\nc: &x\n  d: [1]\ne: *x\n"
+    text = "a: '1'\n2: !!str 3\nnull: \"true\"\nb: |\n  4\nc: &x\n  d: [1]\ne: *x\n'<<': 1\n"
     document = read(write(text, base=""))
     assert document.value == {
-        "a": "1", "2": "3", "null": "true", "b": "4\n", "c": {"d": [1]}, "e": {"d": [1]},
+        "a": "1", "2": "3", "null": "true", "b": "4\n", "c": {"d": [1]}, "e": {"d": [1]}, "<<": 1,
     }  # fmt: skip
     assert document.line(("e", "d", 0)) == 7  # of the anchor
 
@@ -97,6 +97,7 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: &x 1\nb: &x 2\n", 2, "this is not valid YAML: found duplicate anchor"),
         ("a: 1\n--- \nb: 2\n", 2, "this is not valid YAML: expected a single document in the stream, but "),
         ("a: 1\nb: !!python/object:os.system x\n", 2, "the tag tag:yaml.org,2002:python/object:os.system"),
+        ("a: &x {b: 1}\nc:\n  <<: *x\n  d: 2\n", 3, "merge keys (`<<`) are not part of YAML 1.2; repeat "),
         ("{[1]: 2}\n", 1, "a key must be a plain word"),
         ("a: 1\nb: \x01\n", 2, "this line has a control character; is this a text file?"),
         ("a: &x [*x]\n", 1, "the aliases here expand to far more than a study can hold"),

@@ -98,6 +98,9 @@ def _amounts(found: Estimate) -> Iterator[str]:
         yield f"{_number(found.energy_kwh)} kWh"
     if found.cost is not None:
         yield f"{_number(found.cost)} {found.currency}"
+    elif found.currency is not None and found.hours:
+        used = "GPUs or CPU cores" if found.gpu_hours else "CPU cores, and no GPU is used"
+        yield f"no cost, since `prices` has none for {used}"
 
 
 def _number(value: float) -> str:

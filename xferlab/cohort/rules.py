@@ -14,6 +14,13 @@ from xferlab.cohort.dividing import Stratum, deal, divide, rank
 
 Part = Literal["train", "validation", "test", "hold_out"]
 SPLIT_PARTS: tuple[Part, ...] = ("train", "validation", "test")
+_ELSEWHERE = {"val": "validation", "valid": "validation", "dev": "validation"}
+
+
+def usual_part(name: str) -> str:
+    """Returns our name of a part for one that others use, such as `val`; any other name as it is."""
+    return _ELSEWHERE.get(name.casefold(), name)
+
 
 Strata = Mapping[str, Stratum]
 Parts = dict[str, Part]

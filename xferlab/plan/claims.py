@@ -128,12 +128,19 @@ def unfit(loaded: LoadedStudy, trials: Iterable[TrialSpec]) -> Iterator[Finding]
     if not any(place[1:] == (primary.stage, primary.on) for place in known):
         yield Finding(("primary", "on"), f"primary.on: {_unmeasured(known, '', primary.stage, primary.on)}")
         sides = []
+    compared: dict[frozenset[frozenset[str] | None], int] = {}
     for number, pair in enumerate(sides):
         path: KeyPath = ("contrasts", number)
         found = [text for place in pair for text in _problems(loaded, known, place, primary.on)]
-        same = {known.get((*place, primary.on)) for place in pair}
-        if not found and len(same) == 1:
-            found = [f"{' and '.join('.'.join(place) for place in pair)} are the same trials"]
+        trials_of = frozenset(known.get((*place, primary.on)) for place in pair)
+        sides_named = " and ".join(".".join(place) for place in pair)
+        if not found and len(trials_of) == 1:
+            found = [f"{sides_named} are the same trials"]
+        elif not found and (first := compared.setdefault(trials_of, number)) != number:
+            found = [
+                f"{sides_named} are compared by contrasts[{first}] already: the same trials, also by other "
+                "names or the other way round; leave one out, since each contrast adds to Holm's correction"
+            ]
         yield from (Finding(path, f"contrasts[{number}]: {text}") for text in found)
 
 

@@ -19,6 +19,7 @@ from xferlab.plan.plan import Plan
 from xferlab.plan.spec import GATE, PLAN_VERSION, OtherSet, TrialSpec, without_nothing
 from xferlab.study.split import Split
 from xferlab.study.stage import Stage
+from xferlab.study.tuned import Tuned
 from xferlab.tasks import registry
 
 
@@ -192,8 +193,14 @@ def _arm(plan: Plan, arm: str) -> dict[str, Any]:
         # Only of sections whose images the arm has otherwise than `data` says.
         **({"steps": steps} if steps else {}),
         # Only where there is one: an arm that was not searched for says nothing.
-        **({"tuned": [search.model_dump(mode="json") for search in tuned]} if tuned else {}),
+        **({"tuned": [_search(plan, search) for search in tuned]} if tuned else {}),
     }
+
+
+def _search(plan: Plan, search: Tuned) -> dict[str, Any]:
+    """What a report says of a search, and which hold-outs it is known to have spared."""
+    told = search.model_dump(mode="json", exclude={"held_out"})
+    return {**told, "same_hold_outs": plan.selector.same_hold_outs(search)}
 
 
 def _more_inputs(stage: Stage) -> dict[str, Any]:

@@ -81,9 +81,9 @@ class Estimate:
         gpu_memory_gib: Largest peak of one trial on CUDA; None without such a trial.
         memory_gib: Largest peak of one trial on the CPU; None without such a trial.
         storage_gib: What they add to the storage.
-        energy_kwh: None where the study gives no power.
-        cost: In `currency`; None where the study gives no price.
-        currency: None without a cost.
+        energy_kwh: None where the study gives no power of what the trials use.
+        cost: In `currency`; None where the study gives no price of what the trials use.
+        currency: None where the study gives no price at all.
         rests_on: What all of this rests on.
     """
 
@@ -155,7 +155,6 @@ def estimate(
     peaks: dict[str, list[float]] = {"cuda": [], "cpu": []}
     for trial, pace in known:
         peaks[trial.identity.execution.device].append(pace.memory_gib)
-    cost = prices.cost(**used)
     return Estimate(
         trials=len(known),
         hours=sum(hours.values()),
@@ -165,8 +164,8 @@ def estimate(
         memory_gib=max(peaks["cpu"], default=None),
         storage_gib=sum(pace.stored_bytes for _, pace in known) / _GIB,
         energy_kwh=prices.energy_kwh(**used),
-        cost=cost,
-        currency=None if cost is None else prices.currency,
+        cost=prices.cost(**used),
+        currency=prices.currency if prices.has_price else None,
         rests_on=_rests_on(trials, of_trials, paces),
     )
 

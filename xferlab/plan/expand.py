@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from xferlab.cohort import single_sections
 from xferlab.cohort.rules import Given, Sites
 from xferlab.errors import StudyError, suggest
 from xferlab.plan import claims, fractions, subgroups
@@ -47,6 +48,7 @@ def expand(loaded: LoadedStudy, index: Index, setting: Setting) -> Plan:
     _report_fractions(growing)
     for where, what in unjudged(growing.loaded, growing.trials):
         growing.warn(what, where, what, kind="contrasts that can get no verdict")
+    _report_tuned(growing)
     return Plan(
         loaded=growing.loaded,
         setting=setting,
@@ -127,6 +129,28 @@ def _report_fractions(growing: Growing) -> None:
     for stage, what in fractions.nearly_equal(arms, trials, who):
         kind = "shares of labels that are nearly equal"
         growing.warn(what, f"stages.{stage}.label_fraction", what, kind=kind)
+
+
+def _report_tuned(growing: Growing) -> None:
+    """Warns of hold-outs that a search is not known to have held out, of which its arm may claim nothing."""
+    for arm, searches in growing.loaded.tuned.items():
+        measured = {
+            section
+            for trial in growing.trials.values()
+            for evaluation in trial.evaluations
+            if evaluation.part == "hold_out" and arm in (evaluation.arms or trial.arms)
+            for section in single_sections(evaluation.section)
+        }
+        for search in searches:
+            if others := sorted(measured.difference(growing.selector.same_hold_outs(search))):
+                where = " and ".join(f"{name}.hold_out" for name in others)
+                what = (
+                    f"the search of arm {arm!r} (study {search.study!r}, stage {search.stage!r}) is not "
+                    f"known to have held out the patients of {where}; the arm is compared with no other "
+                    "there. Tune it again with the data sections, `hold_out` and `seed` of this study"
+                )
+                kind = "arms whose search had other hold-outs"
+                growing.warn(f"tuned {arm} {search.tuning_id}", f"arms.{arm}", what, kind=kind)
 
 
 def _report_rule(growing: Growing) -> None:

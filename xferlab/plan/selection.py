@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from xferlab.cohort import Case, Cohort, Labelling, Part, Pseudonyms, Selection, single_sections
 from xferlab.data.sources.registry import DataSection, told
 from xferlab.plan.division import rule_of, settled
-from xferlab.plan.identity import canonical_json
+from xferlab.plan.identity import canonical_json, sha256_of
 from xferlab.plan.labels import with_classes
 from xferlab.study.load import LoadedStudy
 from xferlab.study.schema import Study
+from xferlab.study.tuned import Tuned
 
 Index = Callable[[str, DataSection], Sequence[Case]]
 
@@ -167,6 +169,20 @@ class CaseSelector:
             assert part is not None, "an arm with strangers is not expanded"
             parts[unit] = part
         return parts[unit]
+
+    @cached_property
+    def hold_outs(self) -> dict[str, str]:
+        """Returns a digest of the held-out images of every section of the study that has any."""
+        held_out = self.cohort.held_out()
+        return {
+            name: sha256_of(digests)
+            for name, cases in self.cohort.sections.items()
+            if (digests := sorted(case.digest for case in cases if self.cohort.unit(case) in held_out))
+        }
+
+    def same_hold_outs(self, search: Tuned) -> list[str]:
+        """Returns the sections of which a search held the same images out: it saw none of these patients."""
+        return [name for name, digest in self.hold_outs.items() if digest in search.held_out.values()]
 
     def strangers(self, study: Study) -> dict[str, int]:
         """Returns by section how many units an arm has to which the split can give no part."""

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from xferlab.cohort import Cohort, Part
-from xferlab.cohort.rules import SPLIT_PARTS, Given
-from xferlab.errors import Problem, StudyError, pointer_hint, suggest
+from xferlab.cohort.rules import SPLIT_PARTS, Given, usual_part
+from xferlab.errors import Problem, StudyError, composed, pointer_hint, suggest
 
 KEYS = ("patient_id", "image")
 COLUMNS = (*KEYS, "part", "repetition")
@@ -105,14 +105,17 @@ def _row(where: str, header: Sequence[str], line: Sequence[str], key: str) -> Ro
     if not cells[key]:
         return Problem(where, f"{key} is empty.")
     if part is None:
-        hint = suggest(cells["part"], SPLIT_PARTS) or " `hold_out` of a data section sets who is held out."
+        hint = (
+            suggest(usual_part(cells["part"]), SPLIT_PARTS)
+            or " `hold_out` of a data section sets who is held out."
+        )
         what = f"part is {cells['part']!r}; it must be one of {', '.join(SPLIT_PARTS)}.{hint}"
         return Problem(where, what)
     number = cells.get("repetition", "0")
     if "repetition" in cells and not (number.isascii() and number.isdigit() and 1 <= int(number) <= 10_000):
         return Problem(where, f"repetition is {number!r}; it must be a whole number from 1 to 10000.")
     name = posixpath.normpath(cells[key].replace("\\", "/")) if key == "image" else cells[key]
-    return Row(where, name, part, int(number))
+    return Row(where, composed(name), part, int(number))
 
 
 def _gaps(path: Path, repetitions: set[int]) -> list[Problem]:
@@ -135,7 +138,7 @@ class _Matching:
         for cases in cohort.sections.values():
             for case in cases:
                 name = case.name if key == "image" else case.columns.get("patient_id", case.patient)
-                self.units[name].add(cohort.unit(case))
+                self.units[composed(name)].add(cohort.unit(case))
                 self.names[cohort.unit(case)] = name
 
     def given(self, rows: Sequence[Row], number: int) -> Given:

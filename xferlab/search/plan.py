@@ -62,6 +62,7 @@ class Tuning:
         planned: Trials of the stage, untuned and probed, and all that they take anything from, by id.
         asha: First rung (`grace_epochs`) and `reduction` factor; None if no sample is stopped early.
         score: What samples are compared by.
+        held_out: Digest of the held-out images of each section, of which no sample reads any.
         tuning_id: Hash of all that decides what a sample of some number may be and how it is judged.
     """
 
@@ -125,6 +126,7 @@ class Tuning:
             "score": {**asdict(self.score), "label": self.score.label},
             "space_sha256": sha256_of(self.space.to_json()),
             "validated_on": [self._validated_on(trial) for trial in self.base],
+            "held_out": self.held_out,
         }
 
     def _identity(self) -> dict[str, Any]:
@@ -161,6 +163,7 @@ class Tuning:
             needed += [each.selection for each in trial.predicted]
             self.selections |= {digest: plan.selections[digest] for digest in needed}
         self.planned |= plan.by_id
+        self.held_out = plan.selector.hold_outs
         return tuple(
             replace(
                 trial,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from xferlab.cohort import single_sections
+from xferlab.cohort.rules import usual_part
 from xferlab.errors import suggest
 from xferlab.tasks.config import OBJECTS, ORIGINAL
 
@@ -35,7 +36,7 @@ class Evaluated(NamedTuple):
         cases, at, variant = item.partition("@")
         section, _, part = cases.partition(".")
         if not section or part not in PARTS:
-            hint = suggest(part, PARTS) if section else ""
+            hint = suggest(usual_part(part), PARTS) if section else ""
             raise ValueError(
                 f"{item!r} is not `section.part` with a part out of {', '.join(PARTS)}"
                 + (f".{hint}" if hint else "")

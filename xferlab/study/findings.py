@@ -90,7 +90,10 @@ def of_validation(
     for details in error.errors(include_url=False):
         groups[_path_in(tree, details), _is_about_key(details)].append(details)
     findings = []
-    for (path, _), group in groups.items():
+    unknown = {path for (path, is_about_key), group in groups.items() if is_about_key and _literals(group[0])}
+    for (path, is_about_key), group in groups.items():
+        if not is_about_key and any(path[: len(key)] == key for key in unknown):
+            continue  # nothing can stand under a name that does not exist
         has_deeper = any(len(other) > len(path) and other[: len(path)] == path for other, _ in groups)
         if has_deeper and all(details["type"] in _TYPES for details in group):
             continue  # of a union's alternatives, the one that looked inside says what is wrong
@@ -98,7 +101,9 @@ def of_validation(
         if group[0]["type"] == "extra_forbidden":
             what = _unknown_field((*under, *path), _kinds(model, path[:-1], group[0]["loc"][-2:-1]))
         else:
-            what = _message((*under, *path), group)
+            kinds = _kinds(model, path[:-1], ()) if path else []
+            members = (member for kind in kinds for member in _members(_type_inside(kind, path[-1])))
+            what = _message((*under, *path), group, is_nullable=type(None) in members)
         findings.append(Finding((*under, *path), what, is_required=is_required))
     return [finding for finding in findings if not _is_explained(finding, findings)]
 
@@ -169,7 +174,7 @@ def _is_explained(finding: Finding, findings: Iterable[Finding]) -> bool:
     return finding.is_required and any(other.what.endswith(hint) for other in beside)
 
 
-def _message(path: KeyPath, group: list[ErrorDetails]) -> str:
+def _message(path: KeyPath, group: list[ErrorDetails], *, is_nullable: bool) -> str:
     first = group[0]
     if first["type"] in ("missing", "union_tag_not_found"):
         return f"the field {dotted(path)!r} is missing"
@@ -178,10 +183,15 @@ def _message(path: KeyPath, group: list[ErrorDetails]) -> str:
     value = first["input"][_tag(first)] if _tag(first) else first["input"]
     telling = [details for details in group if details["type"] not in _TYPES] or group
     accepted = " or ".join(dict.fromkeys(map(_accepted, telling)))
-    subject = f"{dotted(path)} is {as_yaml(value)}; it"
+    literals = _literals(first)
+    subject, hint = f"{dotted(path)} is {as_yaml(value)}; it", suggest(str(value), literals)
     if _is_about_key(first):
         subject = f"the name {value!r} in {dotted(path[:-1])}"
-    return f"{subject} must be {accepted}.{suggest(str(value), _literals(first))}"
+        if literals:
+            return f"unknown name {value!r} in {dotted(path[:-1])}; accepted: {', '.join(literals)}.{hint}"
+    elif is_nullable and literals:
+        accepted += " or null"
+    return f"{subject} must be {accepted}.{hint}"
 
 
 def _tag(details: ErrorDetails) -> str:
@@ -204,7 +214,8 @@ def _accepted(details: ErrorDetails) -> str:
     """Returns the accepted values, as the end of `it must be ...`."""
     if literals := _literals(details):
         return f"one of {', '.join(literals)}" if len(literals) > 1 else literals[0]
-    context = details.get("ctx", {})
+    context = {**details.get("ctx", {})}
+    context["entries"] = "entry" if context.get("min_length", context.get("max_length")) == 1 else "entries"
     if details["type"] == "string_pattern_mismatch":
         return _PATTERNS.get(context["pattern"], f"text of the form {context['pattern']}")
     other = f"another value ({details['msg'].removeprefix('Input should be ')})"
@@ -239,6 +250,7 @@ _ACCEPTED = {
     "greater_than_equal": "at least {ge}",
     "less_than": "less than {lt}",
     "less_than_equal": "at most {le}",
-    "too_short": "at least {min_length} entry long",
+    "too_short": "at least {min_length} {entries} long",
+    "too_long": "at most {max_length} {entries} long",
     "string_too_long": "at most {max_length} characters long",
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from xferlab.section import Float, Section
 
@@ -23,13 +23,24 @@ class Prices(Section):
     watts_per_cpu: Float = Field(0.0, ge=0)
     """Power of one CPU core at work, likewise."""
 
+    @model_validator(mode="after")
+    def _energy_is_known(self) -> Prices:
+        if self.per_kwh and not (self.watts_per_gpu or self.watts_per_cpu):
+            raise ValueError("per_kwh needs the power: give watts_per_gpu, watts_per_cpu or both")
+        return self
+
+    @property
+    def has_price(self) -> bool:
+        """Whether anything has a price, though perhaps nothing that is used."""
+        return bool(self.per_gpu_hour or self.per_cpu_hour or self.per_kwh)
+
     def energy_kwh(self, *, gpu_hours: float, core_hours: float) -> float | None:
-        """Returns the energy in kWh; None where no power is given."""
+        """Returns the energy in kWh; None where the power of nothing that is used is given."""
         watt_hours = gpu_hours * self.watts_per_gpu + core_hours * self.watts_per_cpu
-        return watt_hours / 1000 if self.watts_per_gpu or self.watts_per_cpu else None
+        return watt_hours / 1000 or None
 
     def cost(self, *, gpu_hours: float, core_hours: float) -> float | None:
-        """Returns the cost in `currency`; None where no price is given."""
+        """Returns the cost in `currency`; None where nothing that is used has a price."""
         energy_kwh = self.energy_kwh(gpu_hours=gpu_hours, core_hours=core_hours) or 0.0
         cost = gpu_hours * self.per_gpu_hour + core_hours * self.per_cpu_hour + energy_kwh * self.per_kwh
-        return cost if self.per_gpu_hour or self.per_cpu_hour or self.per_kwh else None
+        return cost or None

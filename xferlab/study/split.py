@@ -41,8 +41,11 @@ class Split(Section):
         if not isinstance(value, dict) or "train" in value or value.get("folds") or value.get("file"):
             return value
         given = [value.get(name, cls.model_fields[name].default) for name in ("validation", "test")]
-        numbers = [each for each in given if isinstance(each, int | float) and not isinstance(each, bool)]
-        return {**value, "train": round(1.0 - sum(numbers), 12)} if sum(numbers) < 1 else value
+        try:
+            others = sum(float(each) for each in given)  # also of numbers in quotes
+        except (TypeError, ValueError):
+            return value
+        return {**value, "train": round(1.0 - others, 12)} if others < 1 else value
 
     @model_validator(mode="after")
     def _sums_to_one(self) -> Split:

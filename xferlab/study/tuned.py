@@ -59,6 +59,8 @@ class Tuned(Section):
     """Its score: the mean of its repetitions' best."""
     validated_on: list[ValidatedOn] = Field(min_length=1)
     """What the samples were compared on."""
+    held_out: dict[str, str] = Field(default_factory=dict)
+    """Data section -> digest of its held-out images, on which nothing was trained, stopped or compared."""
 
 
 def arm_file(name: str, overrides: Mapping[str, Any], tuned: Tuned) -> str:

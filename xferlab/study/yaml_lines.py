@@ -202,6 +202,13 @@ class _Values:
                 raise StudyError.at(
                     f"{self.name}:{_line(key)}", "a key must be a plain word, not a list or a mapping"
                 )
+            if key.value == "<<" and not key.style:  # in quotes it is a name like any other
+                what = (
+                    "merge keys (`<<`) are not part of YAML 1.2; repeat the fields, or set them in a profile "
+                    "or in an arm that others `include`"
+                )
+                self.problems.append(Problem(f"{self.name}:{_line(key)}", what))
+                continue
             item_path = (*path, key.value)
             if key.value in mapping:
                 what = f"{key.value!r} is given twice, first on line {self.lines[item_path]}; keep one"

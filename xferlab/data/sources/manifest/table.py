@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from xferlab.data.sources.patients import alike
 from xferlab.data.sources.source import NO_FOLDER
-from xferlab.errors import DataError, Problem, pointer_hint, suggest
+from xferlab.errors import DataError, Problem, did_you_mean, pointer_hint, suggest
 
 REQUIRED, OPTIONAL = ("image", "patient_id"), ("pathology",)
 EXAMPLE = "image,mask,patient_id,pathology\n  images/001.png,masks/001.png,P001,normal"
@@ -232,7 +232,7 @@ class Nearest:
         """Returns ` Did you mean 'x'?` for the file that the name may mean, or an empty string."""
         folder, _, last = name.rpartition("/")
         near = self._names(folder).get(alike(last))
-        return f" Did you mean {posixpath.join(folder, near)!r}?" if near and near != last else ""
+        return did_you_mean(name, posixpath.join(folder, near)) if near and near != last else ""
 
     def _list(self, folder: str) -> dict[str, str]:
         try:
