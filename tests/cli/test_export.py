@@ -16,7 +16,7 @@ from PIL import Image
 from tests.conftest import Command, Said
 from tests.studies import TINY, noise, write_pack, write_study
 from xferlab.cli.main import main
-from xferlab.cli.nnunet import case_name
+from xferlab.cli.nnunet import case_names
 from xferlab.data.decode import read_image
 from xferlab.exporting import graph, onnx_model
 from xferlab.records import layout, reader
@@ -205,15 +205,16 @@ def test_splits_for_nnunet(study: Path, export: Export, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("image", "case"),
+    ("images", "cases"),
     [
-        ("a.png", "a"),
-        ("imagesTr/a_1_0000.nii.gz", "a_1"),
-        ("ward/b.c_0001.png", "b.c"),
-        ("x0000.tif", "x0000"),
-        ("IMG0001", "IMG0001"),
-        ("1.2.840.1133", "1.2.840.1133"),
+        (["a.png"], ["a"]),
+        (["imagesTr/a_1_0000.nii.gz", "b.c_0000.png"], ["a_1", "b.c"]),
+        (["pat0_2019.png", "pat0_2020.png"], ["pat0_2019", "pat0_2020"]),
+        (["img_0000.png", "img_0001.png"], ["img_0000", "img_0001"]),
+        (["x0000.tif"], ["x0000"]),
+        (["1.2.840.1133"], ["1.2.840.1133"]),
     ],
 )
-def test_a_case_has_the_name_that_nnunet_gives_it(image: str, case: str) -> None:
-    assert case_name(image) == case
+def test_cases_have_the_names_that_nnunet_gives_them(images: list[str], cases: list[str]) -> None:
+    """Numbers at the end are a channel only where all images of a section have the same."""
+    assert case_names(images) == dict(zip(images, cases, strict=True))
