@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+import xferlab
 from tests.conftest import Command
 from tests.exporting.test_facts import facts
 from tests.studies import TINY, noise, write_pack, write_study
@@ -22,7 +24,7 @@ from xferlab.data.sources.registry import read_section
 from xferlab.errors import ExportError
 from xferlab.exporting import hugging_face
 from xferlab.exporting.graph import Graph
-from xferlab.records import layout, reader
+from xferlab.records import codec, layout, reader
 from xferlab.records.store import Store
 from xferlab.trial.predictor import Predictor
 
@@ -158,3 +160,17 @@ def test_a_section_is_described_without_names(config) -> None:
     for wrong in ({**value, "sharpen": True}, {"source": "manifest"}):
         with pytest.raises(ValueError, match=r"Extra inputs are not permitted|lacks channels"):
             described(wrong)
+
+
+def test_a_section_of_a_source_that_is_gone_is_told(ids, image, command: Command, tmp_path: Path) -> None:
+    """As where its package is not installed: nobody knows its steps, and nothing may be silent about that."""
+    shutil.copytree(ids[0].location, tmp_path / "s")
+    store, spec = Store.open(tmp_path / "s"), layout.TrialFiles(ids[1]["lungs"]).spec
+    body = codec.read_json(store, spec)
+    assert body is not None
+    codec.write_json(store, spec, {**body, "data": {"d": {**body["data"]["d"], "source": "gone"}}})
+    unknown = "equalise, gamma) are not known; none is applied"
+    for words in (("predict", "a/lungs/r01", image), ("export", "a/lungs/r01", "--format", "huggingface")):
+        assert unknown in command(*words, "--storage", "s", "--out", words[0], code=0).err
+    with pytest.warns(UserWarning, match=re.escape(unknown)):
+        xferlab.predictor(xferlab.load_study("s", "tiny"), "a/lungs/r01")
