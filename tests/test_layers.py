@@ -176,11 +176,13 @@ TABLE: dict[str, tuple[str, ...]] = {
     ),
     "xferlab.exporting": (
         "xferlab.trial.predictor",
+        "xferlab.trial.trained_on",
         "xferlab.trial.training",
         "xferlab.training",
         "xferlab.records",
         *TASK_CONFIGS,
         "xferlab.data.decode",
+        "xferlab.data.sources.described",
         "xferlab.cohort",
         "xferlab.errors",
     ),

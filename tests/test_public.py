@@ -115,3 +115,11 @@ def test_what_a_table_lacks_is_refused(results: StudyResults) -> None:
         xferlab.plots.losses_of_arms(results.histories, stage=results.stages[0], value="f1")
     with pytest.raises(UsageError, match="trial: found 'baseline/r01'; accepted: arm/stage/rNN of the study"):
         xferlab.predictor(results, "baseline/r01")
+
+
+@pytest.mark.component
+@pytest.mark.parametrize("device", ["gpu", "meta", "cuda:99", ""])
+def test_a_device_that_is_not_here_is_refused(results: StudyResults, device: str) -> None:
+    trial = next(iter(results.trial_names))
+    with pytest.raises(UsageError, match=f"device: found '{device}', on which PyTorch cannot compute here"):
+        xferlab.predictor(results, trial, device=device)

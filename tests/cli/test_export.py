@@ -16,7 +16,7 @@ from PIL import Image
 from tests.conftest import Command, Said
 from tests.studies import TINY, noise, write_pack, write_study
 from xferlab.cli.main import main
-from xferlab.cli.nnunet import case_name
+from xferlab.cli.nnunet import case_names
 from xferlab.data.decode import read_image
 from xferlab.exporting import graph, onnx_model
 from xferlab.records import layout, reader
@@ -132,6 +132,36 @@ def test_a_bundle_runs_in_monai(study: Path, export: Export, tmp_path: Path) -> 
     parser["bundle_root"], parser["image"] = str(root), str(tmp_path / "a.png")
     output = parser.get_parsed_content("prediction")
     assert np.abs(output[0].cpu().numpy() - predicted(study, tmp_path / "a.png")).max() < 1e-5
+    preprocessed = parser.get_parsed_content("preprocessing")
+    for name, picture in pictures_of_many_kinds().items():
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        picture.save(tmp_path / name, **({"exif": exif} if name.startswith("turned") else {}))
+        with torch.inference_mode():
+            output = parser.get_parsed_content("network_def")(preprocessed(str(tmp_path / name))[None])
+        assert np.abs(output[0].numpy() - predicted(study, tmp_path / name)).max() < 1e-5, name
+    for name, deep in (
+        ("i.png", noise(1, 40).astype(np.uint16) << 8),
+        ("f.tif", noise(1, 40) / np.float32(2)),
+    ):
+        Image.fromarray(deep).save(tmp_path / name)
+        with pytest.raises(Exception, match="applying transform") as caught:
+            preprocessed(str(tmp_path / name))
+        assert "reads images of 8 bits a channel" in str(caught.getrepr(chain=True))
+
+
+def pictures_of_many_kinds() -> dict[str, Image.Image]:
+    """Pictures that all have 8 bits a channel, by the names of their files."""
+    colours = Image.fromarray(np.dstack([noise(number, 60)[:, :44] for number in range(4)]), "RGBA")
+    return {
+        "turned.jpg": colours.convert("RGB"),
+        "turned.png": colours.convert("L"),
+        "rgba.png": colours,
+        "la.png": colours.convert("LA"),
+        "palette.png": colours.convert("RGB").quantize(50),
+        "one.png": colours.convert("1"),
+        "cmyk.tif": colours.convert("CMYK"),
+    }
 
 
 @pytest.mark.usefixtures("nothing_private")
@@ -205,15 +235,16 @@ def test_splits_for_nnunet(study: Path, export: Export, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("image", "case"),
+    ("images", "cases"),
     [
-        ("a.png", "a"),
-        ("imagesTr/a_1_0000.nii.gz", "a_1"),
-        ("ward/b.c_0001.png", "b.c"),
-        ("x0000.tif", "x0000"),
-        ("IMG0001", "IMG0001"),
-        ("1.2.840.1133", "1.2.840.1133"),
+        (["a.png"], ["a"]),
+        (["imagesTr/a_1_0000.nii.gz", "b.c_0000.png"], ["a_1", "b.c"]),
+        (["pat0_2019.png", "pat0_2020.png"], ["pat0_2019", "pat0_2020"]),
+        (["img_0000.png", "img_0001.png"], ["img_0000", "img_0001"]),
+        (["x0000.tif"], ["x0000"]),
+        (["1.2.840.1133"], ["1.2.840.1133"]),
     ],
 )
-def test_a_case_has_the_name_that_nnunet_gives_it(image: str, case: str) -> None:
-    assert case_name(image) == case
+def test_cases_have_the_names_that_nnunet_gives_them(images: list[str], cases: list[str]) -> None:
+    """Numbers at the end are a channel only where all images of a section have the same."""
+    assert case_names(images) == dict(zip(images, cases, strict=True))

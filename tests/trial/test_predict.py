@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from xferlab.data.cache import open_table
 from xferlab.data.decode import read_image
 from xferlab.data.pixels import Picture
 from xferlab.data.sources.registry import read_section
-from xferlab.errors import DonorError, RecordError, TaskError
+from xferlab.errors import DataError, DonorError, RecordError, TaskError, UsageError
 from xferlab.networks.build import build, initialise
 from xferlab.networks.donors import save_weights
 from xferlab.records.store import Store
@@ -26,7 +27,8 @@ from xferlab.training.examples import untargeted
 from xferlab.training.intensity import normalise
 from xferlab.training.learner import Presented
 from xferlab.trial.predict import Prediction, Request, predict
-from xferlab.trial.predictor import Predictor, TrainedOn
+from xferlab.trial.predictor import Predictor
+from xferlab.trial.trained_on import TrainedOn
 
 CPU = torch.device("cpu")
 
@@ -182,6 +184,41 @@ def test_an_image_too_large_for_the_device_is_reported_and_all_others_are_predic
     assert [str(problem) for problem in problems] == [
         f"{files[1].image}: does not fit into the memory that is free on the cpu device."
     ]
+
+
+@pytest.mark.parametrize(
+    ("image", "found"),
+    [
+        ([[0, 1], [2, 3]], "list"),
+        (picture(0) / 255, r"float64 \(45, 60\)"),
+        (np.dstack([picture(0)] * 3), r"uint8 \(45, 60, 3\)"),
+        (picture(0)[:0], r"uint8 \(0, 60\)"),
+    ],
+)
+def test_what_is_no_grey_image_is_refused(tmp_path: Path, image: Any, found: str) -> None:
+    with pytest.raises(UsageError, match=f"image: found {found}; accepted: a grey image with pixels"):
+        predictor(tmp_path).predict(image)
+
+
+def test_a_threshold_is_checked_as_on_the_command_line(tmp_path: Path) -> None:
+    network = predictor(tmp_path)
+    for threshold in (2, 1, -1, math.nan, "half"):
+        with pytest.raises(UsageError, match=rf"threshold: found {threshold}; accepted: 0 to below 1"):
+            network.predict(picture(0), threshold=threshold)  # type: ignore[arg-type]
+    shown = [network.predict(picture(0), threshold=threshold) for threshold in (None, np.float32(0.5))]
+    assert shown[0].files == shown[1].files
+    model = network.identity.model.model_copy(update={"outputs": "exclusive", "structures": 2})
+    exclusive = replace(network, identity=network.identity.model_copy(update={"model": model}))
+    with pytest.raises(UsageError, match=r"threshold: the outputs of this network .* have none"):
+        exclusive.accepted_threshold(0.5)
+    assert exclusive.accepted_threshold(None) == 0.5
+
+
+def test_an_output_that_is_not_finite_is_no_empty_mask(tmp_path: Path) -> None:
+    network = predictor(tmp_path)
+    network.learner.networks["network"].register_forward_hook(lambda *of_call: of_call[2] * torch.nan)
+    with pytest.raises(DataError, match="image: the network's output is not finite"):
+        network.predict(picture(0))
 
 
 def test_a_trial_without_record_is_refused(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from xferlab.cli.output import tell
 from xferlab.cli.trials import KnownTrials, weights_file
 from xferlab.errors import ExportError, UsageError
 from xferlab.records.store import Store
+from xferlab.trial.trained_on import UNKNOWN_STEPS
 
 HUGGING_FACE = "huggingface"
 """The format with a model card."""
@@ -63,6 +64,8 @@ def _export_model(options: ExportOptions) -> int:
     )
     for line in graph.exported.outside:
         print(line)
+    if predictor.section is None:
+        print(f"warning: {UNKNOWN_STEPS}", file=sys.stderr)
     if not facts.licence and is_card:
         print(f"warning: the licence of the weights is {facts.licence_words} (--licence)", file=sys.stderr)
     return COMPLETE

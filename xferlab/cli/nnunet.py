@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 
 from xferlab.cli.options import ExportOptions, StudyOptions
@@ -19,8 +18,8 @@ from xferlab.records.store import Store
 
 FORMAT, FILE = "nnunet-splits", "splits_final.json"
 PARTS = {"train": "train", "validation": "val"}
-_CHANNEL = re.compile(r"_\d{4}$")
-"""Behind the name of a case in the name of an image, in nnU-Net's folders."""
+_CHANNEL = "_0000"
+"""Behind the name of a case in the name of an image of one channel, in nnU-Net's folders."""
 _OF_MODELS = ("image", "licence", "study")
 
 Splits = list[dict[str, list[str]]]
@@ -74,7 +73,7 @@ def splits_of(plan: Plan) -> Mapping[str, Splits]:
 
 
 def _splits(section: str, parts: Mapping[str, Sequence[str | None]], repetitions: int) -> Splits:
-    names = {name: case_name(name) for name in parts}
+    names = case_names(parts)
     twice = [name for name, number in Counter(names.values()).items() if number > 1]
     if twice:
         raise UsageError(
@@ -90,6 +89,12 @@ def _splits(section: str, parts: Mapping[str, Sequence[str | None]], repetitions
     ]
 
 
-def case_name(image: str) -> str:
-    """Returns what nnU-Net calls the case of an image: `a` of `imagesTr/a_0000.nii.gz`."""
-    return _CHANNEL.sub("", PurePath(without_suffix(image)).name)
+def case_names(images: Iterable[str]) -> dict[str, str]:
+    """Returns what nnU-Net calls the cases of a section's images, by the names of the images.
+
+    `a` of `imagesTr/a_0000.nii.gz`. Where one image lacks `_0000`, no name holds a channel, and numbers at
+    its end are its own, such as a year: nnU-Net's folder then has `a_2019_0000.png` for `a_2019.png`.
+    """
+    names = {image: PurePath(without_suffix(image)).name for image in images}
+    with_channels = all(name.endswith(_CHANNEL) for name in names.values())
+    return {image: name.removesuffix(_CHANNEL) if with_channels else name for image, name in names.items()}

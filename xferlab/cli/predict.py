@@ -23,17 +23,20 @@ from xferlab.cohort import STEPS
 from xferlab.data.formats import SUFFIXES
 from xferlab.data.sources.config import SourceConfig
 from xferlab.errors import DataError, Problem, StorageError, UsageError, attempt, joined
+from xferlab.metrics.measuring import check_threshold
 from xferlab.parallel import for_each
 from xferlab.records.store import Store
 from xferlab.tasks import registry
 from xferlab.trial import dicom_seg
+from xferlab.trial.trained_on import UNKNOWN_STEPS, TrainedOn
 
 if TYPE_CHECKING:  # torch takes seconds to import, and a wrong command line should fail at once
+    import torch
+
     from xferlab.trial.predict import Prediction
     from xferlab.trial.predictor import Predictor
 
 TABLE = "predictions.csv"
-DEFAULT_THRESHOLD = 0.5
 DICOM_SEG = "dicom-seg"
 UNKNOWN_MODALITY = ("", "OT", "SC")
 """What a file has that is no DICOM, or does not say how it was taken."""
@@ -41,8 +44,8 @@ UNKNOWN_MODALITY = ("", "OT", "SC")
 
 def run(options: PredictOptions) -> int:
     """Predicts images; exit code 1 if some, or the table, cannot be read or written, 2 if none can."""
-    if options.threshold is not None and not 0 <= options.threshold < 1:
-        raise UsageError(f"--threshold: found {options.threshold}; accepted: 0 to below 1, such as 0.5")
+    if options.threshold is not None:
+        check_threshold(options.threshold, name="--threshold")
     model = _model(options)
     files = find(options.images, out=options.out)
     if not files.images and files.problems:
@@ -54,11 +57,7 @@ def run(options: PredictOptions) -> int:
             "under any name"
         )
     predictor = _predictor(model, options)
-    task = registry.task(predictor.identity.task)
-    if options.threshold is not None and not predictor.identity.has_threshold:
-        raise UsageError(
-            f"--threshold: the outputs of this network (task {task.name!r}) have none. Leave this option out."
-        )
+    threshold = predictor.accepted_threshold(options.threshold, name="--threshold")
     endings = [*predictor.files.values()]
     if with_object := options.format == DICOM_SEG:
         _check_objects(predictor, files.images)
@@ -70,7 +69,7 @@ def run(options: PredictOptions) -> int:
         parts, left_out = model.parts(predictor, files.images)
         problems += left_out
     out = Store.open(options.out)
-    predictions, failed = _predict(parts, out, options.threshold, with_object=with_object)
+    predictions, failed = _predict(parts, out, threshold, with_object=with_object)
     problems += failed
     if not predictions:
         raise DataError(problems)
@@ -133,29 +132,39 @@ def _model(options: PredictOptions) -> StoredTrial | Repetitions | Path:
 def _predictor(model: StoredTrial | Repetitions | Path, options: PredictOptions) -> Predictor:
     import torch
 
-    from xferlab.networks.donors import read_bytes, read_weights
-    from xferlab.trial.predictor import Predictor, TrainedOn
+    from xferlab.trial.predictor import Predictor
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if isinstance(model, Path):
+        return _of_file(model, options, device)
     if isinstance(model, Repetitions):
-        return model.load(device)
-    if isinstance(model, StoredTrial):
-        return Predictor.of_trial(model.store, model.trial_id, device)
-    data = read_bytes(model)
-    if trained := TrainedOn.record_beside(model, data):
+        return _warned(model.load(device))
+    return _warned(Predictor.of_trial(model.store, model.trial_id, device))
+
+
+def _of_file(path: Path, options: PredictOptions, device: torch.device) -> Predictor:
+    from xferlab.networks.donors import read_bytes, read_weights
+    from xferlab.trial.predictor import Predictor
+
+    data = read_bytes(path)
+    if trained := TrainedOn.record_beside(path, data):
         _refuse_preprocessing(options, "the record beside the weights file")
-        return Predictor.of_record(
-            trained,
-            read_weights(model, data),
-            origin=f"{model}, trial {trained.record.trial_id}",
-            device=device,
-        )
+        origin = f"{path}, trial {trained.record.trial_id}"
+        weights = read_weights(path, data)
+        return _warned(Predictor.of_record(trained, weights, origin=origin, device=device))
     return Predictor.of_weights(
-        model,
+        path,
         options={"image_size": options.image_size, "intensity": options.intensity},
         device=device,
         note=say,
     )
+
+
+def _warned(predictor: Predictor) -> Predictor:
+    """Returns the network of a record; says it where nobody knows the steps of its data section."""
+    if predictor.section is None:
+        print(f"warning: {predictor.origin}: {UNKNOWN_STEPS}", file=sys.stderr)
+    return predictor
 
 
 def _refuse_preprocessing(options: PredictOptions, source: str) -> None:
@@ -195,7 +204,7 @@ def _warn_of_others(predictions: Sequence[Prediction], predictor: Predictor) -> 
 def _predict(
     parts: Sequence[tuple[Predictor, Mapping[str, Path]]],
     out: Store,
-    threshold: float | None,
+    threshold: float,
     *,
     with_object: bool,
 ) -> tuple[list[Prediction], list[Problem]]:
@@ -211,7 +220,7 @@ def _predict(
                 predictor,
                 requests,
                 out,
-                threshold=DEFAULT_THRESHOLD if threshold is None else threshold,
+                threshold=threshold,
                 with_object=with_object,
                 progress=progress,
             )

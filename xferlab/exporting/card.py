@@ -76,10 +76,16 @@ def _parts(graph: Graph, facts: Facts) -> Iterator[str]:
     numbered = enumerate(steps(graph), start=1)
     yield "\n".join(f"{number}. {step.name}: {step.rule}" for number, step in numbered)
     yield _decision(graph)
-    yield (
-        "With xferlab, `record.json` beside the weights says the rest: "
-        "`xferlab predict model.safetensors image.png --out predictions`."
-    )
+    if graph.predictor.givers:
+        yield (
+            "This network takes what another one of its study predicts, which is not in this folder, so "
+            "`xferlab predict` takes the trial only, and not this file of weights."
+        )
+    else:
+        yield (
+            "With xferlab, `record.json` and `config.json` beside the weights say the rest: "
+            "`xferlab predict model.safetensors image.png --out predictions`."
+        )
 
 
 def _licence(facts: Facts) -> str:

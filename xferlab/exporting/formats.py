@@ -7,22 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from safetensors.torch import load
-
 from xferlab import __version__
-from xferlab.exporting import monai_bundle, onnx_model, torch_program
-from xferlab.exporting.card import model_card
+from xferlab.exporting import hugging_face, monai_bundle, onnx_model, torch_program
 from xferlab.exporting.facts import Facts
-from xferlab.exporting.graph import LIMIT, Graph, run
+from xferlab.exporting.graph import LIMIT, Graph
 from xferlab.exporting.preprocessing import document
-from xferlab.records import codec, layout
-from xferlab.records.schema import TrialRecord
 from xferlab.records.store import Store
-from xferlab.tasks import registry
-from xferlab.trial.training import load_weights
 
 PREPROCESSING, EXPORT = "preprocessing.json", "export.json"
-WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 
 
 @dataclass(frozen=True)
@@ -59,39 +51,7 @@ def _monai(trained: Trained) -> Made:
 
 
 def _hugging_face(trained: Trained) -> Made:
-    """The weights as they are stored, with what builds their network again, and a model card."""
-    files, graph = layout.TrialFiles(trained.facts.trial_id), trained.graph
-    weights, record = trained.store.read(files.weights), trained.store.read(files.record)
-    assert weights is not None, "the graph was made from them"
-    assert record is not None, "the graph was made from it"
-    made = {
-        WEIGHTS: weights,
-        layout.RECORD: record,
-        CONFIG: _json(_config(graph)),
-        CARD: model_card(graph, trained.facts).encode(),
-    }
-    return made, _read_again(graph, weights, record)
-
-
-def _config(graph: Graph) -> dict[str, Any]:
-    identity = graph.predictor.identity
-    return {
-        "model_type": identity.model.model_dump(mode="json")["name"],
-        "task": identity.task,
-        "targets": list(graph.predictor.targets),
-        "model": identity.model.model_dump(mode="json", exclude_none=True),
-        "xferlab_version": __version__,
-    }
-
-
-def _read_again(graph: Graph, weights: bytes, record: bytes) -> float:
-    """Returns the largest difference of a network that is built from the two files alone."""
-    identity = registry.identity_of(TrialRecord.from_json(codec.checked(record)).identity)
-    learner = registry.learner_of(identity, graph.predictor.device)
-    load_weights(learner, load(weights), origin=WEIGHTS)
-    exported = learner.exported()
-    assert exported is not None, "the same task gave a graph before"
-    return graph.difference(run(exported.module, graph.case), made=WEIGHTS)
+    return hugging_face.folder(trained.store, trained.graph, trained.facts)
 
 
 FORMATS: Mapping[str, Callable[[Trained], Made]] = {

@@ -38,12 +38,14 @@ class Graph:
         exported: The part of a prediction that a graph holds.
         case: What the graph is checked on, (N, C, H, W).
         expected: What the network tells of the case.
+        image: The file that the case is of; None for noise.
     """
 
     predictor: Predictor
     exported: Exported
     case: torch.Tensor
     expected: tuple[Array, ...]
+    image: Path | None = None
 
     @staticmethod
     def of(predictor: Predictor, image: Path | None) -> Graph:
@@ -65,7 +67,7 @@ class Graph:
             )
         exported.module.requires_grad_(False)
         case = _noise(exported) if image is None else _case(predictor, exported, image)
-        return Graph(predictor, exported, case, run(exported.module, case))
+        return Graph(predictor, exported, case, run(exported.module, case), image)
 
     @cached_property
     def program(self) -> ExportedProgram:

@@ -22,6 +22,13 @@ _BILINEAR = 2
 _READ = ("grey", "resize")
 """Steps that reading an image does."""
 _DEFAULT_MONAI = "1.4.0"
+_TOO_DEEP = "this bundle reads images of 8 bits a channel. Convert the file as preprocessing.json says."
+_GREY = (
+    "(ops.exif_transpose(image).convert('RGB').convert('L') if image.mode[0] not in 'IF' "
+    f"else (_ for _ in ()).throw(ValueError('{_TOO_DEEP}')))"
+)
+"""What xferlab reads of an 8-bit image of any colours. Pillow's modes `I` and `F` are deeper; an expression
+can raise in this way only."""
 
 
 def bundle(graph: Graph, facts: Facts) -> tuple[dict[str, bytes], float]:
@@ -50,6 +57,7 @@ def _inference(graph: Graph) -> dict[str, Any]:
     """Returns a configuration that predicts the file `image`."""
     return {
         "imports": ["$import torch"],
+        "image_ops": "$import PIL.ImageOps",
         "bundle_root": ".",
         "image": "",
         "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
@@ -77,7 +85,7 @@ def _transforms(graph: Graph) -> list[dict[str, Any]]:
     read = {
         "_target_": "LoadImage",
         "reader": "PILReader",
-        "converter": f"$lambda image: image.convert('L'){resize}",
+        "converter": f"$lambda image, ops=@image_ops: {_GREY}{resize}",
         "reverse_indexing": False,  # rows first
         "ensure_channel_first": True,
         "image_only": True,

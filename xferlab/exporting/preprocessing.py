@@ -28,7 +28,9 @@ def steps(graph: Graph) -> Iterator[Step]:
         yield Step("channels of the file", "the channels stay apart", {"channels": section.channels})
     else:
         yield Step(
-            "grey", "8-bit grey levels; colours by ITU-R 601 luma; deeper files by their window or range"
+            "grey",
+            "turned as its EXIF orientation says; 8-bit grey levels; colours by ITU-R 601 luma; deeper files "
+            "by their window or range",
         )
     for name in STEPS:
         if value := getattr(section, name, None):

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xferlab import plugins
-from xferlab.errors import DataError, PluginError, Problem
+from xferlab.errors import DataError, PluginError, Problem, UsageError
 from xferlab.metrics import boundary, calibration, overlap, ranking, topology
 from xferlab.metrics.image import ScoredImage
 from xferlab.metrics.metric import ImageMetric, Metric
@@ -48,6 +48,16 @@ METRICS: tuple[ImageMetric, ...] = (
     calibration.expected_calibration_error,
 )
 NAMES = tuple(metric.name for metric in METRICS)
+
+
+def check_threshold(threshold: Any, *, name: str) -> None:
+    """Refuses a threshold that no probability could be above, or that all would be above.
+
+    Raises:
+        UsageError: It is no number from 0 to below 1; `name` is what it is called where it was given.
+    """
+    if not isinstance(threshold, (int, float, np.number)) or not 0 <= threshold < 1:
+        raise UsageError(f"{name}: found {threshold}; accepted: 0 to below 1, such as {THRESHOLD}")
 
 
 def undefined(metrics: Iterable[Metric] = METRICS) -> dict[str, float]:

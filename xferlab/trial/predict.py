@@ -18,7 +18,7 @@ from xferlab.records.store import Store
 from xferlab.training.learner import Array
 from xferlab.trial import dicom_seg
 from xferlab.trial.failure import Kind, kind_of
-from xferlab.trial.predictor import Predictor
+from xferlab.trial.predictor import NOT_FINITE, Predictor
 
 BATCH_IMAGES = 8
 
@@ -168,8 +168,7 @@ def _predicted(predictor: Predictor, images: Sequence[_Image]) -> Sequence[_Outp
 def _finite(image: _Image, probability: Array, passed: Mapping[str, float]) -> _Output | Problems:
     if np.isfinite(probability).all():
         return _Output(image, probability, passed)
-    what = "the network's output is not finite, although its weights are; nothing is written for it."
-    return (Problem(str(image.request.image), what),)
+    return (Problem(str(image.request.image), f"{NOT_FINITE}; nothing is written for it."),)
 
 
 def _put(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,20 +12,19 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from xferlab.cohort import single_sections
 from xferlab.data.cache import resized
 from xferlab.data.pixels import Picture
 from xferlab.data.preprocessing import height_without_band, recipe
-from xferlab.data.sources.registry import DataSection, section_if_known
+from xferlab.data.sources.described import DescribedSection
+from xferlab.data.sources.registry import DataSection
 from xferlab.data.sources.source import Decoded, with_steps
-from xferlab.errors import RecordError, UsageError, suggest
-from xferlab.metrics.measuring import THRESHOLD
+from xferlab.errors import DataError, RecordError, UsageError, suggest
+from xferlab.metrics.measuring import THRESHOLD, check_threshold
 from xferlab.metrics.metric import PASSED
 from xferlab.networks.donors import file_sha256, read_weights
 from xferlab.networks.state_dicts import Note, silent
 from xferlab.plan.spec import GATE, MASKS, Input
 from xferlab.records import codec, layout, reader
-from xferlab.records.schema import TrialRecord
 from xferlab.records.store import Store
 from xferlab.tasks import registry
 from xferlab.tasks.config import TrialIdentity
@@ -33,56 +32,10 @@ from xferlab.training.examples import AnyExamples, untargeted
 from xferlab.training.learner import Array, Presented
 from xferlab.trial.given import Masks, passes
 from xferlab.trial.origin import trained_weights
+from xferlab.trial.trained_on import CONFIG, TAKEN, UNKNOWN_STEPS, TrainedOn
 from xferlab.trial.training import AnyLearner, load_weights
 
-TAKEN = {MASKS: "masks", GATE: "a gate"}
-"""Roles of what a trial takes of the predictions of others, with what messages call it."""
-
-
-@dataclass(frozen=True)
-class TrainedOn:
-    """What the records of a trial tell of its weights.
-
-    Attributes:
-        record: The trial's record.
-        sections: Configurations of the data sections that it trained on, of several sets those of the second,
-            which such a task is to predict; empty if they are not known.
-        targets: Names of what it learnt; empty if they are not known.
-        takes: What it takes of the predictions of other trials.
-    """
-
-    record: TrialRecord
-    sections: tuple[DataSection, ...]
-    targets: tuple[str, ...]
-    takes: tuple[Input, ...] = ()
-
-    @staticmethod
-    def record_beside(path: Path, data: bytes) -> TrainedOn | None:
-        """Returns what lies beside a weights file: in a storage, or copied with it into one folder.
-
-        None where there is no record, or it is one of other weights than `data`, the bytes of the file.
-        """
-        for folder in path.absolute().parents[:2]:
-            store = Store.open(folder)
-            with suppress(RecordError, TypeError, LookupError):  # a file of that name, and of another program
-                record = TrialRecord.from_json(codec.read_json(store, layout.RECORD) or {})
-                if codec.matches(data, record.weights_sha256):
-                    return TrainedOn.of(record, codec.read_json(store, layout.SPEC))
-        return None
-
-    @staticmethod
-    def of(record: TrialRecord, spec: Mapping[str, Any] | None) -> TrainedOn:
-        """Takes a trial's record and, where it is at hand, its spec."""
-        others = [other["source"] for other in (spec or {}).get("others", ())]
-        names = single_sections((others or [spec["section"]])[0]) if spec else ()
-        known = [section_if_known(spec["data"].get(name, {})) for name in names] if spec else []
-        sections = tuple(section for section in known if section)
-        # Specs of earlier versions have no targets; those trials learnt one structure of their section.
-        targets = (spec or {}).get("targets", sections[0].targets[:1] if sections else ())
-        takes = [
-            given for given in map(Input.from_json, (spec or {}).get("inputs", ())) if given.role in TAKEN
-        ]
-        return TrainedOn(record, sections, tuple(targets), tuple(takes))
+NOT_FINITE = "the network's output is not finite, although its weights are"
 
 
 @dataclass(frozen=True)
@@ -106,7 +59,7 @@ class Predictor:
     learner: AnyLearner
     identity: TrialIdentity
     device: torch.device
-    sections: tuple[DataSection, ...] = ()
+    sections: tuple[DataSection | DescribedSection, ...] = ()
     targets: tuple[str, ...] = ()
     givers: Mapping[str, tuple[Predictor, Input]] = field(default_factory=dict)
 
@@ -117,7 +70,7 @@ class Predictor:
         return f"Predictor({self.origin}: {task}, {shown}, {self.device.type})"
 
     @property
-    def section(self) -> DataSection | None:
+    def section(self) -> DataSection | DescribedSection | None:
         """The first data section that it trained on, as which files are read; None if it is not known."""
         return next(iter(self.sections), None)
 
@@ -157,7 +110,8 @@ class Predictor:
 
         Raises:
             DonorError: They do not fit it.
-            UsageError: It takes predictions of other trials, which a file does not give.
+            UsageError: It takes predictions of other trials, which a file does not give, or the names of its
+                targets are not known.
         """
         identity = registry.identity_of(trained.record.identity)
         taken = " and ".join(words for role, words in TAKEN.items() if getattr(identity, role))
@@ -173,6 +127,12 @@ class Predictor:
         trained: TrainedOn, weights: Mapping[str, torch.Tensor], *, origin: str, device: torch.device
     ) -> Predictor:
         identity = registry.identity_of(trained.record.identity)
+        kind = registry.task(identity.task).targets
+        if kind and trained.targets is None and not identity.default_targets:
+            raise UsageError(
+                f"{origin}: the record does not hold the names of the {kind} that it predicts; copy the "
+                f"trial's {layout.SPEC}, or the {CONFIG} of an export, into the folder of {layout.RECORD}"
+            )
         made_by = f"trial={trained.record.trial_id}"
         loaded = _loaded(identity, weights, origin=origin, made_by=made_by, device=device)
         return replace(loaded, sections=trained.sections, targets=trained.targets or loaded.targets)
@@ -199,23 +159,51 @@ class Predictor:
         made_by = f"weights_sha256={file_sha256(path)}"
         return _loaded(identity, weights, origin=str(path), made_by=made_by, device=device)
 
-    def predict(self, image: npt.NDArray[np.uint8], *, threshold: float = THRESHOLD) -> Presented:
+    def predict(self, image: npt.NDArray[np.uint8], *, threshold: float | None = None) -> Presented:
         """Returns what the task shows of its prediction of a grey image, as `xferlab predict` writes it.
 
         Args:
             image: uint8, `(H, W)`, of any size.
-            threshold: Of the output, where the task has one.
+            threshold: Of the output, 0 to below 1, where the network has one; 0.5 if it is not given.
 
         Raises:
-            UsageError: The image is of another type or shape.
+            UsageError: The image is of another type or shape or has no pixels, or the threshold is not
+                accepted.
+            DataError: The network's output is not finite.
         """
-        if image.dtype != np.uint8 or image.ndim != 2:
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 2 or not image.size:
+            what = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
             raise UsageError(
-                f"image: found {image.dtype} {image.shape}; accepted: a grey image, uint8 (H, W)"
+                f"image: found {what}; accepted: a grey image with pixels, a NumPy array of uint8 (H, W)"
             )
+        accepted = self.accepted_threshold(threshold)
         picture = Picture(image)
         (output,) = self.predictions([self.prepared(picture)], [picture])
-        return self.present(image, output, threshold=threshold)
+        if not np.isfinite(output).all():
+            raise DataError.at("image", f"{NOT_FINITE}.")
+        (passed,) = self.passed([picture])
+        shown = self.present(image, output, threshold=accepted)
+        return replace(shown, columns={**shown.columns, **passed})
+
+    def accepted_threshold(self, threshold: float | None, *, name: str = "threshold") -> float:
+        """Returns a threshold that `present` takes: the given one, or the default.
+
+        Args:
+            threshold: As for `predict`.
+            name: What it is called where it was given, for messages.
+
+        Raises:
+            UsageError: It is no number from 0 to below 1, or the outputs of the network have none.
+        """
+        if threshold is None:
+            return THRESHOLD
+        check_threshold(threshold, name=name)
+        if not self.identity.has_threshold:
+            raise UsageError(
+                f"{name}: the outputs of this network (task {self.identity.task!r}) have none. Leave this "
+                "option out."
+            )
+        return threshold
 
     def seen(self, image: npt.NDArray[np.uint8]) -> int:
         """Returns how many rows of a grey image, from the top, the network is shown."""
@@ -303,8 +291,12 @@ def predictor(results: Stored, trial: str, *, device: str = "cpu") -> Predictor:
         trial: Its name, `arm/stage/rNN`, or its id.
         device: Where it computes, as PyTorch names it, such as `cuda`.
 
+    Warns:
+        UserWarning: The steps of its data section are not known, as where the package of its source is not
+            installed.
+
     Raises:
-        UsageError: The study has no such trial.
+        UsageError: The study has no such trial, or there is no such device.
         RecordError: It is not complete, or its weights were altered.
     """
     names = results.trial_names
@@ -314,7 +306,23 @@ def predictor(results: Stored, trial: str, *, device: str = "cpu") -> Predictor:
             f"trial: found {trial!r}; accepted: arm/stage/rNN of the study, such as "
             f"{next(iter(names), 'none')}, or an id.{suggest(trial, names)}"
         )
-    return Predictor.of_trial(results.store, trial_id, torch.device(device))
+    loaded = Predictor.of_trial(results.store, trial_id, _device(device))
+    if not loaded.sections:
+        warnings.warn(f"{trial}: {UNKNOWN_STEPS}", stacklevel=2)
+    return loaded
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).cpu()  # fails where PyTorch knows the device, and the machine has none
+    except (RuntimeError, AssertionError, ImportError, TypeError) as error:
+        reason = next(iter(str(error).splitlines()), "")
+        raise UsageError(
+            f"device: found {name!r}, on which PyTorch cannot compute here ({reason}); accepted: cpu, and "
+            "cuda where there is a GPU"
+        ) from error
+    return device
 
 
 def _loaded(
