@@ -55,8 +55,9 @@ def load(storage: str | Path | Store, study: str) -> pd.DataFrame:
     or another variant where the cases are looked at otherwise), case (digest), name, patient, pathology,
     simulated (empty for a real device), metric, value (float64, NaN where the metric is undefined),
     parent_may_have_seen. A trial that arms share appears once per arm. Trials that are not complete are
-    absent; `attrs["planned"]` has the number of planned repetitions of each (arm, stage). For metrics of sets
-    of cases, `attrs["sets"]`, the rows hold what they are made of.
+    absent; `attrs["planned"]` has the number of planned repetitions of each `arm/stage/section/part`. For
+    metrics of sets of cases, `attrs["sets"]` (as JSON), the rows hold what they are made of. A Parquet file
+    keeps `attrs`, a CSV file does not.
 
     Raises:
         RecordError: There is no plan of this study, or it is damaged.
@@ -89,7 +90,10 @@ def load_study(storage: str | Path | Store, study: str) -> StudyResults:
     )
     # As texts: pandas writes attributes to files as JSON.
     results.histories.attrs["planned"] = {"/".join(key): num for key, num in results.planned().items()}
-    results.cases.attrs |= {"planned": results.planned_evaluations(), "sets": results.metrics.of_sets}
+    results.cases.attrs |= {
+        "planned": {"/".join(key): num for key, num in results.planned_evaluations().items()},
+        "sets": [metric.to_json() for metric in results.metrics.of_sets],
+    }
     return results
 
 
