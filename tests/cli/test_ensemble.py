@@ -268,6 +268,15 @@ def test_the_study_file_says_who_is_one_patient(trained: Trained, predict: Predi
     assert rows()[0]["networks"] == str(number)
 
 
+def test_a_misspelt_stage_is_told_the_nearest_one(trained: Trained, predict: Predict) -> None:
+    said = predict(trained.image(0), model="a/genral", code=2)
+    assert (
+        "accepted: an id, arm/stage/rNN such as a/alone/r01, arm/stage such as a/alone for the mean of its "
+        "repetitions, or a weights file. Did you mean 'a/general'?"
+    ) in said.err
+    assert "Did you mean 'a/general/r02'?" in predict(trained.image(0), model="a/genral/r02", code=2).err
+
+
 def test_images_that_all_networks_know_are_left_out_together(trained: Trained, predict: Predict) -> None:
     said = predict(trained.image(trained.who(0)), code=2)
     assert "learned from its patient (training or validation), so that an ensemble would look too" in said.err

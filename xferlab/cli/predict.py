@@ -127,7 +127,7 @@ def _model(options: PredictOptions) -> StoredTrial | Repetitions | Path:
     known = KnownTrials.of(options)
     if ids := known.repetitions(options.model):
         return Repetitions.of(known.store, options.model, ids, known.sections)
-    return known.complete(options.model, otherwise="a weights file")
+    return known.complete(options.model, otherwise="a weights file", stages=True)
 
 
 def _predictor(model: StoredTrial | Repetitions | Path, options: PredictOptions) -> Predictor:
