@@ -11,6 +11,7 @@ import pandas as pd
 from xferlab.analysis.results import is_hold_out
 from xferlab.analysis.selection import ALL
 from xferlab.analysis.sets import counted, with_sets
+from xferlab.errors import UsageError
 from xferlab.metrics.metric import Metric
 
 Planned = Mapping[tuple[str, ...], int]
@@ -36,8 +37,8 @@ def aggregate(
     Args:
         cases: What `load` returns, or rows of it.
         planned: Planned repetitions by (arm, stage, section, part), or where that is not there, by (arm,
-            stage); default: what `load` noted, else missing.
-        sets: Metrics of sets of cases; default: what `load` noted, else none.
+            stage); default: what `load` noted in `attrs`, else missing.
+        sets: Metrics of sets of cases; default: what `load` noted in `attrs`, else none.
 
     Returns:
         The keys and the columns below.
@@ -49,9 +50,12 @@ def aggregate(
         images. num_repetitions of num_planned (NaN if unknown). num_images, num_patients: distinct ones
         evaluated; images_per_repetition: mean. num_values: of all repetitions; num_undefined: of these
         NaN, and left out of the means; all of a repetition whose value of a metric of sets is.
+
+    Raises:
+        UsageError: The rows hold what metrics of sets are made of, and neither `sets` nor `attrs` has these.
     """
-    counts = planned if planned is not None else cases.attrs.get("planned", {})
-    metrics = sets if sets is not None else cases.attrs.get("sets", ())
+    counts = planned if planned is not None else _noted_counts(cases)
+    metrics = sets if sets is not None else _noted_sets(cases)
     together = _by_keys(cases, [key for key in KEYS if key != "pathology"], metrics).assign(pathology=ALL)
     frame = pd.concat([_by_keys(cases, list(KEYS), metrics), together])
     # Sections without pathologies have one that is called `all`, too.
@@ -61,6 +65,23 @@ def aggregate(
     # Whole numbers where all are known: pandas turns a column with NaN into floats.
     frame["num_planned"] = pd.Series(known, index=frame.index, dtype=None if known else "int64")
     return frame[[*KEYS, *_MEASURES]].astype(dict.fromkeys(KEYS, object))
+
+
+def _noted_counts(cases: pd.DataFrame) -> Planned:
+    return {tuple(key.split("/")): number for key, number in cases.attrs.get("planned", {}).items()}
+
+
+def _noted_sets(cases: pd.DataFrame) -> Sequence[Metric]:
+    if "sets" in cases.attrs:
+        return [Metric.from_json(entry) for entry in cases.attrs["sets"]]
+    if truths := [str(name) for name in cases["metric"].unique() if str(name).startswith("IS_")]:
+        raise UsageError(
+            f"cases: the rows hold what metrics such as AUC are made of ({', '.join(truths)}), and `attrs` no"
+            " longer says which metrics. A Parquet file keeps `attrs`; a CSV file and `pandas.concat` of two "
+            "studies lose them. Give sets=results.metrics.of_sets and planned=results.planned_evaluations() "
+            "of `results = load_study(...)`; or sets=() for the means of the rows as they are."
+        )
+    return ()
 
 
 def _by_keys(cases: pd.DataFrame, group: list[str], sets: Sequence[Metric]) -> pd.DataFrame:

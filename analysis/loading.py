@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ import pyarrow as pa
 from xferlab.analysis.division import coordinates_of
 from xferlab.analysis.results import StudyResults, is_gated, part_of
 from xferlab.errors import StorageError
-from xferlab.records import reader
+from xferlab.records import cancellations, reader
 from xferlab.records.schema import CASES_SCHEMA, TrialRecord
 from xferlab.records.store import Store
 
@@ -25,6 +25,8 @@ CASE_COLUMNS = (
     *("arm", "stage", "repetition", "trial_id", "section", "part", "case", "name", "patient"),
     *("pathology", "simulated", "metric", "value", "parent_may_have_seen"),
 )
+CANCELLED = "cancelled in the last run"
+"""Why a trial is not complete."""
 COUNTS = ("train_patients", "num_train", "num_validation")
 _EPOCH_COLUMNS = ("epoch", "score", "improved", "train_s", "validation_s")
 _TRIAL_COLUMNS = ("arm", "stage", "repetition", "trial_id")
@@ -55,8 +57,9 @@ def load(storage: str | Path | Store, study: str) -> pd.DataFrame:
     or another variant where the cases are looked at otherwise), case (digest), name, patient, pathology,
     simulated (empty for a real device), metric, value (float64, NaN where the metric is undefined),
     parent_may_have_seen. A trial that arms share appears once per arm. Trials that are not complete are
-    absent; `attrs["planned"]` has the number of planned repetitions of each (arm, stage). For metrics of sets
-    of cases, `attrs["sets"]`, the rows hold what they are made of.
+    absent; `attrs["planned"]` has the number of planned repetitions of each `arm/stage/section/part`. For
+    metrics of sets of cases, `attrs["sets"]` (as JSON), the rows hold what they are made of. A Parquet file
+    keeps `attrs`, a CSV file does not.
 
     Raises:
         RecordError: There is no plan of this study, or it is damaged.
@@ -74,7 +77,8 @@ def load_study(storage: str | Path | Store, study: str) -> StudyResults:
     """
     store = Store.open(storage)
     plan = reader.read_plan(store, study)
-    trials = [_read(store, planned) for planned in _with_results(plan)]
+    cancelled = cancellations.read_cancelled(store, study)
+    trials = [_read(store, planned, cancelled) for planned in _with_results(plan)]
     plan = {**plan, "trials": [trial.planned for trial in trials]}
     complete, problems = [trial for trial in trials if trial.record], list[str]()
     results = StudyResults(
@@ -89,7 +93,10 @@ def load_study(storage: str | Path | Store, study: str) -> StudyResults:
     )
     # As texts: pandas writes attributes to files as JSON.
     results.histories.attrs["planned"] = {"/".join(key): num for key, num in results.planned().items()}
-    results.cases.attrs |= {"planned": results.planned_evaluations(), "sets": results.metrics.of_sets}
+    results.cases.attrs |= {
+        "planned": {"/".join(key): num for key, num in results.planned_evaluations().items()},
+        "sets": [metric.to_json() for metric in results.metrics.of_sets],
+    }
     return results
 
 
@@ -105,7 +112,7 @@ def _with_results(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
             yield {**trial, "inputs": inputs}
 
 
-def _read(store: Store, planned: Mapping[str, Any]) -> _Trial:
+def _read(store: Store, planned: Mapping[str, Any], cancelled: Collection[str]) -> _Trial:
     trial_id = planned["trial_id"]
     try:
         failure = reader.read_failure(store, trial_id)
@@ -117,6 +124,8 @@ def _read(store: Store, planned: Mapping[str, Any]) -> _Trial:
         return _Trial(_as_trained(planned, record), "complete", "", record, tables)
     if failure:
         return _Trial(planned, "failed", _failure_text(failure))
+    if trial_id in cancelled:  # the reason that was given names a host
+        return _Trial(planned, "not complete", CANCELLED)
     return _Trial(planned, "not complete", _absence(store, trial_id, trained=record is not None))
 
 

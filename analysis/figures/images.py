@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from PIL import Image
 
 from xferlab.analysis.figures.style import PAGE_IN, TARGET
 
@@ -20,6 +21,8 @@ Pixels = npt.NDArray[Any]
 MAX_CASES = 4
 """Images in a line."""
 _STRUCTURE, _IGNORED = 255, 127
+Frame = tuple[int, int]
+"""Height and width of the place that each image of a figure has."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +55,8 @@ def lines_of_images(
 ) -> Figure:
     """Draws lines of images, each as one picture, since many small panels take long.
 
+    Images of several sizes are enlarged, at their proportions, to places of one size, with white around them.
+
     Args:
         lines: From the top, all with as many images.
         titles: Of each case, above the first line.
@@ -65,12 +70,14 @@ def lines_of_images(
     figure = Figure(figsize=(width, len(lines) * width / num + words_in), layout=engine)
     panels = figure.subplots(len(lines), 1)
     above = [f"({letter}) {title}" for letter, title in zip("abcd", titles, strict=False)]
+    heights, widths = zip(*(image.shape for line in lines for image in line.images), strict=True)
+    frame = max(heights), max(widths)
     for axes, line in zip(panels, lines, strict=True):
-        _draw_images(axes, line.images, interpolation)
-        _write(axes, line.images[0], above if line is lines[0] else (), y=1.02)
-        _write(axes, line.images[0], line.below, y=-0.02)
-        _draw_masks(axes, line.masks, line.colours)
-        _draw_targets(axes, line.targets)
+        _draw_images(axes, line.images, frame, interpolation)
+        _write(axes, frame, above if line is lines[0] else (), y=1.02)
+        _write(axes, frame, line.below, y=-0.02)
+        _draw_masks(axes, line.masks, frame, line.colours)
+        _draw_targets(axes, line.targets, frame)
         axes.text(-0.005, 0.5, line.name, transform=axes.transAxes, ha="right", va="center", rotation=90)
     if named:
         handles = _handles(named, has_targets=any(any(map(len, line.targets)) for line in lines))
@@ -86,36 +93,49 @@ def _handles(named: Mapping[str, str], *, has_targets: bool) -> list[Any]:
     return handles
 
 
-def _beside(planes: Sequence[Pixels], between: int) -> Pixels:
-    """Returns planes (H, W) side by side, with `between` between them."""
-    gap = np.full((len(planes[0]), _gap(planes[0])), between, planes[0].dtype)
-    joined = [part for plane in planes for part in (plane, gap)]
+def _beside(planes: Sequence[Pixels], frame: Frame, between: int, *, smooth: bool = False) -> Pixels:
+    """Returns planes (H, W) side by side, each in a frame, with `between` between and around them."""
+    gap = np.full((frame[0], _gap(frame)), between, np.uint8)
+    joined = [part for plane in planes for part in (_framed(plane, frame, between, smooth=smooth), gap)]
     return np.concatenate(joined[:-1], axis=1)
 
 
-def _gap(plane: Pixels) -> int:
-    return max(2, round(0.03 * len(plane[0])))
+def _framed(plane: Pixels, frame: Frame, around: int, *, smooth: bool) -> Pixels:
+    """Returns a plane (H, W), as large as it can be in the middle of a frame, with `around` around it."""
+    scale = min(side / own for side, own in zip(frame, plane.shape, strict=True))
+    height, width = (round(scale * own) for own in plane.shape)
+    how = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
+    framed = np.full(frame, around, np.uint8)
+    top, left = (frame[0] - height) // 2, (frame[1] - width) // 2
+    picture = Image.fromarray(plane.astype(np.uint8)).resize((width, height), how)  # a copy at its own size
+    framed[top : top + height, left : left + width] = np.asarray(picture)
+    return framed
 
 
-def _draw_images(axes: Any, images: Sequence[Pixels], interpolation: str) -> None:
-    axes.imshow(_beside(images, 255), cmap="gray", vmin=0, vmax=255, interpolation=interpolation)
+def _gap(frame: Frame) -> int:
+    return max(2, round(0.03 * frame[1]))
+
+
+def _draw_images(axes: Any, images: Sequence[Pixels], frame: Frame, interpolation: str) -> None:
+    picture = _beside(images, frame, 255, smooth=interpolation != "none")
+    axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation=interpolation)
     axes.set(xticks=[], yticks=[])
     axes.set_axis_off()
 
 
-def _write(axes: Any, image: Pixels, texts: Sequence[str], *, y: float) -> None:
+def _write(axes: Any, frame: Frame, texts: Sequence[str], *, y: float) -> None:
     """Writes a text below (`y` < 0) or above each image of a line."""
-    width = image.shape[1]
+    width = frame[1]
     place = {"transform": axes.get_xaxis_transform(), "ha": "center", "va": "top" if y < 0 else "bottom"}
     for column, text in enumerate(texts):
-        axes.text(column * (width + _gap(image)) + (width - 1) / 2, y, text, **place)
+        axes.text(column * (width + _gap(frame)) + (width - 1) / 2, y, text, **place)
 
 
-def _draw_masks(axes: Any, cases: Sequence[Sequence[Pixels]], colours: Sequence[str]) -> None:
+def _draw_masks(axes: Any, cases: Sequence[Sequence[Pixels]], frame: Frame, colours: Sequence[str]) -> None:
     """Draws where structures are predicted in images side by side."""
     structures = list(zip(*cases, strict=True))
     for masks, colour in zip(structures, colours, strict=True):
-        predicted = _beside(masks, 0).astype(float)
+        predicted = _beside(masks, frame, 0).astype(float)
         if predicted.any():
             opacity = 0.42 if len(structures) == 1 else 0.25  # fills may lie on each other
             axes.contourf(predicted, levels=[0.5, 1.5], colors=[colour], alpha=opacity)
@@ -123,10 +143,10 @@ def _draw_masks(axes: Any, cases: Sequence[Sequence[Pixels]], colours: Sequence[
                 axes.contour(predicted, levels=[0.5], colors=[colour], linewidths=0.9)
 
 
-def _draw_targets(axes: Any, cases: Sequence[Sequence[Pixels]]) -> None:
+def _draw_targets(axes: Any, cases: Sequence[Sequence[Pixels]], frame: Frame) -> None:
     """Draws the outline of everything that is marked in images side by side."""
     for planes in zip(*cases, strict=True):
-        marked = _beside(planes, 0)
+        marked = _beside(planes, frame, 0)
         target, ignored = (marked == _STRUCTURE).astype(float), (marked == _IGNORED).astype(float)
         if np.ptp(ignored):
             axes.contour(ignored, levels=[0.5], colors=["white"], linewidths=0.8, linestyles=":")

@@ -55,10 +55,22 @@ def test_planned_and_done_are_counted_and_the_missing_one_has_a_reason(results) 
     counts = results.training_counts[["repetitions", "complete"]]
     assert tuple(counts.loc[("portable", "baseline")]) == (4, 3)
     assert tuple(counts.loc[("portable", "frozen")]) == (4, 4)
-    assert results.cases.attrs["planned"] == results.planned_evaluations()
+    planned = results.cases.attrs["planned"]
+    assert {tuple(key.split("/")): num for key, num in planned.items()} == results.planned_evaluations()
     (missing,) = results.trials[results.trials["state"] != "complete"].to_dict("records")
     assert (missing["state"], missing["repetition"]) == ("failed", 4)
     assert missing["reason"] == "TrainingError: killed by signal 9 | <b>out of memory</b>"
+
+
+def test_frames_go_through_parquet_files(results, tmp_path) -> None:
+    for name in ("cases", "trials", "histories", "runs"):
+        frame = getattr(results, name)
+        frame.to_parquet(tmp_path / name)
+        again = pd.read_parquet(tmp_path / name)
+        assert again.attrs == frame.attrs
+        assert len(again) == len(frame)
+    cases = pd.read_parquet(tmp_path / "cases")
+    pd.testing.assert_frame_equal(analysis.aggregate(cases), analysis.aggregate(results.cases))
 
 
 def test_histories_and_runs_hold_complete_trials_only(results) -> None:

@@ -18,6 +18,7 @@ from xferlab.analysis.comparison import Comparison, compare
 from xferlab.analysis.design import Design, Side
 from xferlab.analysis.estimates import overlap_of
 from xferlab.analysis.results import EvaluationSet
+from xferlab.errors import UsageError
 from xferlab.metrics.measuring import METRICS
 from xferlab.metrics.metric import Metric
 from xferlab.metrics.sets import MACRO
@@ -55,7 +56,7 @@ def cases(*, repetitions: int = 6, sick: float = 0.5, part: str = "hold_out") ->
             for name, value in zip(AUC.made_of, values, strict=True):
                 rows.append((*place, name, repetition, *case, value))
     frame = pd.DataFrame(rows, columns=COLUMNS)
-    frame.attrs["sets"] = (AUC,)
+    frame.attrs["sets"] = [AUC.to_json()]
     return frame
 
 
@@ -106,9 +107,27 @@ def test_metrics_of_cases_are_as_without_metrics_of_sets() -> None:
     frame = cases()
     dice = frame[frame["metric"] == "P_SICK"].assign(metric="DICE")
     both = pd.concat([frame, dice], ignore_index=True)
-    both.attrs["sets"] = (AUC,)
+    both.attrs["sets"] = [AUC.to_json()]
     alone, table = (analysis.aggregate(rows).set_index(list(JOINED)) for rows in (dice, both))
     pd.testing.assert_frame_equal(table.query("metric == 'DICE'"), alone, check_like=True)
+
+
+def test_a_parquet_file_keeps_what_aggregate_needs_and_without_it_rows_are_refused(tmp_path: Path) -> None:
+    area, frame = replace(AUC, made_of=("IS_SICK", "P_SICK")), cases(repetitions=2)
+    frame = frame.replace({"metric": {"SICK": "IS_SICK"}})  # as `metrics.classes` names it
+    frame.attrs["sets"] = [area.to_json()]
+    frame.attrs["planned"] = {"a/one": 3, "a/two/d/hold_out": 4}
+    table = analysis.aggregate(frame)
+    assert dict(zip(table["stage"], table["num_planned"], strict=True)) == {"one": 3, "two": 4}
+    frame.to_parquet(tmp_path / "cases.parquet")
+    pd.testing.assert_frame_equal(analysis.aggregate(pd.read_parquet(tmp_path / "cases.parquet")), table)
+    frame.to_csv(tmp_path / "cases.csv", index=False)
+    bare = pd.read_csv(tmp_path / "cases.csv")
+    with pytest.raises(UsageError, match=r"are made of \(IS_SICK\), .* Give sets=results\.metrics\.of_sets"):
+        analysis.aggregate(bare)
+    given = {"sets": [area], "planned": {("a", "one"): 3, ("a", "two"): 4}}
+    pd.testing.assert_frame_equal(analysis.aggregate(bare, **given), table)
+    assert set(analysis.aggregate(bare, sets=())["metric"]) == set(area.made_of)
 
 
 def test_the_difference_on_a_hold_out_is_a_jackknife_written_with_loops() -> None:

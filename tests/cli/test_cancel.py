@@ -18,6 +18,7 @@ from tests.contracts.runs import Heard
 from tests.end_to_end.processes import eventually
 from tests.studies import TINY, environment, outcomes, write_study, xferlab
 from tests.studies import command as words_of
+from xferlab.analysis import load_study
 from xferlab.cli import cancel, watch
 from xferlab.cli.options import StudyOptions
 from xferlab.cli.session import Session
@@ -62,7 +63,7 @@ def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
 def test_an_arm_and_a_shared_trial_are_cancelled_and_shown(session: Session, command: Command) -> None:
     study = session.loaded.path
     with driven(session):
-        told = document(command("cancel", study, "baseline", "--reason", "too wide", "--json", code=0))
+        told = document(command("cancel", study, "baseline", "--reason", "too\nwide ", "--json", code=0))
         shared = {f"baseline/general/r0{k}": [f"still/general/r0{k}"] for k in (1, 2)}
         own = ["baseline/portable/r02", "baseline/portable/r01"]
         assert told == {
@@ -87,6 +88,13 @@ def test_an_arm_and_a_shared_trial_are_cancelled_and_shown(session: Session, com
     assert "cancelled: too wide (asked on " in command("status", study, code=1).out
     told = watch._told(rows["baseline/portable/r01"])
     assert told.startswith("baseline/portable/r01 cancelled: too wide (asked on ")
+    states = load_study(session.store, "tiny").trials.set_index(["arm", "stage", "repetition"])["reason"]
+    assert states["baseline", "portable", 1] == "cancelled in the last run"
+    assert states["still", "portable", 2] == "not started"
+    archived = document(command("archive", study, "--out", "tiny.zip", "--json", code=1))["missing"]
+    reasons = {each["name"]: each["reason"] for each in archived}
+    assert reasons["baseline/portable/r01"] == "not complete: cancelled in the last run"
+    assert reasons["still/portable/r02"] == "not complete: not started"
     # A request is deleted when its answer has arrived.
     assert not [name for name, _ in session.store.walk(layout.StudyFiles("tiny").requests)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ from xferlab.trial.reprediction import temperature_of
 pytestmark = pytest.mark.component
 
 NAME, SIDE, PATIENTS = "a/general", 48, 14
+MASKS = {"lung": "mask", "heart": "heart"}
+"""The column of the masks of each structure; stages read one of them."""
 STUDY = {
     "study": "ensemble",
     "seed": 5,
@@ -47,15 +50,20 @@ STUDY = {
     "data": {
         "cxr": {
             "source": "manifest", "root": "pack", "where": {"device": "fixed"}, "hold_out": 0.15,
-            "same_patient": [["p13", "pfriend"]],
+            "same_patient": [["p13", "pfriend"]], "structures": MASKS,
         },
-        "old": {"source": "manifest", "root": "pack", "where": {"device": "portable"}},
+        "old": {
+            "source": "manifest", "root": "pack", "where": {"device": "portable"}, "structures": MASKS,
+        },
     },
     "model": {"init_features": 2, "image_size": 32},
     "stages": {
-        "donor": {"data": "old", "evaluate_on": []},
-        "general": {"data": "cxr", "starts_from": "donor", "evaluate_on": ["cxr.test", "cxr.hold_out"]},
-        "alone": {"data": "cxr", "evaluate_on": ["cxr.test"]},
+        "donor": {"data": "old", "structures": ["lung"], "evaluate_on": []},
+        "general": {
+            "data": "cxr", "structures": ["lung"], "starts_from": "donor",
+            "evaluate_on": ["cxr.test", "cxr.hold_out"],
+        },
+        "alone": {"data": "cxr", "structures": ["lung"], "evaluate_on": ["cxr.test"]},
     },
     "training": {"batch_size": 4, "max_epochs": 2, "lr": 1.0e-2, "device": "cpu", "precision": "float32"},
     "arms": {"a": {}},
@@ -98,8 +106,8 @@ def put(root: Path, patient: object, device: str, seed: int) -> dict[str, str]:
     Image.fromarray(image.astype(np.uint8)).save(root / f"{name}.png")
     Image.fromarray((255 * disc).astype(np.uint8)).save(root / f"{name}_mask.png")
     return {
-        "image": f"{name}.png", "mask": f"{name}_mask.png", "patient_id": f"p{patient}",
-        "pathology": "all", "device": device,
+        "image": f"{name}.png", "mask": f"{name}_mask.png", "heart": f"{name}_mask.png",
+        "patient_id": f"p{patient}", "pathology": "all", "device": device,
     }  # fmt: skip
 
 
@@ -260,6 +268,15 @@ def test_the_study_file_says_who_is_one_patient(trained: Trained, predict: Predi
     assert rows()[0]["networks"] == str(number)
 
 
+def test_a_misspelt_stage_is_told_the_nearest_one(trained: Trained, predict: Predict) -> None:
+    said = predict(trained.image(0), model="a/genral", code=2)
+    assert (
+        "accepted: an id, arm/stage/rNN such as a/alone/r01, arm/stage such as a/alone for the mean of its "
+        "repetitions, or a weights file. Did you mean 'a/general'?"
+    ) in said.err
+    assert "Did you mean 'a/general/r02'?" in predict(trained.image(0), model="a/genral/r02", code=2).err
+
+
 def test_images_that_all_networks_know_are_left_out_together(trained: Trained, predict: Predict) -> None:
     said = predict(trained.image(trained.who(0)), code=2)
     assert "learned from its patient (training or validation), so that an ensemble would look too" in said.err
@@ -283,6 +300,50 @@ def test_data_that_is_elsewhere_and_repetitions_that_lack(
         (tmp_path / "s" / layout.TrialFiles(trial).record).unlink()
     said = predict(image, storage="s", code=2)
     assert f"{NAME}: none of 3 repetitions is complete" in said.err
+
+
+@pytest.fixture
+def moved(trained: Trained, tmp_path: Path) -> Iterator[Path]:
+    """The folder of the images, which has moved, as `study.yaml` beside it says."""
+    pack, moved = trained.study.parent / "pack", tmp_path / "moved"
+    study = yaml.safe_load(trained.study.read_text())
+    for section in study["data"].values():
+        section["root"] = "moved"
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
+    shutil.copytree(pack, moved)
+    pack.rename(pack.with_name("away"))
+    yield moved
+    pack.with_name("away").rename(pack)
+
+
+def test_data_that_have_moved_are_found_by_the_study_file(
+    trained: Trained, predict: Predict, moved: Path
+) -> None:
+    """Also by stages that read some structures of a section: their cases have other digests."""
+    images = [moved / f"{trained.who(number)}-fixed.png" for number in (0, 1)]
+    said = predict(*images, study="study.yaml", storage=trained.store.location, code=1)
+    assert [row["networks"] for row in rows()] == ["1"]
+    assert "2 images of the study's data: predicted by those networks only" in said.out
+    assert "not found on this machine" not in said.err
+    said = predict(*images, "--json", storage=trained.store.location)
+    document = json.loads(said.out)
+    assert [image["networks"] for image in document["images"]] == [3, 3]
+    (problem,) = document["problems"]
+    assert problem["severity"] == "warning"
+    assert "are not found on this machine" in problem["what"]
+    assert f"{NAME}: warning: {problem['what']}" in said.err
+
+
+def test_nothing_is_assured_where_only_some_of_the_data_are_found(
+    trained: Trained, predict: Predict, moved: Path
+) -> None:
+    table = moved / "metadata.csv"
+    lines = table.read_text().splitlines(keepends=True)
+    table.write_text("".join(line for line in lines if f"p{trained.who(0)}," not in line))
+    image = moved / f"{trained.who(3)}-fixed.png"
+    said = predict(image, study="study.yaml", storage=trained.store.location)
+    assert "cases that these networks learned from are not found on this machine" in said.err
+    assert "predicted by those networks only" not in said.out
 
 
 def dice_of_mean(trained: Trained, trials: list[str], patient: int) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.filesize import decimal
 
 from xferlab import __version__
-from xferlab.analysis.loading import load_study
+from xferlab.analysis.loading import CANCELLED, load_study
 from xferlab.analysis.report import write_tables
 from xferlab.analysis.results import StudyResults
 from xferlab.cli.main import COMPLETE, INCOMPLETE
@@ -28,6 +28,7 @@ from xferlab.plan.identity import json_with_checksum
 from xferlab.plan.spec import PlannedTrial
 from xferlab.records import archiving
 from xferlab.records.archive import CRATE, MANIFEST, STORAGE, VERSIONS, FileFacts, Manifest
+from xferlab.records.cancellations import read_cancelled
 from xferlab.records.complete import complete_trials
 from xferlab.records.crate import Description, metadata
 from xferlab.records.sharing import Sharing
@@ -51,7 +52,8 @@ def run(options: ArchiveOptions) -> int:
         files = {STORAGE + name: data for name, data in gathered.files.items()}
         files |= study_file | _tables(results)
         files["environment.json"] = json.dumps(gathered.environment, indent=1).encode() + b"\n"
-        missing = list(_missing(results, _incomplete(gathered, session.study, plan)))
+        cancelled = read_cancelled(session.store, session.study)
+        missing = list(_missing(results, _incomplete(gathered, session.study, plan), cancelled))
         manifest = _manifest(session.study, missing, files, gathered)
         files[MANIFEST] = json_with_checksum(asdict(manifest)) + b"\n"
         about = _about(results, gathered, licence=options.licence or "", files=study_file, missing=missing)
@@ -105,12 +107,15 @@ def _incomplete(gathered: archiving.Gathered, study: str, plan: Mapping[str, Any
     return [trial for trial in trials if trial.trial_id not in complete]
 
 
-def _missing(results: StudyResults, trials: list[PlannedTrial]) -> Iterator[dict[str, str]]:
+def _missing(
+    results: StudyResults, trials: list[PlannedTrial], cancelled: Collection[str]
+) -> Iterator[dict[str, str]]:
     """Yields what is not complete, and why."""
     known = {row["trial_id"]: row for row in results.absent}
     for trial in trials:
         row = known.get(trial.trial_id, {})
-        reason = ": ".join(filter(None, (row.get("state"), row.get("reason")))) or "not complete"
+        why = CANCELLED if trial.trial_id in cancelled else row.get("reason")
+        reason = ": ".join(filter(None, (row.get("state", "not complete"), why)))
         yield {"trial_id": trial.trial_id, "name": trial.name, "reason": reason}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -75,22 +74,25 @@ class Repetitions:
     def parts(
         self, predictor: Predictor, images: Images
     ) -> tuple[list[tuple[Predictor, Images]], list[Problem]]:
-        """Returns who predicts which images, by the names of their outputs, and what no network predicts.
+        """Returns who predicts which images, by the names of their outputs, and what is wrong.
 
-        An image of the study is predicted by those networks only that did not learn from its patient.
+        An image of the study is predicted by those networks only that did not learn from its patient. What no
+        network predicts is an error; that not all patients are known is a warning.
         """
         from xferlab.trial.ensemble import Ensemble
 
         assert isinstance(predictor, Ensemble), "what `load` returns"
         seen = SeenPatients.of(self.store, self.trials, self.declared)
-        self._warn(seen)
         parts = defaultdict[tuple[str, ...], dict[str, Path]](dict)
         memo = FileMemo(default_cache_dir() / "digests", Path())
         digests, _ = memo.digests(map(str, images.values()))  # whoever predicts the others says what is wrong
         for name, image in images.items():
             parts[seen.unseen_by(digests.get(str(image), ""))][name] = image
         problems = [Problem(str(image), self._refusal) for image in parts.pop((), {}).values()]
-        if number := sum(digests.get(str(image)) in seen.of_images for image in images.values()):
+        number = sum(digests.get(str(image)) in seen.of_images for image in images.values())
+        if seen.num_unknown:
+            problems.append(self._warning(seen))
+        elif number:
             print(
                 f"{count_of(number, 'image')} of the study's data: predicted by those networks only that did "
                 "not learn from the patient"
@@ -105,12 +107,12 @@ class Repetitions:
             f"as {self.name}/r01, predicts any image."
         )
 
-    def _warn(self, seen: SeenPatients) -> None:
-        if seen.num_unknown:
-            why = f" ({seen.why})" if seen.why else ""
-            number = f"{seen.num_unknown} of {count_of(seen.num_cases, 'case')}"
-            print(
-                f"warning: {number} that these networks learned from are not found on this machine{why}, so "
-                "images of these patients are not recognised: all networks predict them",
-                file=sys.stderr,
-            )
+    def _warning(self, seen: SeenPatients) -> Problem:
+        why = f" ({seen.why})" if seen.why else ""
+        number = f"{seen.num_unknown} of {count_of(seen.num_cases, 'case')}"
+        text = (
+            f"{number} that these networks learned from are not found on this machine{why}, so images of "
+            "these patients are not recognised: all networks predict them. Give --study with a study file "
+            "whose data sections name the folders that hold the data now."
+        )
+        return Problem(self.name, text, severity="warning")

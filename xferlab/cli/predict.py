@@ -66,8 +66,8 @@ def run(options: PredictOptions) -> int:
     parts: list[tuple[Predictor, Mapping[str, Path]]] = [(predictor, files.images)]
     problems = list(files.problems)
     if isinstance(model, Repetitions):
-        parts, left_out = model.parts(predictor, files.images)
-        problems += left_out
+        parts, found = model.parts(predictor, files.images)
+        problems += found
     out = Store.open(options.out)
     predictions, failed = _predict(parts, out, threshold, with_object=with_object)
     problems += failed
@@ -94,9 +94,9 @@ def run(options: PredictOptions) -> int:
         print(f"{count_of(files.num_skipped, 'other file')} skipped")
     for problem in grouped(problems, shown=len(problems)):
         print(problem, file=sys.stderr)
-    if problems:
-        print(f"{count_of(len(problems), 'input')} could not be predicted", file=sys.stderr)
-    return COMPLETE if is_table_written and not problems else INCOMPLETE
+    if errors := sum(problem.severity == "error" for problem in problems):
+        print(f"{count_of(errors, 'input')} could not be predicted", file=sys.stderr)
+    return COMPLETE if is_table_written and not errors else INCOMPLETE
 
 
 def _check_objects(predictor: Predictor, images: Mapping[str, Path]) -> None:
@@ -126,7 +126,7 @@ def _model(options: PredictOptions) -> StoredTrial | Repetitions | Path:
     known = KnownTrials.of(options)
     if ids := known.repetitions(options.model):
         return Repetitions.of(known.store, options.model, ids, known.sections)
-    return known.complete(options.model, otherwise="a weights file")
+    return known.complete(options.model, otherwise="a weights file", stages=True)
 
 
 def _predictor(model: StoredTrial | Repetitions | Path, options: PredictOptions) -> Predictor:

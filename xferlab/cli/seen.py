@@ -45,7 +45,7 @@ class SeenPatients:
             store: Where the trials lie.
             trials: Their ids.
             declared: The sections of the study file, by name, where it is at hand: these say who is one
-                person, and records do not.
+                person, which records do not, and where the data are now.
 
         Raises:
             RecordError: The spec of a trial, or a selection of cases, is missing or damaged.
@@ -101,19 +101,26 @@ def _learned_from(store: Store, spec: TrialSpec) -> frozenset[str]:
 
 
 def _sections(specs: Iterable[TrialSpec], declared: Mapping[str, DataSection]) -> list[DataSection]:
-    """The sections that trials read, and those of their study."""
+    """The sections that trials read, as they were recorded and as they are declared now, and all others."""
     sections = list(declared.values())
     for spec in specs:
         for key, value in spec.data.items():
-            section, study = section_if_known(value), declared.get(key.partition("@")[0])
-            if section is None:
-                continue
-            if study is not None:
-                persons = {name: getattr(study, name) for name in ("same_patient", "different_patients")}
-                section = section.model_copy(update=persons)
-            if section not in sections:
-                sections.append(section)
+            if (recorded := section_if_known(value)) is not None:
+                for section in _readings(recorded, declared.get(key.partition("@")[0])):
+                    if section not in sections:
+                        sections.append(section)
     return sections
+
+
+def _readings(recorded: DataSection, declared: DataSection | None) -> Iterator[DataSection]:
+    """Yields a section with the structures that a trial reads: with others its cases have other digests."""
+    if declared is None or declared.source != recorded.source:
+        yield recorded
+        return
+    persons = {name: getattr(declared, name) for name in ("same_patient", "different_patients")}
+    yield recorded.model_copy(update=persons)
+    if set(recorded.targets) <= set(declared.markable):
+        yield declared.reading(recorded.targets)  # its folder may have moved
 
 
 def _cases(sections: Sequence[DataSection]) -> tuple[list[Case], str]:

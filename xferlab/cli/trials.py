@@ -95,32 +95,33 @@ class KnownTrials:
             )
         return KnownTrials(store, {study: plan}, options.study, session.loaded.base.data)
 
-    def find(self, trial: str, *, otherwise: str = "") -> str:
+    def find(self, trial: str, *, otherwise: str = "", stages: bool = False) -> str:
         """Returns the id of a trial.
 
         Args:
             trial: Its id, or its name.
             otherwise: What the command line accepts in its place, such as `a weights file`.
+            stages: Whether it accepts `arm/stage`, too, for all repetitions.
 
         Raises:
             UsageError: There is no such trial, or the name means several.
         """
         ids = self._ids()
         if not _TRIAL_ID.fullmatch(trial):
-            return self._named(trial, ids, otherwise)
+            return self._named(trial, ids, otherwise, stages=stages)
         known = {trial_id for of_studies in ids.values() for trial_id in of_studies.values()}
         if trial not in known and not self.store.exists(layout.TrialFiles(trial).folder):
             known |= set(self.store.list(layout.TRIALS))
             raise UsageError(f"{self.store.location}: no trial {trial!r}.{suggest(trial, known)}")
         return trial
 
-    def complete(self, trial: str, *, otherwise: str = "") -> StoredTrial:
+    def complete(self, trial: str, *, otherwise: str = "", stages: bool = False) -> StoredTrial:
         """Returns a complete trial; the arguments are those of `find`.
 
         Raises:
             UsageError: There is no such trial, the name means several, or it is not complete.
         """
-        trial_id = self.find(trial, otherwise=otherwise)
+        trial_id = self.find(trial, otherwise=otherwise, stages=stages)
         if reader.read_trial(self.store, trial_id) is None:
             epochs = count_of(len(reader.read_history(self.store, trial_id)), "epoch")
             raise UsageError(
@@ -145,7 +146,7 @@ class KnownTrials:
         """
         is_repetition = re.compile(rf"{re.escape(name)}/r\d+").fullmatch
         ids = self._ids()
-        return {each: self._named(each, ids, "") for each in ids if is_repetition(each)}
+        return {each: self._named(each, ids) for each in ids if is_repetition(each)}
 
     def matching(self, what: str) -> dict[str, str]:
         """Returns trials by their names, and their ids.
@@ -167,7 +168,7 @@ class KnownTrials:
                 f"{self.store.location}: no trial {what!r}; accepted: an arm, arm/stage, arm/stage/rNN, or "
                 f"an id.{suggest(what, groups)}"
             )
-        return {name: self._named(name, ids, "") for name in groups[what]}
+        return {name: self._named(name, ids) for name in groups[what]}
 
     def _ids(self) -> dict[str, dict[str, str]]:
         """The ids of trials, by name and study."""
@@ -178,7 +179,9 @@ class KnownTrials:
                     ids[name][study] = entry["trial_id"]
         return ids
 
-    def _named(self, name: str, ids: Mapping[str, Mapping[str, str]], otherwise: str) -> str:
+    def _named(
+        self, name: str, ids: Mapping[str, Mapping[str, str]], otherwise: str = "", *, stages: bool = False
+    ) -> str:
         of_studies = ids.get(name, {})
         if len(set(of_studies.values())) == 1:
             return next(iter(of_studies.values()))
@@ -192,8 +195,14 @@ class KnownTrials:
                 f"{location}: no study has run here, so {name!r} names nothing. Run it first: "
                 f"`xferlab run STUDY`; or give --study or --storage to say where the trial is.{also}"
             )
-        also = f", or {otherwise}" if otherwise else ""
+        groups = {each.rpartition("/")[0] for each in ids} if stages else set()
+        accepted = [
+            "an id",
+            f"arm/stage/rNN such as {min(ids)}",
+            *([f"arm/stage such as {min(groups)} for the mean of its repetitions"] if groups else ()),
+            *([otherwise] if otherwise else ()),
+        ]
         raise UsageError(
-            f"{location}: no trial {name!r}; accepted: an id, or arm/stage/rNN such as {min(ids)}{also}."
-            f"{suggest(name, ids)}"
+            f"{location}: no trial {name!r}; accepted: {', '.join(accepted[:-1])}, or {accepted[-1]}."
+            f"{suggest(name, [*groups, *ids])}"
         )

@@ -48,7 +48,7 @@ class Request:
 
     Attributes:
         names: Their names, `arm/stage/rNN`.
-        text: Why, for people; may be empty.
+        text: Why, for people, in one line; may be empty.
         host: Where it was asked.
         at: When, ISO 8601 in UTC.
         answer: The run's; None until it has read the request.
@@ -64,7 +64,7 @@ class Request:
     def now(names: Collection[str], text: str = "") -> Request:
         """Returns a request of this moment and this machine."""
         at = datetime.now(UTC).isoformat(timespec="seconds")
-        return Request(tuple(names), text, socket.gethostname(), at)
+        return Request(tuple(names), " ".join(text.split()), socket.gethostname(), at)
 
     @property
     def reason(self) -> str:
