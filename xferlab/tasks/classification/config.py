@@ -72,7 +72,7 @@ def metrics(classes: tuple[str, ...]) -> tuple[Metric, ...]:
 
 TASK = Task(
     name="classification",
-    version=1,
+    version=2,
     metrics_version=2,
     metrics=metrics,
     headline="ACCURACY",
