@@ -94,7 +94,7 @@ def test_patches_are_the_same_on_both_devices() -> None:
         places = Places(masks, side=96, device=device)
         centres = places.centres(np.arange(3), numbers, apart=False)
         boxes = Boxes.around(centres, size_px=32, side=96)
-        inside = boxes.nearest(places.masks, places.lines)
+        inside = boxes.inside(places.masks, places.lines)
         cut.append([value.cpu() for value in (centres, boxes.pixels(images.to(device)), inside)])
     assert all(map(torch.equal, *cut))
 

@@ -130,3 +130,44 @@ def test_arms_share_the_work_of_choosing_cases(plan_of: PlanOf) -> None:
     assert len(plan.trials) == 20 * (1 + 3 + 3)
     assert index.call_count == 3
     assert len(plan.selections) == 2 + 2 * 3 + 2 * 3 + 1  # donor and stages: to fit, to test; the hold-out
+
+
+TRANSFER = """\
+study: s
+repetitions: 1
+split: {group_by: null, train: 0.34, validation: 0.33, test: 0.33}
+data: {a: {source: phantom_cxr, count: 40, seed: 1}, b: {source: phantom_cxr, count: 50, seed: 2}}
+model: {name: fc_densenet56, in_channels: 1, image_size: 32}
+stages:
+  segment: {data: a, repetitions: 1}
+  transfer:
+    task: translation
+    data: {a: a, b: b}
+    starts_from: {segmenter: segment}
+    model: {image_size: 32}
+    label_fraction: {b: 0.01}
+    stratified: false
+    training: {batch_size: 4}
+"""
+
+
+def test_a_segmenter_needs_two_values_of_each_channel_of_what_has_labels(plan_of: PlanOf) -> None:
+    (problem,) = problems_of(StudyError, plan_of, base=TRANSFER)
+    assert problem.where.endswith("study.yaml:10")
+    assert problem.what == (
+        "the segmenter of stage 'transfer' would train on a single image at a time (one image of b has "
+        "labels in repetition 1), and at 32 px its bottleneck is one pixel: batch norm needs two values of "
+        "each channel; add patients, raise label_fraction, or set model.image_size of both stages to 64 or "
+        "more"
+    )
+    more = TRANSFER.replace("0.01", "0.2")
+    (problem,) = problems_of(StudyError, plan_of, base=more.replace("size: 4", "size: 1"))
+    assert problem.where.endswith("study.yaml:15")
+    assert "a single image at a time (batch_size is 1)" in problem.what
+    for enough in (more, TRANSFER.replace("32", "64"), TRANSFER.replace("fc_densenet56", "segnet")):
+        plan_of(base=enough)
+
+
+def test_a_first_domain_of_one_image_fills_a_batch(plan_of: PlanOf) -> None:
+    one = TRANSFER.replace("0.01", "0.2").replace("count: 40", "count: 3")
+    plan_of(base=one.replace("{data: a, repetitions: 1}", "{data: b, repetitions: 1}"))

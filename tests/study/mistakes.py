@@ -6,6 +6,15 @@ from __future__ import annotations
 FIELDS = [
     ("stages:", "stagess:", 5, "unknown field 'stagess'. Did you mean 'stages'?"),
     ("study: s", "armz: {}\nstudy: s", 1, "unknown field 'armz'. Did you mean 'arms'?"),
+    ("study: s", "network: {}\nstudy: s", 1, "unknown field 'network'. Did you mean 'model'?"),
+    ("lr: 1e-3", "learning_rate: 1", 8, "unknown field 'learning_rate' in training. Did you mean 'lr'?"),
+    ("lr: 1e-3", "Epochs: 1", 8, "unknown field 'Epochs' in training. Did you mean 'max_epochs'?"),
+    (
+        "{data: mri}",
+        "{data: mri, model: {architecture: unet}}",
+        6,
+        "unknown field 'architecture' in stages.donor.model. Did you mean 'name'?",
+    ),
     ("study: s\n", "", 1, "the field 'study' is missing"),
     ("study: s", "study: a b", 1, "study is 'a b'; it must be letters, digits, `-` and `_`, the first a "),
     ("study: s", "study: 2021", 1, "study is 2021; it must be text (numbers in quotes)."),

@@ -8,13 +8,14 @@ from typing import Any, get_args
 
 import pytest
 
-from tests.study.conftest import Write, problems
+from tests.study.conftest import BASE, Write, problems
 from xferlab.cli.main import build_parser
 from xferlab.study.load import load
 from xferlab.tasks.segmentation import sections
 from xferlab.tasks.supervised import Augmentations
 
 THIRD = "  third: {data: cxr, starts_from: general, adapt: {%s}}\n"
+ON = ", evaluate_on: [cxr.test, cxr.hold_out]"
 TRANSLATOR = "translator: {depth: 1}"
 
 
@@ -154,7 +155,26 @@ def test_thawing_after_the_end_is_a_warning(write: Write, after: str) -> None:
     path = adapted(write, options, **{"lr: 1e-3": "max_epochs: 9, patience: 9"})
     warning = f"{path}:7: warning: it thaws after 9 epochs, and the stage trains for 9 at most"
     assert list(map(str, load(path).warnings)) == [warning]
-    assert load(adapted(write, options, **{"lr: 1e-3": "max_epochs: 10, patience: 9"})).warnings == ()
+    assert load(adapted(write, options, **{"lr: 1e-3": "max_epochs: 11, patience: 10"})).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("task", "freeze"),
+    [("", "part: encoder, "), ("task: classification, classes: {column: pathology}, ", "")],
+)
+def test_a_thaw_that_a_stalled_training_may_not_reach_is_a_warning(
+    write: Write, task: str, freeze: str
+) -> None:
+    base = BASE.replace("{data: mri}", f"{{{task}data: mri}}").replace("phantom_mri", "phantom_cxr")
+    base = base.replace("lr: 1e-3", "device: cpu")
+    for patience, warned in ((9, True), (10, False)):
+        adapting = f"adapt: {{freeze: {{{freeze}unfreeze_after: 9}}}}, training: {{patience: {patience}}}, "
+        path = write(base=base.replace("{data: cxr, ", f"{{{task}data: cxr, {adapting}").replace(ON, ""))
+        told = [warning.what for warning in load(path).warnings]
+        assert [
+            "training stops after 9 without improvement (patience): where frozen epochs stall" in each
+            for each in told
+        ] == [True] * warned
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,30 @@ def test_a_frozen_bottleneck_takes_single_images(write: Write, thaws: str, *, re
         load(path)
 
 
+@pytest.mark.parametrize(
+    ("structures", "flip", "warned"),
+    [
+        ("[left_lung, right_lung, heart]", "flip: 0.5", True),
+        ("[left_lung, right_lung]", "blur: 1.0", False),
+        ("[left_lung, heart]", "flip: 0.5", False),
+        ("[lung]", "flip: 0.5", False),
+    ],
+)
+def test_mirroring_sides_that_have_names_is_a_warning(
+    write: Write, structures: str, flip: str, *, warned: bool
+) -> None:
+    sided = BASE.replace(
+        "general: {data: cxr, starts_from: donor,", f"general: {{data: cxr, structures: {structures},"
+    )
+    path = write(base=sided.replace("lr: 1e-3", f"augmentation: {{{flip}}}"))
+    said = (
+        f"{path}:8: warning: stage 'general' tells left_lung from right_lung, and augmentation.flip mirrors "
+        "images: a mirrored left_lung lies where the right_lung is, and keeps its name; leave flip out, or "
+        "learn both as one structure"
+    )
+    assert [str(warning) for warning in load(path).warnings] == [said] * warned
+
+
 WANDB = "tracking:\n  wandb:\n    "
 
 

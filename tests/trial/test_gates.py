@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,9 +15,12 @@ from tests.studies import attempts, write_study
 from tests.takes import takes
 from tests.tasks.labelled import Pack, stage
 from tests.trial.conftest import Bench, Make
-from xferlab.plan.spec import GATE, TrialSpec
+from xferlab.cohort import Selection
+from xferlab.errors import TrainingError
+from xferlab.plan.spec import GATE, Input, TrialSpec
 from xferlab.records import reader
 from xferlab.trial.examples import examples
+from xferlab.trial.given import Given
 
 pytestmark = pytest.mark.usefixtures("added_tasks")
 
@@ -49,7 +54,8 @@ def test_a_gate_filters_training_and_all_are_measured(bench: Make, tmp_path: Pat
     pack = Pack(tmp_path / "pack", ["bright", "dark", "grey"], each=20)
     kinds = stage("pack", training=DECISIVE, evaluate_on=[], repetitions=1)
     gate = {"from": "kinds", "keep": "dark"}
-    gated = stage("pack", gate=gate, evaluate_on=["pack.test"], repetitions=1)
+    fields = {"classes": {"column": "pathology"}, "evaluate_on": ["pack.test"], "repetitions": 1}
+    gated = stage("pack", gate=gate, **fields)
     study = takes(
         data={"pack": pack.section()}, arms={"a": {}, "b": {"stages.gated.gate.keep": ["grey", "bright"]}}
     )
@@ -73,6 +79,35 @@ def test_a_gate_filters_training_and_all_are_measured(bench: Make, tmp_path: Pat
     (first, all_), (_, _), (second, _), (_, _) = sizes
     assert 0 < first < all_
     assert first + second == all_
+
+
+@pytest.mark.parametrize(
+    ("labels", "has_several"), [((0, 0, 1, 1, 1), False), ((0b01, 0b01, 0b11, 0b11, 0b10), True)]
+)
+def test_a_class_that_a_gate_takes_away_is_told(
+    labels: tuple[int, ...], has_several: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of the first class two cases pass, of the second none: a network would never see it."""
+    passes = {"probability": np.array([0.9, 0.1])}, {"probability": np.array([0.1, 0.9])}
+    cases: dict[str, Any] = {str(row): {str(row): passes[row > 1]} for row in range(5)}
+    given = Given({GATE: cases}, {GATE: Input(GATE, ("t",), names=("frontal",), places=(0,))})
+    identity = SimpleNamespace(has_several=has_several)
+    spec: Any = SimpleNamespace(name="a/gated/r01", targets=("well", "ill"), identity=identity)
+
+    def passing(part: str, several: tuple[int, ...] = labels) -> tuple[str, ...]:
+        rows = tuple((str(row), part, str(label)) for row, label in enumerate(several))
+        return given.passing(Selection("pack", rows), spec).digests
+
+    lost = (
+        "a/gated/r01: its gate lets none of the 3 %s cases of class 'ill' pass, since the stage that it asks"
+    )
+    with pytest.raises(TrainingError, match=lost % "train"):
+        passing("train")
+    assert passing("validation") == ("0", "1")
+    assert lost % "validation" in caplog.text
+    caplog.clear()
+    assert passing("train", (0b01, 0b10, 0b01, 0b01, 0b10) if has_several else (0, 1, 1, 1, 1)) == ("0", "1")
+    assert not caplog.text
 
 
 def test_a_part_that_a_gate_empties_is_told_once_with_numbers(tmp_path: Path, command: Command) -> None:

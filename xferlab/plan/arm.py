@@ -119,9 +119,11 @@ class ArmExpansion:
         lacks = self.growing.left_out.lacks_trial
         if lacks(stage_name, repetition, has_parent=taken is not None, has_cases=has_cases) or taken is None:
             return  # under any other rule, the arm of what it takes has been refused
-        self._checks.cases(stage_name, template.spec.section, selected, repetition)
-        for other in others:
-            self._checks.cases(stage_name, other.cases.section, other.selected, repetition)
+        first_set = template.spec.first_set
+        self._checks.cases(stage_name, template.spec.section, selected, repetition, set_name=first_set)
+        for each in others:
+            section, name = each.cases.section, each.cases.name
+            self._checks.cases(stage_name, section, each.selected, repetition, set_name=name)
         spec = self._trial(template, repetition, selected, taken=taken, others=others)
         units = selected.units
         if others:  # else a copy of each trial's units would be kept

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from xferlab.plan.evaluations import Evaluations
 from xferlab.plan.growing import Growing, ancestors
 from xferlab.plan.selection import PartCases
-from xferlab.plan.spec import TrialSpec
+from xferlab.plan.spec import LABELLED, TrialSpec
 from xferlab.study.schema import Study
 from xferlab.study.sections import paths_of
 from xferlab.study.views import stage_view, training_path
@@ -46,8 +46,10 @@ class ArmChecks:
         for finding in findings:
             self._refuse(f"{stage_name} {finding.what}", finding)
 
-    def cases(self, stage_name: str, section: str, selected: PartCases, repetition: int) -> None:
-        """Notes what is wrong with the cases to train and to select with."""
+    def cases(
+        self, stage_name: str, section: str, selected: PartCases, repetition: int, *, set_name: str = ""
+    ) -> None:
+        """Notes what is wrong with the cases to train and to select with; of several sets, those of one."""
         path: KeyPath = ("stages", stage_name, "data")
         for part, count in selected.counts.items():
             if not count:
@@ -57,16 +59,22 @@ class ArmChecks:
                 )
                 finding = Finding(path, what, related=paths_of(section))
                 self._refuse(f"{stage_name} {section} {part}", finding)
-        self.single(stage_name, selected, f"its training part is one image in repetition {repetition}")
+        if not set_name:
+            self.single(stage_name, selected, f"its training part is one image in repetition {repetition}")
+        elif set_name.endswith(f".{LABELLED}"):
+            why = (
+                f"one image of {set_name.removesuffix(f'.{LABELLED}')} has labels in repetition {repetition}"
+            )
+            self.single(stage_name, selected, why, remedy="add patients, raise label_fraction")
         self._evaluations.check_classes(section, selected, repetition)
         self._check_labels(stage_name, section, selected, repetition)
 
-    def single(self, stage_name: str, selected: PartCases, why: str) -> None:
+    def single(self, stage_name: str, selected: PartCases, why: str, *, remedy: str = "add patients") -> None:
         """Notes that a network would train on one image."""
         view = stage_view(self.study, stage_name) if selected.counts["train"] == 1 else None
         if view is not None:
             path: KeyPath = ("stages", stage_name, "data")
-            for finding in self.study.task_of(stage_name).check_single(view, path, why, "add patients"):
+            for finding in self.study.task_of(stage_name).check_single(view, path, why, remedy):
                 self._refuse(f"{stage_name} single", finding)
 
     def _check_labels(self, stage_name: str, section: str, selected: PartCases, repetition: int) -> None:

@@ -126,7 +126,9 @@ def _unknown_field(path: KeyPath, kinds: list[type[Section]]) -> str:
     accepted = [info.alias or name for kind in kinds for name, info in kind.model_fields.items()]
     tasks = [task for task in registry.names() if any(registry.declares(task, kind) for kind in kinds)]
     owner = f" of task {tasks[0]!r}" if tasks else ""
-    hint = suggest(str(path[-1]), accepted) or f" Fields{owner}: {', '.join(accepted)}."
+    known_as = [name for name in _OTHER_WORDS.get(str(path[-1]).lower(), ()) if name in accepted]
+    hint = f" Did you mean {known_as[0]!r}?" if known_as else suggest(str(path[-1]), accepted)
+    hint = hint or f" Fields{owner}: {', '.join(accepted)}."
     return f"unknown field {str(path[-1])!r}{inside}.{hint}"
 
 
@@ -221,6 +223,26 @@ def _accepted(details: ErrorDetails) -> str:
     other = f"another value ({details['msg'].removeprefix('Input should be ')})"
     return _ACCEPTED[details["type"]].format(**context) if details["type"] in _ACCEPTED else other
 
+
+_OTHER_WORDS = {
+    **dict.fromkeys(("network", "architecture", "arch", "backbone"), ("model", "name")),
+    "resolution": ("image_size",),
+    **dict.fromkeys(("filters", "base_channels"), ("init_features",)),
+    "learning_rate": ("lr",),
+    **dict.fromkeys(("epochs", "num_epochs"), ("max_epochs",)),
+    "early_stopping": ("patience",),
+    "criterion": ("loss",),
+    "l2": ("weight_decay",),
+    **dict.fromkeys(("scheduler", "lr_scheduler"), ("plateau",)),
+    "transforms": ("augmentation",),
+    **dict.fromkeys(("mirror", "horizontal_flip"), ("flip",)),
+    **dict.fromkeys(("normalization", "normalisation"), ("intensity",)),
+    **dict.fromkeys(("runs", "num_runs"), ("repetitions",)),
+    **dict.fromkeys(("random_seed", "random_state"), ("seed",)),
+    "parent": ("starts_from",),
+    **dict.fromkeys(("pretrained", "checkpoint"), ("weights",)),
+}
+"""Names of fields elsewhere, and what they are called here; the first that is accepted is suggested."""
 
 _REQUIRED = ("missing", "union_tag_not_found", "union_tag_invalid")
 _PATTERNS = {

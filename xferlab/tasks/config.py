@@ -183,6 +183,11 @@ class TrialIdentity(Section):
         return False
 
     @property
+    def has_several(self) -> bool:
+        """Whether a case may be of several classes or of none: its label then has a bit for each class."""
+        return False
+
+    @property
     def preprocessing(self) -> str:
         """What is done to grey levels, in a word for people."""
         return ""

@@ -110,6 +110,23 @@ class Supervised(Loop):
             "milestones": (milestones.epochs, milestones.factor) if milestones else None,
         }
 
+    def late_thaw(self, epochs: int) -> tuple[str, str] | None:
+        """Returns the field that may end a training before frozen layers thaw, and how; None for none.
+
+        Args:
+            epochs: Those after which the last of the layers thaws.
+        """
+        if epochs >= self.max_epochs:
+            what = f"it thaws after {epochs} epochs, and the stage trains for {self.max_epochs} at most"
+            return "max_epochs", what
+        if epochs >= self.patience:
+            return "patience", (
+                f"it thaws after {epochs} epochs, and training stops after {self.patience} without "
+                "improvement (patience): where frozen epochs stall, it may stop before the thaw or right "
+                "after it; thaw sooner, or set patience to more"
+            )
+        return None
+
     @property
     def turns(self) -> tuple[float, float] | None:
         """(degrees, probability) of the rotation; None for none."""

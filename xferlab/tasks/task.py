@@ -158,8 +158,8 @@ class Task:
             last stage, and by name the stages of other tasks that its networks start from; returns its
             network.
         check: What is wrong or odd about a stage, beyond single fields.
-        check_single: The same where a stage trains on one image at a time: takes the stage, why, and what to
-            do about it.
+        check_single: The same where a stage trains on one image at a time, or has labels of one image of a
+            further set: takes the stage, why, and what to do about it.
         headline: The metric of a case that a run ends with; empty for none.
         ranked_by: The metric of a case that tells the worst cases from the best; empty for the headline.
         panels: `module:function` that takes what `Learner.outputs` returns of a case, and returns the panels

@@ -52,7 +52,7 @@ def fit_examples(
     Where the trial learns from several sets, those of each are in `CaseSets`.
 
     Raises:
-        TrainingError: The gate lets none of a part pass.
+        TrainingError: The gate lets none of a part pass, or none of a class of the training part.
     """
     train, validation = (fit_part(spec, part, context, given) for part in ("train", "validation"))
     return train, validation

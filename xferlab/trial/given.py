@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -11,6 +13,8 @@ from xferlab.metrics.metric import PASSED
 from xferlab.plan.spec import GATE, MASKS, Input, TrialSpec
 from xferlab.records.predictions import Arrays, PredictedCases
 from xferlab.training.examples import AnyExamples, Pixels
+
+log = logging.getLogger("xferlab.trial")
 
 Digests = dict[str, dict[str, str]]
 """Digest of each stored prediction, by role and its id."""
@@ -46,20 +50,40 @@ class Given:
     def passing(self, selection: Selection, spec: TrialSpec) -> Selection:
         """Returns the cases of a part that the gate lets pass; all of them without one.
 
+        Validation cases may lack a class, as in a plan; a warning says so.
+
         Raises:
-            TrainingError: The gate lets none pass.
+            TrainingError: The gate lets none pass, or none of a class of the training cases.
         """
         if GATE not in self.cases or not selection.rows:
             return selection
         rows = tuple(row for row in selection.rows if all(self.passed(row[0]).values()))
+        passing, part = Selection(selection.section, rows), selection.rows[0][1]
         if not rows:
-            kept, part = " or ".join(self.inputs[GATE].names), selection.rows[0][1]
-            raise TrainingError(
-                f"{spec.name}: its gate lets none of the {len(selection.rows)} {part} cases pass, since the "
-                f"stage that it asks takes none for {kept}. Let other classes pass (gate.keep), or train "
-                "that stage better (its tables show how well it tells them apart)."
-            )
-        return Selection(selection.section, rows)
+            raise TrainingError(self._closed(spec, f"{len(selection.rows)} {part} cases"))
+        before, after = _classes(selection, spec), _classes(passing, spec)
+        for number in sorted(before.keys() - after.keys()):
+            what = self._closed(spec, f"{before[number]} {part} cases of class {spec.targets[number]!r}")
+            if part == "train":
+                raise TrainingError(what)
+            log.warning(what)
+        return passing
+
+    def _closed(self, spec: TrialSpec, cases: str) -> str:
+        kept = " or ".join(self.inputs[GATE].names)
+        return (
+            f"{spec.name}: its gate lets none of the {cases} pass, since the stage that it asks takes none "
+            f"for {kept}. Let other classes pass (gate.keep), learn other ones (classes), or train that "
+            "stage better (its tables show how well it tells them apart)."
+        )
+
+
+def _classes(selection: Selection, spec: TrialSpec) -> Counter[int]:
+    """How many of the cases have each class, by its number; empty where labels are not learnt."""
+    if not spec.identity.has_several:
+        return Counter(selection.labels)
+    numbers = range(len(spec.targets))
+    return Counter(number for label in selection.labels for number in numbers if label >> number & 1)
 
 
 @dataclass(frozen=True)

@@ -146,6 +146,18 @@ def test_a_frozen_trunk_does_not_change(name: str) -> None:
     assert len({key.split(".")[1] for key in changed(2)}) > 1
 
 
+def test_a_frozen_trunk_sees_images_standardised_as_in_all_training() -> None:
+    learner = make(model={"standardise": "code"}, adapt={"freeze": {"unfreeze_after": 1}})
+    cases, standardise = examples(), learner.network.standardise
+    learner.prepare(cases)
+    assert standardise is not None
+    for epoch in (1, 2):
+        learner.begin_epoch(epoch)
+        seen = standardise(learner.load(cases, ROWS, None).inputs)
+        means = seen.mean(dim=(1, 2, 3))
+        torch.testing.assert_close(means, torch.zeros_like(means), rtol=0, atol=1e-5)
+
+
 def test_a_prediction_holds_probabilities_and_heat() -> None:
     learner, cases = make(masks={**INSIDE, "keep": "whole"}), examples(masks=True)
     (prediction,) = learner.predict(learner.load(cases, np.array([0]), None))

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from tests.tasks.classification.learners import CLASSES, examples, make
 from tests.tasks.classification.test_contract import INSIDE
-from tests.training.images import CPU
+from tests.training.images import CPU, STRONG
 from xferlab.metrics.classes import voted
 from xferlab.tasks.classification.patch_heat import PatchHeat
 from xferlab.tasks.classification.patches import Boxes, Places, draws
@@ -85,7 +85,7 @@ def test_a_patch_inside_is_the_pixels_themselves_and_one_at_the_border_is_stretc
     expected = F.interpolate(images[1:, :, 0:11, 40:50].float(), size=(16, 16), mode="bilinear")
     assert (border.float() - expected[0]).abs().max() <= 0.501
     around = Places(masks(), side=SIDE, device=CPU)
-    inside = boxes.nearest(around.masks[:2], around.lines)[0, 0]
+    inside = boxes.inside(around.masks[:2], around.lines)[0, 0]
     assert np.array_equal(inside.numpy(), stretched(masks()[0])[17:33, 12:28])
 
 
@@ -201,6 +201,27 @@ def test_a_patch_shows_what_masks_leave(keep: str) -> None:
             assert table[number, 3] == pytest.approx(
                 image[rows, columns][left[rows, columns]].std(), abs=1e-5
             )
+
+
+@pytest.mark.parametrize("model", [PATCHES, {"image_size": 48}], ids=["patches", "whole"])
+@pytest.mark.parametrize("keep", ["inside", "outside"])
+def test_nothing_of_what_masks_leave_out_can_be_read(keep: str, model: dict[str, object]) -> None:
+    """Images that differ there only are the same to a network: stretched at a border, turned, and blurred."""
+    training = {"rotation": {"degrees": 20.0, "probability": 1.0}, "augmentation": vars(STRONG)}
+    model = {**model, "intensity": "unit"}
+    learner = make(model=model, masks={**BOTH, "keep": keep}, **training)
+    seen = []
+    for hidden in (0, 255):
+        cases = examples(side=48, masks=True)
+        cases.images = np.array(cases.images)
+        inside = (cases.masks_of(0) > 0).any(axis=0)
+        cases.images[..., ~inside if keep == "inside" else inside] = hidden
+        rows = np.arange(6)
+        drawn = learner.load(cases, rows, AugmentationSeed(1, 1)).inputs
+        seen.append((drawn, learner.judged(cases, rows).inputs))
+    for first, second in zip(*seen, strict=True):
+        assert first.any()
+        assert torch.equal(first, second)
 
 
 class Nothing:

@@ -165,13 +165,10 @@ def _adaptation(stage: StageView, adapt: Adapt) -> Iterator[Finding]:
         what = f"fold makes one channel of three, and model.in_channels is {now.in_channels}; set it to 1"
         yield Finding((*path, "fold"), what, related=(("stages", stage.name, "model"),))
     thaws = adapt.freeze and adapt.freeze.unfreeze_after
-    if thaws and thaws >= stage.training.max_epochs:
-        yield Finding(
-            (*path, "freeze", "unfreeze_after"),
-            f"it thaws after {thaws} epochs, and the stage trains for {stage.training.max_epochs} at most",
-            "warning",
-            related=(("stages", stage.name, "training", "max_epochs"), ("training", "max_epochs")),
-        )
+    if thaws and (late := stage.training.late_thaw(thaws)):
+        field, what = late
+        related = (("stages", stage.name, "training", field), ("training", field))
+        yield Finding((*path, "freeze", "unfreeze_after"), what, "warning", related=related)
 
 
 def _shown(value: object) -> str:

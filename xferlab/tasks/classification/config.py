@@ -60,6 +60,11 @@ class Identity(TrialIdentity):
         return self.model.outputs == "exclusive"
 
     @property
+    def has_several(self) -> bool:
+        """Whether an image may be of several classes or of none."""
+        return not self.is_exclusive
+
+    @property
     def preprocessing(self) -> str:
         """How grey levels are normalised."""
         return ", ".join(filter(None, (self.model.intensity, self.model.standardise)))
@@ -72,7 +77,7 @@ def metrics(classes: tuple[str, ...]) -> tuple[Metric, ...]:
 
 TASK = Task(
     name="classification",
-    version=1,
+    version=2,
     metrics_version=2,
     metrics=metrics,
     headline="ACCURACY",

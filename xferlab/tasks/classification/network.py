@@ -79,10 +79,13 @@ class Classifier(nn.Module):
         return levels_of(self.network)
 
     def freeze_trunk(self, is_frozen: bool) -> None:
-        """Lets nothing but the head train, or all; a frozen trunk keeps its batch-norm statistics, too."""
+        """Lets nothing but the head train, or all; a frozen trunk keeps its batch-norm statistics, too.
+
+        Images are standardised as in all training, so that the trunk sees the same before and after it thaws.
+        """
         own_head = NAMES[self.name].head.rstrip(".")
         for name, part in self.network.named_children():
-            rests = is_frozen and name not in (HEAD, own_head)
+            rests = is_frozen and name not in (HEAD, own_head, STANDARDISE)
             part.requires_grad_(not rests)
             part.train(not rests)
 

@@ -66,16 +66,21 @@ class Boxes:
         upper, lower = (first + (second - first) * across for first, second in corners)
         return (upper + (lower - upper) * down).round().to(torch.uint8)
 
-    def nearest(self, masks: Tensor, lines: tuple[Tensor, Tensor]) -> Tensor:
-        """Returns the pixels of the squares in masks of another size, (M, 1, size_px, size_px) bool.
+    def inside(self, masks: Tensor, lines: tuple[Tensor, Tensor]) -> Tensor:
+        """Returns where all that `pixels` mixes lies in masks of another size, (M, 1, size_px, size_px) bool.
 
         Args:
             masks: (N, h, w) bool.
             lines: For each row, and for each column, of an image the row or column of a mask that it lies in.
         """
         spans = zip((self.rows, self.columns), lines, strict=True)
-        row, column = (line[_positions(span, self.size_px).round().long()] for span, line in spans)
-        return self._taken(masks[:, None], row, column)
+        (top, bottom), (left, right) = (
+            [line[pixel(_positions(span, self.size_px)).long()] for pixel in (torch.floor, torch.ceil)]
+            for span, line in spans
+        )
+        corners = ((top, left), (top, right), (bottom, left), (bottom, right))
+        mixed = [self._taken(masks[:, None], row, column) for row, column in corners]
+        return torch.stack(mixed).all(dim=0)
 
     def _taken(self, images: Tensor, row: Tensor, column: Tensor) -> Tensor:
         """Pixels of images (N, C, H, W) at rows and columns (M, size_px) of each square."""

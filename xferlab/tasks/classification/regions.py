@@ -27,8 +27,10 @@ _WHITE = GREY_LEVELS - 1
 class Region:
     """From stored images to what the network takes.
 
-    Images are degraded, then turned with their masks; what the masks do not leave is set to 0, and grey
-    levels are normalised after that, zeros included (arias-garzon2021, classification).
+    What the masks do not leave is set to 0, and grey levels are normalised after that, zeros included
+    (arias-garzon2021, classification). In training the zeros come first, so that no blur and no rotation
+    mixes what is hidden into what is seen; then images are degraded, turned with their masks, and masked
+    again.
 
     Attributes:
         in_channels: Channels of the network; a grey image is repeated over them.
@@ -100,7 +102,8 @@ class Region:
             TrainingError: As of `inputs`.
         """
         options = self.augmentation or Augmentation()
-        images = degrade(raw, keys, options, draw).float()
+        seen = raw if left is None else raw * left.to(raw.dtype)
+        images = degrade(seen, keys, options, draw).float()
         targets = images[:, :1] if left is None else left
         images, targets = move(images, targets, keys, draw, rotation=self.rotation, options=options)
         return self.inputs(images, None if left is None else targets)

@@ -164,9 +164,9 @@ class PatchView:
         return Boxes.around(centres, size_px=self.options.size_px, side=self.side)
 
     def _cut(self, uncut: Uncut, boxes: Boxes) -> tuple[Tensor, Tensor]:
-        """The pixels of patches, and which of these lie in the region."""
+        """The pixels of patches, and which of these show nothing but the region."""
         index = uploaded(uncut.rows, uncut.images.device)
-        return boxes.pixels(uncut.images), boxes.nearest(uncut.places.masks[index], uncut.places.lines)
+        return boxes.pixels(uncut.images), boxes.inside(uncut.places.masks[index], uncut.places.lines)
 
     def _left(self, inside: Tensor) -> Tensor | None:
         return None if self.region.is_whole else inside.float()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from xferlab.metrics.pairs import unions_of
 from xferlab.tasks.segmentation.sections import (
     FCN,
     GROWTH,
@@ -23,6 +24,7 @@ def check(stage: StageView) -> Iterator[Finding]:
     yield from _structures(stage)
     yield from _class_weights(stage)
     yield from _one_size(stage)
+    yield from _sides(stage)
     if stage.training.batch_size == 1:
         path = stage.written("batch_size")
         yield from check_single(stage, path, "batch_size is 1", "set training.batch_size to 2 or more")
@@ -106,6 +108,22 @@ def _one_size(stage: StageView) -> Iterator[Finding]:
             f"model.image_size is native; set model.image_size to a number, or change training.{field}",
             related=(("stages", stage.name, "model", "image_size"), ("model", "image_size")),
         )
+
+
+def _sides(stage: StageView) -> Iterator[Finding]:
+    """Mirrored images where left and right have names, which masks keep on the other side."""
+    augmentation, pairs = stage.training.augmentation, unions_of(stage.structures or ())
+    if augmentation is None or augmentation.flip is None or not pairs:
+        return
+    left, right = next(iter(pairs.values()))
+    yield Finding(
+        stage.written("augmentation"),
+        f"stage {stage.name!r} tells {left} from {right}, and augmentation.flip mirrors images: a mirrored "
+        f"{left} lies where the {right} is, and keeps its name; leave flip out, or learn both as one "
+        "structure",
+        "warning",
+        related=(("stages", stage.name, "structures"),),
+    )
 
 
 def _channels(stage: StageView) -> Iterator[Finding]:
@@ -235,14 +253,10 @@ def _freezing(stage: StageView, freeze: Freezing) -> Iterator[Finding]:
             "the whole donor is frozen and no translator is added, so that nothing would train in the first "
             "epoch; add adapt.translator, freeze the encoder only, or let a level train from epoch 0",
         )
-    if freeze.last_thaw >= stage.training.max_epochs:
-        yield Finding(
-            (*path, "unfreeze_after"),
-            f"it thaws after {freeze.last_thaw} epochs, and the stage trains for "
-            f"{stage.training.max_epochs} at most",
-            "warning",
-            related=(("stages", stage.name, "training", "max_epochs"), ("training", "max_epochs")),
-        )
+    if freeze.last_thaw and (late := stage.training.late_thaw(freeze.last_thaw)):
+        field, what = late
+        related = (("stages", stage.name, "training", field), ("training", field))
+        yield Finding((*path, "unfreeze_after"), what, "warning", related=related)
 
 
 def _adapting(stages: Sequence[str], field: str) -> Iterator[Path]:

@@ -127,6 +127,31 @@ def check(stage: StageView) -> Iterator[Finding]:
             yield from _check_segmenter(stage, given)
         elif isinstance(given, Network):
             yield from _check_translation(stage, name, given)
+    if stage.training.batch_size == 1:
+        path = stage.written("batch_size")
+        yield from check_single(stage, path, "batch_size is 1", "set training.batch_size to 2 or more")
+
+
+def check_single(stage: StageView, path: Path, why: str, remedy: str) -> Iterator[Finding]:
+    """Yields a finding if the segmenter would train a bottleneck of one pixel on a single image.
+
+    Args:
+        stage: The stage.
+        path: What makes the images single.
+        why: How it does.
+        remedy: What to do about it; larger images are another way.
+    """
+    segmenter, size = stage.origins.get(SEGMENTER), stage.network.image_size
+    if stage.network.segmenter is None or segmenter is None:
+        return
+    if segmenter.normalises_bottleneck and size == segmenter.size_multiple:
+        yield Finding(
+            path,
+            f"the segmenter of stage {stage.name!r} would train on a single image at a time ({why}), and at "
+            f"{size} px its bottleneck is one pixel: batch norm needs two values of each channel; {remedy}, "
+            f"or set model.image_size of both stages to {2 * size} or more",
+            related=(("stages", stage.name, "model"), ("stages", stage.name, "starts_from", SEGMENTER)),
+        )
 
 
 def _check_translation(stage: StageView, name: str, given: Network) -> Iterator[Finding]:
@@ -187,6 +212,7 @@ TASK = Task(
     networks={SEGMENTER: "structures", "translation": ""},
     network=network,
     check=check,
+    check_single=check_single,
     headline="DICE",
     panels="xferlab.tasks.translation.shown:panels",
     panels_show="The image, its translation, and over the image the segmentation by way of domain a, filled, "
