@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -342,3 +343,27 @@ def test_the_content_tells_whether_a_mask_is_a_jpeg(
 ) -> None:
     Image.new("L", (8, 8), 255).save(tmp_path / name, kind)
     assert read_labels(tmp_path / name).lossy == lossy
+
+
+@pytest.mark.parametrize("reader", [read_image, read_labels])
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+@pytest.mark.parametrize("level", [0, 255])
+def test_a_picture_in_its_transparency_alone_is_refused(
+    tmp_path: Path, reader: Callable[[Path], object], mode: str, level: int
+) -> None:
+    image = Image.new(mode, RAMP.shape[::-1], level if mode == "LA" else (level, level, level))
+    image.putalpha(Image.fromarray(RAMP))
+    with pytest.raises(DataError, match="has one colour and is drawn in its transparency, which is not read"):
+        reader(saved(tmp_path / "a.png", image))
+    image.putalpha(7)
+    reader(saved(tmp_path / "b.png", image))
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [(tiff(2, 1, bytes(8), bits=16, channels=2), "TIFF"), (png(0, 0), "PNG"), (b"\xff\xd8\xff", "JPEG")],
+)
+def test_a_file_that_begins_as_an_image_is_said_to(tmp_path: Path, content: bytes, kind: str) -> None:
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(DataError, match=f"It begins as a {kind} file: it is cut off or damaged, or its pix"):
+        read_image(tmp_path / "a.png")

@@ -53,6 +53,8 @@ FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF")
 """Pillow would open forty more formats, such as PostScript, which it hands to another program."""
 _ORIENTATION_TAG, _PHOTOMETRIC_TAG, _SAMPLE_FORMAT_TAG, _WHITE_IS_ZERO, _SIGNED = 274, 262, 339, 0, 2
 _GREY_8 = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
+_ALPHA = ("LA", "La", "RGBA", "RGBa")
+_MAGIC = {b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"GIF8": "GIF"}
 _INTEGER = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 _WIDE_CHANNELS = re.compile(r"(LA|RGB|CMYK|YCbCr|LAB)\w*;16")
 _READ_ERRORS = (OSError, SyntaxError, ValueError, TypeError, KeyError, EOFError, struct.error, zlib.error)
@@ -190,6 +192,7 @@ def _load(path: Path, data: bytes, *, remedy: str = _CONVERT) -> tuple[Image.Ima
             turned = image.getexif().get(_ORIENTATION_TAG, 1) in range(2, 9)  # loading a TIFF removes it
             image.load()
             _check_sign(path, image)
+            _check_alpha(path, image)
             ImageOps.exif_transpose(image, in_place=True)
             return image, turned
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -235,10 +238,29 @@ def _check_sign(path: Path, image: Image.Image) -> None:
         raise DataError.at(path, f"has values above {2**31 - 1:,}. Save it with 16 bits.")
 
 
+def _check_alpha(path: Path, image: Image.Image) -> None:
+    """Refuses a picture that is drawn in its transparency alone, which nothing reads."""
+    if image.mode not in _ALPHA:
+        return
+    ranges = np.ptp(np.asarray(image), axis=(0, 1))
+    if ranges[-1] and not ranges[:-1].any():
+        raise DataError.at(
+            path,
+            "has one colour and is drawn in its transparency, which is not read. Save it as grey, without an"
+            " alpha channel.",
+        )
+
+
 def _unidentified(data: bytes) -> str:
     if not data:
         return "is empty (0 bytes). Fetch it again."
     hint = pointer_hint(data) or _text_hint(data)
+    begins = next((name for magic, name in _MAGIC.items() if data.startswith(magic)), "")
+    if begins and not hint:
+        hint = (
+            f" It begins as a {begins} file: it is cut off or damaged, or its pixels are no integers of 8 or"
+            " 16 bits. Fetch it again, or convert it."
+        )
     return f"is no PNG, JPEG, TIFF, BMP, GIF, DICOM or NIfTI file of a kind that can be read.{hint}"
 
 

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import math
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels import apply_modality_lut, apply_voi_lut, apply_windowing
 
-from xferlab.data.dicom_file import READ_ERRORS, check_one_frame, open_dataset, stored_values, why
+from xferlab.data.dicom_file import (
+    READ_ERRORS,
+    check_description,
+    check_one_frame,
+    number,
+    numbers,
+    open_dataset,
+    stored_values,
+    why,
+)
 from xferlab.data.pixels import (
     ROWS_AT_ONCE,
     STRETCH,
@@ -105,8 +116,10 @@ def has_padding_range(path: Path, data: bytes) -> bool | None:
 def _check_header(path: Path, dataset: Any) -> None:
     if "PixelData" not in dataset:
         raise DataError.at(path, "is a DICOM file without pixels.")
+    check_description(path, dataset)
     check_size(path, width=int(dataset.Columns), height=int(dataset.Rows))
     check_one_frame(path, dataset)
+    _check_rescale(path, dataset)
     interpretation, bits = dataset.PhotometricInterpretation, int(dataset.BitsStored)
     if interpretation in _COLOUR and bits == int(dataset.BitsAllocated) == _COLOUR_BITS:
         return
@@ -116,6 +129,14 @@ def _check_header(path: Path, dataset: Any) -> None:
             f"has photometric interpretation {interpretation} with {bits} bits; accepted are"
             f" {', '.join(_GREY)}, and {', '.join(_COLOUR)} with {_COLOUR_BITS} bits.",
         )
+
+
+def _check_rescale(path: Path, dataset: Any) -> None:
+    """Refuses a slope or an intercept alone, which pydicom would not apply, unless it changes nothing."""
+    slope, intercept = number(dataset, "RescaleSlope"), number(dataset, "RescaleIntercept")
+    if (slope is None) != (intercept is None) and (slope, intercept) not in ((1, None), (None, 0)):
+        given, missing = ("RescaleIntercept", "RescaleSlope")[:: 1 if slope is None else -1]
+        raise DataError.at(path, f"has a {given} and no {missing}. Add the {missing}.")
 
 
 def _stored_values(path: Path, dataset: Any) -> NDArray[Any]:
@@ -165,41 +186,52 @@ def _shown(stored: NDArray[np.generic], dataset: Any, valid: NDArray[np.bool_] |
 
 
 def _modality(stored: NDArray[np.generic], dataset: Any) -> NDArray[np.generic]:
-    values = np.asarray(apply_modality_lut(stored, dataset))
+    with _named("modality LUT"):
+        values = np.asarray(apply_modality_lut(stored, dataset))
     if not np.isfinite(values).all():
         raise ValueError("its rescale slope and intercept give values that are no numbers")
     return values
+
+
+@contextmanager
+def _named(table: str) -> Iterator[None]:
+    """Names the table that pydicom cannot apply."""
+    try:
+        yield
+    except (struct.error, AttributeError, TypeError, LookupError, ArithmeticError) as error:
+        raise ValueError(f"its {table} is damaged: {why(error)}") from error
 
 
 def _windowed(values: NDArray[np.generic], dataset: Any) -> NDArray[np.uint8]:
     window = _window(dataset)
     if window is None or dataset.get("VOILUTSequence"):
         table = dataset.VOILUTSequence[0]
-        bits = int(table.LUTDescriptor[2])
+        bits = int((table.get("LUTDescriptor") or [0, 0, 0])[2])
         if bits < 1 or not table.get("LUTData"):  # pydicom would leave the values as they are
             raise ValueError("its VOI LUT is empty")
-        shown = apply_voi_lut(values.astype(np.int64), dataset).astype(np.float64)
+        with _named("VOI LUT"):
+            shown = apply_voi_lut(values.astype(np.int64), dataset).astype(np.float64)
         return to_uint8(shown / (2**bits - 1))
     center, width = window
+    if not isinstance(dataset.get("VOILUTFunction", ""), str):
+        raise TypeError("its VOILUTFunction has several values")
     shown = apply_windowing(values.astype(np.float64), dataset)
     # The output range depends on bits, sign and rescale; far outside the window it shows itself.
     low, high = apply_windowing(np.array([center - 20 * width, center + 20 * width]), dataset)
-    if not low < high:
-        raise ValueError(f"its window of {width:g} around {center:g} shows nothing")
+    if not abs(high - low) > 0:  # a negative slope turns the range round; NaN has none
+        cause = ", because its rescale slope is 0" if dataset.get("RescaleSlope") == 0 else ""
+        raise ValueError(f"its window of {width:g} around {center:g} shows nothing{cause}")
     return to_uint8((shown - low) / (high - low))
 
 
 def _window(dataset: Any) -> tuple[float, float] | None:
     """Center and width of the first window; None if the file has none."""
-    values = [dataset.get(name) for name in ("WindowCenter", "WindowWidth")]
-    if any(value is None or value == "" for value in values):
-        return None
-    center, width = (float(v[0] if isinstance(v, pydicom.multival.MultiValue) else v) for v in values)
-    return center, width
+    center, width = numbers(dataset, "WindowCenter"), numbers(dataset, "WindowWidth")
+    return (center[0], width[0]) if center and width else None
 
 
 def _spacing_mm(dataset: Any) -> tuple[float, float] | None:
-    spacing = [float(step) for step in dataset.get("PixelSpacing") or dataset.get("ImagerPixelSpacing") or ()]
+    spacing = numbers(dataset, "PixelSpacing") or numbers(dataset, "ImagerPixelSpacing")
     if len(spacing) != 2 or not all(0 < step < math.inf for step in spacing):
         return None
     return spacing[0], spacing[1]

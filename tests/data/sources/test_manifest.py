@@ -223,7 +223,7 @@ def test_nothing_is_remembered_of_a_header_that_cannot_be_parsed(
         raise NotImplementedError("this version of pydicom cannot parse the header")
 
     with monkeypatch.context() as patch:
-        patch.setattr("xferlab.data.dicom.pydicom.dcmread", failing)
+        patch.setattr("xferlab.data.dicom_file.pydicom.dcmread", failing)
         cases_of(padded.section(), tmp_path)
     assert cases_of(padded.section(), tmp_path) == expected
 
