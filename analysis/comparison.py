@@ -106,8 +106,8 @@ def compare(cases: pd.DataFrame, comparison: Comparison, *, sets: tuple[Metric, 
     no_p (the reason, a key of `NO_CLAIM` or `NO_P`; empty where p is given), num_repetitions (paired),
     num_planned, num_images, num_patients, counted_patients, num_lost (images that left), overlap (r on
     hold-outs, else test images per training image; in a stage before, patients), over_repetitions and
-    over_patients (variances; see `Estimate`), fixed_images (whether each repetition measures the same images),
-    num_unpaired (values that only one side has).
+    over_patients (variances; see `Estimate`), fixed_images (whether each repetition measures the same
+    images), num_unpaired (values that only one side has).
     """
     pairs, num_unpaired = _pairs(cases, comparison)
     num_paired, num_metrics = pairs["repetition"].nunique(), pairs["metric"].nunique()
