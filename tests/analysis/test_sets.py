@@ -153,6 +153,7 @@ def test_the_difference_on_a_hold_out_is_a_jackknife_written_with_loops() -> Non
 
 def test_test_parts_take_the_corrected_t_over_repetitions() -> None:
     frame = cases(part="test")
+    frame["case"] += " of repetition " + frame["repetition"].astype(str)
     row = row_of(frame, "test")
     values = [area(scores(frame, "two", j)) - area(scores(frame, "one", j)) for j in range(1, 7)]
     error = (np.var(values, ddof=1) * (1 / 6 + 60 / 60)) ** 0.5

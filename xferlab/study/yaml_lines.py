@@ -41,11 +41,12 @@ class _Loader(yaml.CSafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes the texts that `_Loader` would take for something else."""
+    """Quotes the texts that `read` would take for something else."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012
         None: [
-            (f"tag:yaml.org,2002:{tag}", matches) for tag, matches in _Loader.yaml_implicit_resolvers[None]
+            *((f"tag:yaml.org,2002:{tag}", found) for tag, found in _Loader.yaml_implicit_resolvers[None]),
+            ("tag:yaml.org,2002:merge", re.compile(r"<<\Z")),
         ]
     }
 
