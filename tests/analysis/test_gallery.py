@@ -137,6 +137,7 @@ def test_page_and_table_show_the_same_cases(out: Path) -> None:
     assert "no picture stored" in html
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(PROGRAM is None, reason="no Chromium is installed here")
 def test_all_pictures_are_printed_though_they_are_folded(out: Path, tmp_path: Path) -> None:
     with browser(tmp_path) as tab:

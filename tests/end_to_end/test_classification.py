@@ -157,6 +157,7 @@ def test_wandb_has_the_metrics_of_sets_of_the_report_and_who_predicts_for_whom(
     assert "0 written, 11 were there" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.component
 def test_predict_runs_what_masks_need_first(
     study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -141,6 +141,7 @@ def write_mixed_study(folder: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.component
 def test_no_picture_of_the_private_data_of_an_arm_leaves(command: Command, tmp_path: Path) -> None:
     write_pack(tmp_path / "pack")
