@@ -12,6 +12,8 @@ import pytest
 
 from tests.conftest import Command, Said
 from tests.studies import TINY, noise, write_pack, write_study
+from xferlab.plan.spec import PLAN_VERSION
+from xferlab.records import codec
 
 pytestmark = pytest.mark.component
 
@@ -151,3 +153,15 @@ def test_status_is_asked_for_a_part(command: Command, tmp_path: Path) -> None:
     said = command("status", path, "--stage", "portabel", code=2)
     assert "there is no stage 'portabel' in " in said.err
     assert said.err.endswith("accepted: general, portable. Did you mean 'portable'?\n")
+
+
+def test_a_plan_of_an_earlier_version_is_replaced_by_a_run(command: Command, study: Path) -> None:
+    storage = study.parent / "xferlab-results"
+    plan = storage / "studies/tiny/plan.json"
+    plan.write_bytes(codec.json_bytes({**codec.checked(plan.read_bytes()), "version": 3}))
+    records = {path: path.read_bytes() for path in storage.glob("trials/*/record.json")}
+    assert "run the study again, which writes its plan again" in command("report", study, code=2).err
+    command("run", study, "--executor", "in-process", code=0)
+    assert codec.checked(plan.read_bytes())["version"] == PLAN_VERSION
+    assert {path: path.read_bytes() for path in storage.glob("trials/*/record.json")} == records
+    command("report", study, code=0)
