@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from xferlab.cohort import Selection
-from xferlab.errors import RecordError, other_version
+from xferlab.errors import OtherVersionError, RecordError, other_version
 from xferlab.plan.spec import PLAN_VERSION, TrialSpec
 from xferlab.records import codec
 from xferlab.records.layout import STUDIES, StudyFiles, TrialFiles, selection_path
@@ -273,8 +273,8 @@ def read_record(store: Store, name: str, kind: type[Kind], **ids: str) -> Kind |
         record = kind.from_json(body) if isinstance(body.get("version"), int) else None
     except (ValueError, TypeError):
         record = None
-    except RecordError as error:
-        raise RecordError(f"{store.path(name)}: {error}") from error
+    except OtherVersionError as error:
+        raise OtherVersionError(f"{store.path(name)}: {error}") from error
     if record is None or any(getattr(record, key) != value for key, value in ids.items()):
         log.warning("%s", codec.set_aside(store, name, "is damaged, or belongs to something else"))
         return None
