@@ -101,12 +101,6 @@ def test_a_file_where_a_folder_should_be_is_told(local: Store) -> None:
     assert local.read("a") == b"x"
 
 
-def test_a_file_is_no_storage(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match=r"storage '.*/file' is a file; give a folder with --storage"):
-        Store.open(tmp_path / "file")
-
-
 def test_a_link_whose_answer_was_lost_was_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, real = Store.open(tmp_path), os.link
 

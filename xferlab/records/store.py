@@ -39,8 +39,7 @@ class Store:
         """Opens a storage; a local folder need not exist yet. One that is open already is returned.
 
         Raises:
-            StorageError: The URI's scheme is unknown or its parts do not parse, an archive is damaged, or the
-                location is another file.
+            StorageError: The URI's scheme is unknown or its parts do not parse, or an archive is damaged.
         """
         if isinstance(location, Store):
             return location
@@ -56,8 +55,6 @@ class Store:
                 raise StorageError(
                     f"storage {text!r} lies in a home folder that is not known; give another with --storage"
                 ) from error
-            if os.path.isfile(path):
-                raise StorageError(f"storage {text!r} is a file; give a folder with --storage")
             return Store(path, pafs.LocalFileSystem(), path)
         try:
             filesystem, root = pafs.FileSystem.from_uri(_in_one_request(text))
