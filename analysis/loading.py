@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from xferlab.analysis.division import coordinates_of
 from xferlab.analysis.results import StudyResults, is_gated, part_of
-from xferlab.errors import StorageError
+from xferlab.errors import OtherVersionError, StorageError
 from xferlab.records import cancellations, reader
 from xferlab.records.schema import CASES_SCHEMA, TrialRecord
 from xferlab.records.store import Store
@@ -62,7 +62,8 @@ def load(storage: str | Path | Store, study: str) -> pd.DataFrame:
     keeps `attrs`, a CSV file does not.
 
     Raises:
-        RecordError: There is no plan of this study, or it is damaged.
+        RecordError: There is no plan of this study, it is damaged, or another version of xferlab wrote it or
+            one of the records.
         StorageError: The storage cannot be read.
     """
     return load_study(storage, study).cases
@@ -72,7 +73,8 @@ def load_study(storage: str | Path | Store, study: str) -> StudyResults:
     """Returns all that is stored of a study.
 
     Raises:
-        RecordError: There is no plan of this study, or it is damaged.
+        RecordError: There is no plan of this study, it is damaged, or another version of xferlab wrote it or
+            one of the records.
         StorageError: The storage cannot be read.
     """
     store = Store.open(storage)
@@ -118,8 +120,10 @@ def _read(store: Store, planned: Mapping[str, Any], cancelled: Collection[str]) 
         failure = reader.read_failure(store, trial_id)
         record = reader.read_trial(store, trial_id)
         tables = _evaluations(store, planned) if record else None
+    except OtherVersionError:  # nothing is damaged, and no report may say so
+        raise
     except StorageError as error:
-        return _Trial(planned, "damaged", str(error))
+        return _Trial(planned, "damaged", _without_location(store, error))
     if record and tables is not None:
         return _Trial(_as_trained(planned, record), "complete", "", record, tables)
     if failure:
@@ -127,6 +131,11 @@ def _read(store: Store, planned: Mapping[str, Any], cancelled: Collection[str]) 
     if trial_id in cancelled:  # the reason that was given names a host
         return _Trial(planned, "not complete", CANCELLED)
     return _Trial(planned, "not complete", _absence(store, trial_id, trained=record is not None))
+
+
+def _without_location(store: Store, error: StorageError) -> str:
+    """Returns an error about a file of a storage without folders of this machine: pages are passed on."""
+    return str(error).replace(store.path(""), "").replace(store.shown, "the storage")
 
 
 def _as_trained(planned: Mapping[str, Any], record: TrialRecord) -> Mapping[str, Any]:

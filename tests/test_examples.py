@@ -84,6 +84,22 @@ def test_trials_are_the_tests_of_a_repository_that_is_no_checkout(
     assert "the training loss became" in str(failure.get("message"))
 
 
+@pytest.mark.component
+def test_a_wrong_study_is_a_test_that_fails(tmp_path: Path, job: dict[str, Any]) -> None:
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    for name in ("python", "xferlab"):
+        (tmp_path / ".venv" / "bin" / name).symlink_to(Path(sys.executable).with_name(name))
+    (tmp_path / "study.yaml").write_text("study: x\nsede: 1\n")
+    (step,) = (step for step in job["steps"] if "JUnit" in step.get("name", ""))
+    subprocess.run(
+        ["bash", "-e", "-c", step["run"]], cwd=tmp_path, env={**environment(tmp_path), "STUDY": "study.yaml"},
+        check=True, timeout=120,
+    )  # fmt: skip
+    suite = ElementTree.parse(tmp_path / "reports" / "trials.xml").getroot()
+    assert (suite.get("tests"), suite.get("failures")) == ("1", "1")
+    assert "study.yaml:2: " in str(suite[0][0].get("message"))
+
+
 @pytest.mark.slow
 def test_its_steps_run_in_a_fresh_clone(tmp_path: Path, job: dict[str, Any]) -> None:
     """With the installed libraries of this environment, and one file of tests in place of all."""

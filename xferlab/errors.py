@@ -101,6 +101,10 @@ class RecordError(StorageError):
     """A stored file is torn, altered or of an unknown version."""
 
 
+class OtherVersionError(RecordError):
+    """Another version of xferlab wrote a stored file."""
+
+
 class LeaseHeldError(StorageError):
     """Another live process works on the same thing."""
 
@@ -125,9 +129,11 @@ class InterruptedTrialError(XferlabError):
     """A trial was asked to stop; its latest checkpoint is stored and the next run resumes it."""
 
 
-def other_version(what: str, version: object, accepted: int, *, storage: str = "the storage") -> RecordError:
+def other_version(
+    what: str, version: object, accepted: int, *, storage: str = "the storage"
+) -> OtherVersionError:
     """Returns the error about something stored that another version of xferlab wrote."""
-    return RecordError(
+    return OtherVersionError(
         f"{what} has version {version}, and this xferlab needs version {accepted}; use the xferlab that "
         f"wrote it, give another storage by --storage, or delete {storage} with all results in it"
     )

@@ -111,6 +111,7 @@ def test_what_is_altered_or_absent_makes_no_trial_complete_and_no_crash(tmp_path
     rows = analysis.load_study(tmp_path, STUDY).trials.set_index("trial_id")[["state", "reason"]]
     assert rows["state"][altered["trial_id"]] == "damaged"
     assert "does not match the digest" in rows["reason"][altered["trial_id"]]
+    assert str(tmp_path) not in rows["reason"][altered["trial_id"]]  # it stands on pages that are passed on
     assert tuple(rows.loc[incomplete["trial_id"]]) == ("not complete", "trained, not yet evaluated")
     assert (rows["state"] == "complete").sum() == len(rows) - 2
 

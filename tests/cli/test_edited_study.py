@@ -12,6 +12,8 @@ import pytest
 
 from tests.conftest import Command, Said
 from tests.studies import TINY, noise, write_pack, write_study
+from xferlab.plan.spec import PLAN_VERSION
+from xferlab.records import codec
 
 pytestmark = pytest.mark.component
 
@@ -151,3 +153,68 @@ def test_status_is_asked_for_a_part(command: Command, tmp_path: Path) -> None:
     said = command("status", path, "--stage", "portabel", code=2)
     assert "there is no stage 'portabel' in " in said.err
     assert said.err.endswith("accepted: general, portable. Did you mean 'portable'?\n")
+
+
+def test_a_plan_of_an_earlier_version_is_replaced_by_a_run(command: Command, study: Path) -> None:
+    storage = study.parent / "xferlab-results"
+    plan = storage / "studies/tiny/plan.json"
+    plan.write_bytes(codec.json_bytes({**codec.checked(plan.read_bytes()), "version": 3}))
+    records = {path: path.read_bytes() for path in storage.glob("trials/*/record.json")}
+    assert "run the study again, which writes its plan again" in command("report", study, code=2).err
+    command("run", study, "--executor", "in-process", code=0)
+    assert codec.checked(plan.read_bytes())["version"] == PLAN_VERSION
+    assert {path: path.read_bytes() for path in storage.glob("trials/*/record.json")} == records
+    command("report", study, code=0)
+
+
+def test_what_a_report_would_show_otherwise_is_told_and_a_run_trains_nothing(
+    command: Command, study: Path
+) -> None:
+    write_study(study.parent, **STUDY, arms=ARMS)
+    command("run", study, "--executor", "in-process", code=0)
+    primary = {"metric": "DICE", "on": "d.test", "stage": "general"}
+    data = {"d": {**STUDY["data"]["d"], "note": "Of the clinic."}}
+    more = {"note": "For the paper.", "primary": primary, "contrasts": [["wide", "baseline"]], "data": data}
+    for changes, named in (
+        ({"note": "For the paper."}, "note changed"),
+        ({"data": data}, "data changed"),
+        (more, "note, claims, data changed"),
+    ):
+        write_study(study.parent, **{**STUDY, **changes}, arms=ARMS)
+        for said in read(command, study, 0, 0, 0):
+            assert said.out.startswith(f"study.yaml differs from the last plan of the study: {named}. ")
+    records = {path: path.read_bytes() for path in study.parent.glob("xferlab-results/trials/*/record.json")}
+    command("run", study, "--executor", "in-process", code=0)
+    assert {path: path.read_bytes() for path in records} == records
+    assert not any("differs" in said.out for said in read(command, study, 0, 0, 0))
+
+
+def test_a_mistake_in_the_study_file_is_no_lack_of_data(command: Command, study: Path) -> None:
+    primary = {"metric": "HD95", "on": "d.test", "stage": "general"}
+    write_study(study.parent, **STUDY, arms={"baseline": {}}, primary=primary)
+    for said in read(command, study, 2, 2, 2):
+        assert "stage 'general' has no metric 'HD95'" in said.err
+        assert "cannot be read here" not in said.err
+
+
+def test_a_split_file_that_is_elsewhere_is_a_lack_of_data(command: Command, study: Path) -> None:
+    parts = ["train", "train", "train", "validation", "validation", "test", "test", "test"]
+    rows = "".join(f"Secret {number},{part}\n" for number, part in enumerate(parts))
+    split = study.parent / "split.csv"
+    split.write_text(f"patient_id,part\n{rows}")
+    write_study(study.parent, **STUDY, arms={"baseline": {}}, split={"file": "split.csv"})
+    command("run", study, "--executor", "in-process", code=0)
+    split.unlink()
+    for said in read(command, study, 0, 0, 0):
+        assert "warning: the data of the study cannot be read here: " in said.err
+    assert "split.file cannot be read: No such file" in command("plan", study, code=2).err
+
+
+def test_a_record_of_another_version_replaces_no_report(command: Command, study: Path) -> None:
+    read(command, study, 0, 0, 0)
+    report = study.parent / "reports/tiny/report.md"
+    before = report.read_bytes()
+    (record,) = study.parent.glob("xferlab-results/trials/*/record.json")
+    record.write_bytes(codec.json_bytes({**codec.checked(record.read_bytes()), "version": 99}))
+    assert "this record has version 99, and this xferlab needs" in command("report", study, code=2).err
+    assert report.read_bytes() == before

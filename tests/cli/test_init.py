@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
 import re
 import shlex
 import shutil
@@ -51,8 +53,11 @@ def test_a_layout_is_chosen_as_for_import(command: Command, tmp_path: Path) -> N
     assert "--layout nnunnet: accepted are " in refused.err
     assert "--keep-ids is for --patient dicom" in command("init", "--from", folder, "--keep-ids", code=2).err
     assert "init takes either" in command("init", "--template", "smoke", "--layout", "jsrt", code=2).err
-    command("init", "--from", folder, "--layout", "none", code=0)  # images alone: the folder of no layout
-    assert "read: []" in Path("study.yaml").read_text()
+    # Images alone, as the folder of no layout: they teach nothing.
+    refused = command("init", "--from", folder, "--layout", "none", code=2)
+    assert "no image has a mask; give their folder, too: --from IMAGES MASKS" in refused.err
+    assert not Path("study.yaml").exists()
+    assert not list(folder.rglob("metadata.csv"))
 
 
 def test_a_study_is_named_for_its_file(command: Command, folder: Path) -> None:
@@ -107,6 +112,25 @@ def test_a_written_study_runs_quickly_and_declares_what_its_comments_say(
     assert study.warnings == ()
     assert study.base.primary is not None
     assert len(study.base.contrasts) == 2
+
+
+def test_a_full_disk_leaves_nothing_that_keeps_the_next_try(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = 1
+
+    def sync(descriptor: int) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", sync)
+        said = command("init", "--template", "slurm", "--out", "x", code=2)
+    assert re.search(r"^xferlab: x/\S+: cannot be written: No space left on device; free space", said.err)
+    assert [path for path in Path("x").rglob("*") if path.is_file()] == []
+    command("init", "--template", "slurm", "--out", "x", code=0)
 
 
 @pytest.mark.parametrize("name", TEMPLATES)

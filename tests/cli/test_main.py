@@ -18,7 +18,7 @@ import yaml
 from tests.conftest import Command
 from tests.records.faults import Faults, faulty_disk, onwards, without_pauses
 from tests.studies import ONE_TRIAL, TINY, attempts, recorded, write_study
-from xferlab.cli.failures import ADVICE
+from xferlab.cli.failures import ADVICE, advice
 from xferlab.schedule.machine import REMEDIES
 from xferlab.trial.failure import Kind
 
@@ -48,6 +48,10 @@ def test_help_answers_at_once() -> None:
         (["run", "x.yaml", "--executor", "slurm"], "invalid choice: 'slurm'"),
         (["run", "x.yaml", "--workers", "two"], "argument --workers: invalid int value: 'two'"),
         (["plan", "x.yaml", "--jsn"], "unrecognized arguments: --jsn"),
+        (
+            ["plan", "x.yaml", "--js"],
+            "unrecognized arguments: --js",
+        ),  # no short form: only --json is looked for
     ],
 )
 def test_usage(command: Command, words: list[str], message: str) -> None:
@@ -148,6 +152,10 @@ def test_failed_trials_give_one_and_every_verb_says_why(command: Command, tmp_pa
 
 def test_every_kind_of_failure_comes_with_advice() -> None:
     assert set(ADVICE) == set(Kind)
+    assert advice({"kind": "hopeless", "message": "no"}) == ADVICE[Kind.HOPELESS]
+    for number in (errno.ENOSPC, errno.EDQUOT):
+        message = f"trials/x: cannot be written: {OSError(number, os.strerror(number))}"
+        assert advice({"kind": "other", "message": message}).startswith("Free space there, ")
 
 
 @pytest.mark.component

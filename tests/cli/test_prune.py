@@ -13,6 +13,9 @@ from tests.studies import ONE_TRIAL, TINY, recorded, write_study
 from xferlab.records.store import Store
 from xferlab.schedule.lease import Lease
 
+TWO = {"general": {"data": "general", "evaluate_on": ["general.test"]}}
+"""Stages of as many repetitions as the study has."""
+
 
 def of(command: Command, tmp_path: Path, **changes: object) -> Path:
     """Runs a study of one or two trials."""
@@ -98,3 +101,20 @@ def test_what_is_pruned_must_be_named_and_there(
     said = command("prune", *words, code=2)
     assert message in said.err
     assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.component
+def test_a_run_of_a_smaller_profile_gives_no_trial_of_the_study_up(command: Command, tmp_path: Path) -> None:
+    study = of(command, tmp_path, repetitions=2, stages=TWO, profiles={"quick": {"repetitions": 1}})
+    command("run", study, "--storage", "st", "--executor", "in-process", "--profile", "quick", code=0)
+    before = files(tmp_path / "st")
+    refused = command("prune", study, "--storage", "st", "--yes", code=2)
+    assert "the last plan of study 'tiny' is of profile 'quick', not of no profile" in refused.err
+    assert f"`xferlab run {study}`" in refused.err
+    assert "--profile quick" in refused.err
+    assert files(tmp_path / "st") == before
+    listed = command("prune", study, "--storage", "st", "--profile", "quick", code=0)
+    assert "kept is what these plans name: tiny (profile 'quick', planned 2" in listed.out
+    assert "trials that no plan names" in listed.out
+    command("run", study, "--storage", "st", "--executor", "in-process", code=0)
+    assert command("prune", study, "--storage", "st", "--yes", code=0).out.endswith("nothing to prune\n")

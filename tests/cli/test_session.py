@@ -63,3 +63,11 @@ def test_every_verb_reads_the_study_once(
         files.clear()
         command(verb, *words, code=0)
         assert files == [study], verb
+
+
+@pytest.mark.parametrize("verb", ["plan", "status", "run"])
+def test_a_file_is_no_storage(command: Command, tmp_path: Path, verb: str) -> None:
+    study = write_study(tmp_path, storage="./file")
+    (tmp_path / "file").write_text("")
+    said = command(verb, study, code=2)
+    assert f"storage {tmp_path / 'file'} is a file; give a folder with --storage" in said.err

@@ -13,7 +13,7 @@ import pytest
 from tests.plan.studies import HERE, parts, patients, phantom_cases, trial
 from tests.refusals import problems_of
 from xferlab.cohort import Case, Cohort
-from xferlab.errors import StudyError
+from xferlab.errors import FileUnavailableError, StudyError
 from xferlab.plan.document import to_document
 from xferlab.plan.expand import expand
 from xferlab.plan.plan import Plan
@@ -292,7 +292,9 @@ def test_what_is_wrong_with_a_file_is_told_with_its_line(
 def test_a_file_that_is_not_there_is_told_with_its_path(tmp_path: Path) -> None:
     study = tmp_path / "study.yaml"
     study.write_text(f"{STUDY}split: {{file: none.csv}}\n")
-    with pytest.raises(StudyError, match=r"/none\.csv: split\.file cannot be read: No such file or "):
+    with pytest.raises(
+        FileUnavailableError, match=r"/none\.csv: split\.file cannot be read: No such file or "
+    ):
         expand(load(study, environ={}), phantom_cases, HERE)
 
 

@@ -180,7 +180,7 @@ def test_the_plan_of_a_study_is_read_or_told(store: Store) -> None:
         f"give another storage by --storage, or delete {store.shown} with all results in it"
     )
     store.write(layout.StudyFiles("here").plan, codec.json_bytes({"version": 3}))
-    with pytest.raises(RecordError, match=r"run or plan the study again, which .* keeps its complete trials"):
+    with pytest.raises(RecordError, match=r"run the study again, which .* keeps its complete trials"):
         reader.read_plan(store, "here")
 
 

@@ -57,6 +57,52 @@ def test_an_override_replaces_its_value_as_a_whole(write: Write) -> None:
     assert arms["e"].data["mri"] == PhantomMriData(source="phantom_mri", count=3)
 
 
+SETTINGS = "training: {lr: 1.0e-2, batch_size: 4, max_epochs: 3, patience: 3}\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (
+            "arms: {wide: {training: {lr: 0.03}}}",
+            ["arm 'wide': ", "batch_size, max_epochs, patience no longer"],
+        ),
+        ("arms: {wide: {training: {lr: 0.03}}}", ["write `training.lr` instead"]),
+        (
+            "profiles: {cpu: {training: {device: cpu}}}",
+            ["profile 'cpu': ", "lr, batch_size, max_epochs, patience"],
+        ),
+        ("arms: {wide: {model: {init_features: 4}}}", ["values of name, image_size no longer hold"]),
+    ],
+)
+def test_settings_that_a_whole_takes_away_are_warned_of(write: Write, more: str, told: list[str]) -> None:
+    model = "model: {name: unet, init_features: 2, image_size: 32}\n"
+    (warning,) = load(write(SETTINGS + model + more, base=BASE)).warnings
+    assert all(words in str(warning) for words in ["s.yaml:6: warning: ", *told])
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "arms: {wide: {training.lr: 0.03}}",
+        "arms: {wide: {training: {lr: 0.03, batch_size: 4, max_epochs: 3}, training.patience: 1}}",
+        "arms: {other: {model: {name: unet_dropout}}}\nmodel: {name: unet, image_size: 64}",
+        "arms: {wide: {stages.donor.training: {lr: 0.03}}}",
+        "profiles: {cpu: {training: {device: cpu, batch_size: 2, max_epochs: 2, patience: 2}}}",
+    ],
+)
+def test_of_a_whole_that_takes_nothing_away_nothing_is_said(write: Write, more: str) -> None:
+    assert load(write(SETTINGS + more, base=BASE)).warnings == ()
+
+
+def test_a_value_that_is_given_twice_is_refused(write: Write) -> None:
+    arms = "arms: {wide: {training: {lr: 0.03, rotation: {degrees: 5}}, %s}}"
+    for second in ("training.lr: 0.02", "training.rotation.degrees: 7", "training.rotation: null"):
+        told = f"'wide' gives {second.partition(':')[0]} twice: here, and in `training`; leave one out"
+        with pytest.raises(StudyError, match=told):
+            load(write(arms % second, base=BASE))
+
+
 BASE = """\
 study: s
 data: {mri: {source: phantom_mri, count: 20, where: {device: x}}}

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 from xferlab.cli.last_plan import compare
 from xferlab.cli.main import COMPLETE, INCOMPLETE
@@ -13,6 +10,7 @@ from xferlab.cli.options import DashboardOptions
 from xferlab.cli.output import tell
 from xferlab.cli.session import Session
 from xferlab.cli.study_results import study_results
+from xferlab.cli.written import write_file
 from xferlab.data.cache import check_cache
 from xferlab.errors import UsageError
 from xferlab.records.reader import read_plan
@@ -44,7 +42,8 @@ def run(options: DashboardOptions) -> int:
     answer = publish(dashboard, where, directory=directory, send=options.output is None)
     tell(study=session.study, title=dashboard.title, pages=answer.get("sent", []), runs=answer.get("runs"))
     if options.output is not None:
-        _write(options.output, {**where, "pages": answer["pages"]})
+        content = json.dumps({**where, "pages": answer["pages"]}, indent=1) + "\n"
+        write_file(options.output, content, shown=f"--output {options.output}")
         print(f"{options.output}: what would be sent; nothing was sent")
     for page in answer.get("sent", ()):
         print(f"{page['kind']} {'replaced' if page['replaced'] else 'made'}: {page['url']}")
@@ -68,13 +67,6 @@ def _dashboard(session: Session, name: str | None) -> Dashboard:
     title = name or f"{session.study}{f' ({profile})' if profile else ''}"
     others = [each for each in session.loaded.profiles if each != profile]
     return dashboard_of(plan, runs.study(), trials, title=title, other_profiles=others)
-
-
-def _write(path: str, content: Mapping[str, Any]) -> None:
-    try:
-        Path(path).write_text(json.dumps(content, indent=1) + "\n")
-    except OSError as error:
-        raise UsageError(f"--output {path}: cannot be written: {error.strerror}") from error
 
 
 def _where(session: Session, options: DashboardOptions) -> dict[str, str | None]:

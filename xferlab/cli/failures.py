@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +14,7 @@ from xferlab.cli.options import StudyOptions
 from xferlab.cli.output import tell
 from xferlab.cli.status import states
 from xferlab.cli.view import count_of
+from xferlab.schedule.machine import REMEDIES
 from xferlab.trial.failure import Kind, signature
 
 ADVICE: Mapping[str, str] = {
@@ -49,10 +52,18 @@ def _print(failed: list[dict[str, Any]]) -> None:
         print(f"{failure['type']}: {failure['message']}")
         for row in rows:
             print(f"  {_facts(row)}")
-        print(ADVICE.get(failure.get("kind", Kind.OTHER), ADVICE[Kind.OTHER]))
+        print(advice(failure))
         print(f"{failure['traceback'].rstrip()}\n".lstrip("\n"))
     counts = f"{count_of(len(failed), 'trial')} failed, with {count_of(len(groups), 'distinct error')}"
     print(counts if failed else "no trial failed")
+
+
+def advice(failure: Mapping[str, Any]) -> str:
+    """Returns what to do about a failure; a full disk is told by its message."""
+    for number in (errno.ENOSPC, errno.EDQUOT):
+        if os.strerror(number) in failure["message"]:
+            return f"{REMEDIES[number]} Then run again, which resumes from its last checkpoint."
+    return ADVICE.get(failure.get("kind", Kind.OTHER), ADVICE[Kind.OTHER])
 
 
 def _facts(row: Mapping[str, Any]) -> str:

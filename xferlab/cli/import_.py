@@ -39,7 +39,9 @@ def run(options: ImportOptions) -> int:
     return COMPLETE
 
 
-def imported(folders: Sequence[str], options: ImagesOptions) -> tuple[str, dict[str, Any]]:
+def imported(
+    folders: Sequence[str], options: ImagesOptions, *, needs_masks: bool = False
+) -> tuple[str, dict[str, Any]]:
     """Writes the table of some folders, and prints what it holds and what is left out.
 
     Args:
@@ -47,12 +49,18 @@ def imported(folders: Sequence[str], options: ImagesOptions) -> tuple[str, dict[
             file of a published layout.
         options: How patients and masks are found, see `with_patients` and `joined_by_name`; the spacing; the
             name of the layout, where it is not to be found out.
+        needs_masks: Whether images without any mask are refused.
 
     Returns:
         A name for the section of a study that reads it, and the section.
+
+    Raises:
+        UsageError: The words do not fit together, or there is no mask, and nothing was written.
     """
     spacing = _spacing(options.spacing_mm)
     images, listing = _listing(folders, options.layout, options.mask)
+    if needs_masks and not listing.columns:
+        raise UsageError(f"{images}: no image has a mask; give their folder, too: --from IMAGES MASKS")
     listing = with_patients(listing, options.patient, images=images, keep_ids=options.keep_ids)
     listing = with_cells(listing, spacing)
     root = common_folder(listing)

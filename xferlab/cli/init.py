@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from xferlab.cli.import_ import imported
@@ -12,6 +13,7 @@ from xferlab.cli.main import COMPLETE
 from xferlab.cli.options import ImagesOptions, InitOptions
 from xferlab.cli.output import tell
 from xferlab.cli.templates import section_lines, study_text, template, templates
+from xferlab.cli.written import write_file
 from xferlab.errors import UsageError
 from xferlab.importing.found import as_name
 
@@ -34,14 +36,13 @@ def run(options: InitOptions) -> int:
 def _of_images(folders: Sequence[str], out: str, options: ImagesOptions) -> int:
     path = Path(out)
     _refuse_existing([path], instead="name another file")
-    data, section = imported(folders, options)
+    data, section = imported(folders, options, needs_masks=True)
     section["hold_out"] = 0.25  # patients that are never trained on
     joined = [name for name, made in section.get("structures", {}).items() if isinstance(made, list)]
     lines = "\n".join(section_lines(data, section))
     name = data if out == STUDY else as_name(path.stem) or "first"
-    path.parent.mkdir(parents=True, exist_ok=True)
     text = study_text(name=name, data=data, section=lines, structure=next(iter(joined), None), file=path.name)
-    path.write_text(text, encoding="utf-8")
+    write_file(path, text)
     following = f"xferlab check {shlex.quote(out)}"
     tell(study=path, section={data: section}, next=following)
     print(f"{path}: a study of 3 arms and 5 repetitions. Next: {following}")
@@ -52,10 +53,12 @@ def _of_template(name: str, out: str) -> int:
     chosen, folder = template(name), Path(out)
     texts = {folder / path: text for path, text in chosen.contents().items()}
     _refuse_existing(texts, instead="name another folder (--out)")
-    for path, text in texts.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-        print(path)
+    with ExitStack() as undone:  # half a template would keep the next try from writing it
+        for path, text in texts.items():
+            write_file(path, text)
+            undone.callback(path.unlink)
+        undone.pop_all()
+    print(*texts, sep="\n")
     if chosen.first:
         print(chosen.first)
     following = chosen.next_command(folder)

@@ -9,7 +9,7 @@ from typing import Any, Generic, TextIO, TypeVar
 
 from xferlab.cli.options import StudyOptions
 from xferlab.cli.session import Session, command_options
-from xferlab.errors import ProblemsError, RecordError, UsageError, XferlabError
+from xferlab.errors import ProblemsError, RecordError, StudyError, UsageError, XferlabError
 from xferlab.plan.changes import changed_fields, changes
 from xferlab.plan.plan import Plan
 from xferlab.plan.spec import PlannedTrial
@@ -114,6 +114,7 @@ def compare(options: StudyOptions, *, must_have_run: bool = False) -> StudyCompa
         must_have_run: Whether an absent or unreadable plan is an error.
 
     Raises:
+        StudyError: What the study file asks for does not fit together, or not its data.
         XferlabError: The study cannot be planned, and there is no earlier plan of it.
     """
     session = Session.open(options)
@@ -128,6 +129,8 @@ def compare(options: StudyOptions, *, must_have_run: bool = False) -> StudyCompa
         return StudyComparison(session, plan.trials, gap=gap, plan=plan)
     try:
         plan = session.plan_as(document)
+    except StudyError:  # no data that are elsewhere: the file is to be corrected
+        raise
     except XferlabError as error:
         problems = error.problems if isinstance(error, ProblemsError) else (error,)
         more = f" (and {len(problems) - 1} more problems)" if len(problems) > 1 else ""

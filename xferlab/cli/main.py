@@ -44,12 +44,16 @@ class _Parser(argparse.ArgumentParser):
 
 def build_parser() -> _Parser:
     """Returns the parser of all verbs."""
-    parser = _Parser(prog="xferlab", description="Staged transfer-learning studies on a cluster.")
+    parser = _Parser(
+        prog="xferlab", description="Staged transfer-learning studies on a cluster.", allow_abbrev=False
+    )
     parser.add_argument("--version", action="version", version=f"xferlab {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, (options, summary) in VERBS.items():
         options.add_to(
-            verbs.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+            verbs.add_parser(
+                name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False
+            )
         )
     return parser
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import os
+import io
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -17,7 +17,8 @@ from xferlab.cli.output import tell
 from xferlab.cli.session import Session, of_arms
 from xferlab.cli.status import described, states
 from xferlab.cli.view import print_table
-from xferlab.errors import UsageError, listed
+from xferlab.cli.written import write_file
+from xferlab.errors import listed
 from xferlab.plan.document import to_document, totals
 from xferlab.plan.left_out import NO_CASE, NO_TRIAL
 from xferlab.plan.plan import UNKNOWN_DONOR, Plan
@@ -89,18 +90,9 @@ def write_cases(plan: Plan, path: str) -> None:
         parts = (plan.selector.part_of(repetition, case) for repetition in repetitions)
         names = (recorded.name, recorded.patient, case.name, case.patient, case.pathology, case.simulated)
         rows.append((section, case.digest, *names, *parts))
-    try:
-        with open(path, "w", newline="", encoding="utf-8", opener=_private) as file:
-            csv.writer(file).writerows(dict.fromkeys(rows))
-    except OSError as error:
-        raise UsageError(f"--cases {path}: cannot be written: {error.strerror}") from error
-
-
-def _private(path: str, flags: int) -> int:
-    """Opens a file that others cannot read, even if it was there before."""
-    descriptor = os.open(path, flags, 0o600)
-    os.fchmod(descriptor, 0o600)
-    return descriptor
+    text = io.StringIO()
+    csv.writer(text).writerows(dict.fromkeys(rows))
+    write_file(path, text.getvalue(), shown=f"--cases {path}", private=True)
 
 
 def _as_json(plan: Plan, trials: Sequence[TrialSpec], complete: set[str]) -> dict[str, Any]:

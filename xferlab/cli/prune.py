@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
@@ -13,12 +15,12 @@ from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import PruneOptions
 from xferlab.cli.output import tell
 from xferlab.cli.view import print_table
-from xferlab.errors import StorageError, UsageError
+from xferlab.errors import StorageError, UsageError, XferlabError
 from xferlab.records.layout import SEARCHES, STUDIES
-from xferlab.records.prune import Surplus, delete, find_surplus
+from xferlab.records.prune import Surplus, delete, find_surplus, read_plans
 from xferlab.records.store import Store
 from xferlab.schedule.lease import Lease
-from xferlab.study.load import load
+from xferlab.study.load import LoadedStudy, load
 
 
 def run(options: PruneOptions) -> int:
@@ -27,17 +29,21 @@ def run(options: PruneOptions) -> int:
     Exit code 1 if some storage or file could not be read or deleted; all others are.
 
     Raises:
-        StorageError: No storage could be read.
+        StorageError: No storage could be read, or none has the plans that the study files ask for.
     """
-    locations = [options.storage] if options.storage else _storages(options)
-    refused: list[StorageError] = []
+    if not options.studies and not options.storage:
+        raise UsageError("prune: name study files, whose storages are pruned, or one storage by --storage")
+    studies = [load(path, profile=options.profile) for path in options.studies]
+    given = [options.storage] if options.storage else [study.base.storage for study in studies]
+    locations = list(dict.fromkeys(Store.open(location).location for location in given))
+    refused: list[XferlabError] = []
     pruned: list[dict[str, Any]] = []
     num_failed = 0
     tell(storages=pruned)
     for location in locations:
         try:
-            num_failed += _prune(Store.open(location), options, pruned)
-        except StorageError as error:
+            num_failed += _prune(Store.open(location), options, studies, pruned)
+        except (StorageError, UsageError) as error:
             refused.append(error)
     if len(refused) == len(locations):
         raise StorageError("; ".join(map(str, refused)))
@@ -46,20 +52,26 @@ def run(options: PruneOptions) -> int:
     return INCOMPLETE if num_failed or refused else COMPLETE
 
 
-def _storages(options: PruneOptions) -> list[str]:
-    if not options.studies:
-        raise UsageError("prune: name study files, whose storages are pruned, or one storage by --storage")
-    studies = [load(path, profile=options.profile) for path in options.studies]
-    return list(dict.fromkeys(Store.open(study.base.storage).location for study in studies))
-
-
-def _prune(store: Store, options: PruneOptions, pruned: list[dict[str, Any]]) -> int:
+def _prune(
+    store: Store, options: PruneOptions, studies: Sequence[LoadedStudy], pruned: list[dict[str, Any]]
+) -> int:
     """Returns of how many kinds something could not be deleted; tells `pruned` what is not needed."""
     with ExitStack() as stack:
         if options.yes:
             _shut_out_drivers(store, stack)
+        plans = read_plans(store)
+        for study in studies:
+            _refuse_other_profile(store, study, plans)
         surplus = find_surplus(store, searches=options.searches)
-        pruned.append({"storage": store.shown, "surplus": list(map(asdict, surplus)), "deleted": options.yes})
+        pruned.append(
+            {
+                "storage": store.shown,
+                "plans": [{"study": plan["study"], "profile": plan["profile"]} for plan in plans],
+                "surplus": list(map(asdict, surplus)),
+                "deleted": options.yes,
+            }
+        )
+        print(f"{store.shown}: kept is what these plans name: {', '.join(map(_described, plans))}")
         if not surplus:
             print(f"{store.shown}: nothing to prune")
             return 0
@@ -77,6 +89,34 @@ def _prune(store: Store, options: PruneOptions, pruned: list[dict[str, Any]]) ->
                 num_failed += 1
         print(f"{total} deleted" + (", but for what could not be" if num_failed else ""))
         return num_failed
+
+
+def _refuse_other_profile(store: Store, study: LoadedStudy, plans: Sequence[Mapping[str, Any]]) -> None:
+    """Refuses to prune by a plan of another profile, which may name fewer trials than the study file.
+
+    Raises:
+        UsageError: Names both profiles, and the commands that help.
+    """
+    name, asked = study.base.study, study.profile
+    for last in (plan["profile"] for plan in plans if plan["study"] == name):
+        if last != asked:
+            words = [str(study.path), *(["--profile", asked] if asked else [])]
+            raise UsageError(
+                f"{store.shown}: the last plan of study {name!r} is of {_profile(last)}, not of "
+                f"{_profile(asked)}, and prune would delete what only the latter needs; run what is to stay, "
+                f"`xferlab run {shlex.join(words)}`, which trains no complete trial again; or prune by the "
+                f"last plan: {f'--profile {last}' if last else 'without --profile'}"
+            )
+
+
+def _profile(name: str | None) -> str:
+    return f"profile {name!r}" if name else "no profile"
+
+
+def _described(plan: Mapping[str, Any]) -> str:
+    """Returns whose plan it is, of which profile and when it was made."""
+    at = (plan.get("planned") or {}).get("at")
+    return f"{plan['study']} ({', '.join([_profile(plan['profile']), *([f'planned {at}'] if at else [])])})"
 
 
 def _shut_out_drivers(store: Store, stack: ExitStack) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from xferlab.cli.options import StudyOptions
 from xferlab.cli.view import progress_bar
 from xferlab.cli.weights import GivenWeights
 from xferlab.data.cache import default_cache_dir
-from xferlab.errors import DataError, UsageError, suggest
+from xferlab.errors import DataError, StorageError, UsageError, suggest
 from xferlab.leakage.index import StudyIndex
 from xferlab.phantoms.foreign_objects import OBJECTS_VERSION
 from xferlab.plan.expand import expand
@@ -54,6 +55,8 @@ class Session:
             )
         loaded = load(options.study, profile=options.profile)
         store = Store.open(options.storage or loaded.base.storage)
+        if store.is_local and not store.archived and os.path.isfile(store.root):
+            raise StorageError(f"storage {store.shown} is a file; give a folder with --storage")
         return Session(loaded, store, default_cache_dir(), command_options(options))
 
     @property

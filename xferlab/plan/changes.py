@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from xferlab.errors import listed
+from xferlab.plan.document import to_document
 from xferlab.plan.identity import differing, flattened
 from xferlab.plan.plan import Plan
 from xferlab.study.load import LoadedStudy
 
 SHOWN = 4
 """Arms, stages or fields that a phrase names before it says how many more there are."""
+
+REPORTED = ("note", "compare_to", "claims", "subgroups", "classes", "split", "data", "stages")
+"""Fields of a plan that change a report, and that may differ where no trial does."""
 
 Fields = Callable[[str, str], Collection[str]]
 """Takes the old and the new id of a trial, and returns what of its identity differs."""
@@ -66,6 +71,9 @@ def changes(
     else:
         phrases += _renewed(plan, before, fields)
         phrases += _measured_otherwise(plan, document)
+        if not phrases:  # claims follow arms, and counts of images follow trials
+            phrases += _overridden(loaded, document)
+            phrases += _reported_otherwise(plan, document)
     return phrases
 
 
@@ -157,6 +165,14 @@ def _measured_otherwise(plan: Plan, document: Mapping[str, Any]) -> Iterator[str
     if differing:
         groups = listed(list(dict.fromkeys(differing)), SHOWN)
         yield f"{_trials(len(differing))} evaluated on other cases or otherwise ({groups})"
+
+
+def _reported_otherwise(plan: Plan, document: Mapping[str, Any]) -> Iterator[str]:
+    """Yields the fields that the report would show otherwise after a run, which would train nothing."""
+    now = json.loads(json.dumps(to_document(plan)))
+    differing = [field for field in REPORTED if now.get(field) != document.get(field)]
+    if differing:
+        yield f"{listed(differing, SHOWN)} changed"
 
 
 def _trials(number: int) -> str:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from xferlab.cohort import Cohort, Part
 from xferlab.cohort.rules import SPLIT_PARTS, Given, usual_part
-from xferlab.errors import Problem, StudyError, composed, pointer_hint, suggest
+from xferlab.errors import FileUnavailableError, Problem, StudyError, composed, pointer_hint, suggest
 
 KEYS = ("patient_id", "image")
 COLUMNS = (*KEYS, "part", "repetition")
@@ -36,8 +36,9 @@ def read_split(path: Path, cohort: Cohort) -> Given:
         cohort: Those who are divided; units that are held out need no part.
 
     Raises:
-        StudyError: With the first problems: the file cannot be read, is not such a table, lacks a unit, names
-            somebody who is not there, or puts a unit into two parts of one repetition.
+        FileUnavailableError: The file is not there, or cannot be read.
+        StudyError: With the first problems: the file is not such a table, lacks a unit, names somebody who is
+            not there, or puts a unit into two parts of one repetition.
     """
     key, rows = _rows(path)
     number = max(row.repetition for row in rows)
@@ -51,7 +52,8 @@ def _rows(path: Path) -> tuple[str, list[Row]]:
         lines = list(_lines(path))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         why = getattr(error, "strerror", None) or error
-        raise StudyError.at(
+        kind = FileUnavailableError if isinstance(error, OSError) else StudyError
+        raise kind.at(
             path, f"split.file cannot be read: {why}. Give a CSV file (UTF-8, separated by commas)."
         ) from error
     if not lines:

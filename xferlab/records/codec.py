@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -18,8 +18,14 @@ from xferlab.records.store import Store
 _MEASURED_AGAIN = "run the study again, which measures it again"
 
 
-def write_json(store: Store, name: str, body: Mapping[str, Any]) -> None:
+def write_json(store: Store, name: str, body: Mapping[str, Any], *, replaces: Collection[int] = ()) -> None:
     """Writes a JSON file with its checksum, atomically; an equal file that is there is left alone.
+
+    Args:
+        store: The storage.
+        name: The file.
+        body: What it is to hold.
+        replaces: Earlier versions of such files that may be overwritten.
 
     Raises:
         RecordError: The file that is there has another version: another xferlab wrote it.
@@ -29,16 +35,18 @@ def write_json(store: Store, name: str, body: Mapping[str, Any]) -> None:
         stored = store.read(name)
         if stored == data:
             return
-        _check_version(store, name, stored, body["version"])
+        _check_version(store, name, stored, body["version"], replaces)
     store.write(name, data)
 
 
-def _check_version(store: Store, name: str, stored: bytes | None, version: int) -> None:
+def _check_version(
+    store: Store, name: str, stored: bytes | None, version: int, replaces: Collection[int]
+) -> None:
     try:
         stored_version = checked(stored or b"").get("version")
     except ValueError:
         return  # a damaged file may be overwritten
-    if isinstance(stored_version, int) and stored_version != version:
+    if isinstance(stored_version, int) and stored_version not in (version, *replaces):
         raise other_version(f"{store.path(name)}:", stored_version, version, storage=store.shown)
 
 

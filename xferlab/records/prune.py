@@ -13,6 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pyarrow.fs import FileInfo
 
@@ -78,7 +79,8 @@ def find_surplus(store: Store, *, searches: bool = False) -> list[Surplus]:
         RecordError: There is no plan, so that nothing says what is needed; or one of them cannot be read.
     """
     files = {name: info for name, info in store.walk("") if not name.endswith(".lease")}
-    planned = _planned(store)
+    entries = (entry for document in read_plans(store) for entry in document["trials"])
+    planned = list(map(PlannedTrial.from_entry, entries))
     needed = _needed(planned, store, searches=searches)
     complete = {trial.trial_id for trial in planned if reader.read_trial(store, trial.trial_id)}
     if not complete.issuperset(trial.trial_id for trial in planned):  # one may start from a kept state
@@ -237,13 +239,16 @@ def _predicted(predicted: Iterable[Predicted]) -> set[str]:
     return {selection_path(each.selection) for each in predicted}
 
 
-def _planned(store: Store) -> list[PlannedTrial]:
-    """Returns the trials of all plans."""
+def read_plans(store: Store) -> list[dict[str, Any]]:
+    """Returns the last plan of every study of a storage: what they name is needed.
+
+    Raises:
+        RecordError: There is none, or one of them cannot be read.
+    """
     studies = [study for study in store.list(STUDIES) if store.exists(StudyFiles(study).plan)]
     if not studies:
         raise RecordError(
             f"{store.shown}: no plan of any study, so nothing tells what is needed; delete the folder "
             "yourself if you need none of it"
         )
-    entries = (entry for study in studies for entry in reader.read_plan(store, study)["trials"])
-    return list(map(PlannedTrial.from_entry, entries))
+    return [reader.read_plan(store, study) for study in studies]

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from xferlab.cohort import Selection
-from xferlab.errors import RecordError, other_version
+from xferlab.errors import OtherVersionError, RecordError, other_version
 from xferlab.plan.spec import PLAN_VERSION, TrialSpec
 from xferlab.records import codec
 from xferlab.records.layout import STUDIES, StudyFiles, TrialFiles, selection_path
@@ -36,8 +36,8 @@ _CURVE = (
     "which trains that trial again"
 )
 _WRITTEN_AGAIN = "run the study again, which writes it again"
-_WRITTEN_ANEW = (3,)
-"""Versions of plans whose trials are of the present version: a plan of the present one keeps them."""
+EARLIER_PLANS = (3,)
+"""Versions of plans whose trials are of the present version: the plan of the next run replaces them."""
 
 
 def read_plan(store: Store, study: str) -> dict[str, Any]:
@@ -54,13 +54,12 @@ def read_plan(store: Store, study: str) -> dict[str, Any]:
         raise RecordError(f"{store.shown}: no plan of study {study!r} (studies here: {known})")
     if document.get("study", study) != study:
         raise RecordError(
-            f"{store.path(name)}: is the plan of study {document['study']!r}; run or plan study {study!r} "
-            "again"
+            f"{store.path(name)}: is the plan of study {document['study']!r}; run study {study!r} again"
         )
     version, what = document.get("version"), f"{store.shown}: the plan of study {study!r}"
-    if version in _WRITTEN_ANEW:
+    if version in EARLIER_PLANS:
         raise RecordError(
-            f"{what} has version {version}, and this xferlab needs version {PLAN_VERSION}; run or plan the "
+            f"{what} has version {version}, and this xferlab needs version {PLAN_VERSION}; run the "
             "study again, which writes its plan again and keeps its complete trials"
         )
     if version != PLAN_VERSION:
@@ -274,8 +273,8 @@ def read_record(store: Store, name: str, kind: type[Kind], **ids: str) -> Kind |
         record = kind.from_json(body) if isinstance(body.get("version"), int) else None
     except (ValueError, TypeError):
         record = None
-    except RecordError as error:
-        raise RecordError(f"{store.path(name)}: {error}") from error
+    except OtherVersionError as error:
+        raise OtherVersionError(f"{store.path(name)}: {error}") from error
     if record is None or any(getattr(record, key) != value for key, value in ids.items()):
         log.warning("%s", codec.set_aside(store, name, "is damaged, or belongs to something else"))
         return None

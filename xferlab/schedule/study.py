@@ -11,7 +11,7 @@ from xferlab.errors import StorageError
 from xferlab.plan.document import provenance, to_document
 from xferlab.plan.plan import Plan
 from xferlab.plan.spec import TrialSpec
-from xferlab.records import codec, layout
+from xferlab.records import codec, layout, reader
 from xferlab.records.complete import CompleteTrial, complete_trials
 from xferlab.records.store import Store
 from xferlab.schedule.cancelling import Inbox, names_in_run
@@ -77,7 +77,8 @@ def publish(plan: Plan, store: Store, *, moved: str = "") -> None:
     """Writes a plan and the selections that its trials refer to; for `moved` see `dated`."""
     write_selections(store, plan.selections)
     document = dated(to_document(plan), store, moved=moved, of=provenance(plan))
-    codec.write_json(store, layout.StudyFiles(plan.loaded.base.study).plan, document)
+    name = layout.StudyFiles(plan.loaded.base.study).plan
+    codec.write_json(store, name, document, replaces=reader.EARLIER_PLANS)
 
 
 def write_selections(store: Store, selections: Mapping[str, Selection]) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from xferlab.errors import StudyError, suggest
+from xferlab.errors import StudyError, listed, suggest
 from xferlab.study.findings import Report, as_yaml, validated
 from xferlab.study.paths import GROUPS, absent_entry, replaced, without
 from xferlab.study.tuned import Tuned
@@ -46,6 +46,8 @@ NOT_IN_PROFILES = {
 }
 PAIRING_FIELDS = ("hold_out", "same_patient", "different_patients")
 MAX_INCLUDES = 16
+SHOWN = 4
+"""Fields that a warning names before it says how many more there are."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,9 @@ class Draft:
                 continue
             tree = without(draft.tree, override.path) if leaves_out else override.applied(draft.tree)
             draft = replace(draft, tree=tree, overrides=(*draft.overrides, override))
+        for override in draft.overrides:
+            if lost := _lost(group, override, self.tree, draft.tree):
+                report.add(override.where(override.path), lost, severity="warning", prefix=draft.prefix)
         return draft
 
     @property
@@ -194,6 +199,29 @@ def refusal(group: str, path: tuple[str, ...]) -> str | None:
     return f"{owner} may not override {'.'.join(path)!r}: {reason}" if reason else None
 
 
+def _lost(group: str, override: Override, before: Any, after: Any) -> str | None:
+    """Returns what a network or a training that is given as a whole no longer has, if anything.
+
+    Another network has other settings: then nothing is lost. A profile may mean to give all settings of
+    another machine, so it must lose more than it gives.
+    """
+    if override.path[-1] not in ("model", "training"):
+        return None
+    for name in override.path:
+        before, after = (tree.get(name) if isinstance(tree, dict) else None for tree in (before, after))
+    if not isinstance(before, dict) or not isinstance(after, dict) or not after:
+        return None
+    left = [name for name in before if name not in after]
+    is_other = "name" in after and after["name"] != before.get("name")
+    if not left or is_other or (group == "profiles" and len(left) <= len(after)):
+        return None
+    path = ".".join(override.path)
+    return (
+        f"this replaces the whole of `{path}`, and the study's values of {listed(left, SHOWN)} no longer "
+        f"hold; to keep them, write {listed([f'`{path}.{name}`' for name in after], SHOWN)} instead"
+    )
+
+
 class Library:
     """The study file and the files that its arms include, each read once."""
 
@@ -234,10 +262,27 @@ class Library:
             if "priority" in entries:
                 priority = self._priority(document, path, entries.pop("priority"))
                 treatment = replace(treatment, priority=priority)
+        for text in entries:
+            self._refuse_second_value(document, path, text, entries)
         for text in sorted(entries, key=lambda text: text.count(".")):
             treatment.add(Override(tuple(text.split(".")), entries[text], document, (*path, text)))
         self._treatments[document.path, path] = treatment
         return treatment
+
+    def _refuse_second_value(
+        self, document: Document, path: KeyPath, text: str, entries: Mapping[str, Any]
+    ) -> None:
+        """Reports a dotted path whose value an entry that leads there gives, too."""
+        names = text.split(".")
+        for number in range(1, len(names)):
+            value = entries.get(shorter := ".".join(names[:number]))
+            for name in names[number:]:
+                if not isinstance(value, dict) or name not in value:
+                    break
+                value = value[name]
+            else:
+                what = f"{path[-1]!r} gives {text} twice: here, and in `{shorter}`; leave one out"
+                self._report.add(document.where((*path, text)), what)
 
     def _add_tuned(self, treatment: Treatment, document: Document, path: KeyPath, value: Any) -> None:
         tuned, findings = validated(Tuned, value, under=("tuned",))

@@ -1,0 +1,50 @@
+"""Files that a user names on the command line: written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+
+from xferlab.errors import UsageError
+
+
+def write_file(path: str | Path, text: str, *, shown: str = "", private: bool = False) -> None:
+    """Writes a file (UTF-8) with the folders that lead to it; where that fails, an earlier one stays.
+
+    What is there and no regular file, such as a pipe or `/dev/stdout`, is written to as it is.
+
+    Args:
+        path: The file; a link stays, and what it leads to is replaced.
+        text: What it is to hold.
+        shown: How messages name it; default: its path.
+        private: Whether only its user may read it.
+
+    Raises:
+        UsageError: It cannot be written.
+    """
+    try:
+        if os.path.exists(path) and not os.path.isfile(path):
+            Path(path).write_text(text, encoding="utf-8")
+            return
+        target = os.path.realpath(path)
+        folder, name = os.path.split(target)
+        os.makedirs(folder, exist_ok=True)
+        temporary = os.path.join(folder, f".{name[:100]}.{secrets.token_hex(4)}.tmp")
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666)
+            with open(descriptor, "w", newline="", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(descriptor)
+            os.replace(temporary, target)
+        except OSError:
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise UsageError(
+            f"{shown or path}: cannot be written: {error.strerror}; free space or give access there, or name "
+            "another file"
+        ) from error
