@@ -218,7 +218,7 @@ RUN_ALONE: list[tuple[str, Change, str]] = [
     ("both", options("--executor", "ray", "--workers", "1", "--address", "auto"),
      "xferlab: --workers is for this machine; the cluster at --address has its own number"),
     ("storage", lambda case: (case.folder / "st").write_text("in the way"),
-     "xferlab: storage {st} cannot be written: [Errno 17] File exists: '{st}'. Give another with --storage."),
+     "xferlab: storage {st} is a file; give a folder with --storage"),
     ("published", published,
      "{study}:20: weights: found 'buda2091'; accepted: buda2019, imagenet/efficientnet_lite0, "
      "imagenet/resnet18, imagenet/vgg16, imagenet/vgg19, or a file. Did you mean 'buda2019'?"),
