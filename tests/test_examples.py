@@ -60,6 +60,23 @@ def test_shellcheck_finds_nothing_in_its_steps(job: dict[str, Any]) -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
+def link_commands(folder: Path) -> None:
+    """Makes the commands of this environment those of a repository's own."""
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    for name in ("python", "xferlab"):
+        (folder / ".venv" / "bin" / name).symlink_to(Path(sys.executable).with_name(name))
+
+
+def suite_of(job: dict[str, Any], folder: Path) -> ElementTree.Element:
+    """Returns what the job's step writes as JUnit of `study.yaml` in a folder."""
+    (step,) = (step for step in job["steps"] if "JUnit" in step.get("name", ""))
+    subprocess.run(
+        ["bash", "-e", "-c", step["run"]], cwd=folder, env={**environment(folder), "STUDY": "study.yaml"},
+        check=True, timeout=120,
+    )  # fmt: skip
+    return ElementTree.parse(folder / "reports" / "trials.xml").getroot()
+
+
 @pytest.mark.slow
 def test_trials_are_the_tests_of_a_repository_that_is_no_checkout(
     tmp_path: Path, job: dict[str, Any]
@@ -67,16 +84,9 @@ def test_trials_are_the_tests_of_a_repository_that_is_no_checkout(
     still = {"stages.general.training": {"max_epochs": 1, "patience": 1}}
     wild = {"stages.general.training": {"lr": 1e30}}
     write_study(tmp_path, **{**ONE_TRIAL, "arms": {"still": still, "wild": wild}}, retries=0)
-    (tmp_path / ".venv" / "bin").mkdir(parents=True)
-    for name in ("python", "xferlab"):
-        (tmp_path / ".venv" / "bin" / name).symlink_to(Path(sys.executable).with_name(name))
+    link_commands(tmp_path)
     xferlab(tmp_path, "run", "study.yaml", "--storage", "results", "--executor", "in-process", code=1)
-    (step,) = (step for step in job["steps"] if "JUnit" in step.get("name", ""))
-    subprocess.run(
-        ["bash", "-e", "-c", step["run"]], cwd=tmp_path, env={**environment(tmp_path), "STUDY": "study.yaml"},
-        check=True, timeout=120,
-    )  # fmt: skip
-    suite = ElementTree.parse(tmp_path / "reports" / "trials.xml").getroot()
+    suite = suite_of(job, tmp_path)
     assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
     assert [case.get("name") for case in suite] == ["still/general/r01", "wild/general/r01"]
     ((failure,),) = (list(case) for case in suite if len(case))
@@ -86,16 +96,9 @@ def test_trials_are_the_tests_of_a_repository_that_is_no_checkout(
 
 @pytest.mark.component
 def test_a_wrong_study_is_a_test_that_fails(tmp_path: Path, job: dict[str, Any]) -> None:
-    (tmp_path / ".venv" / "bin").mkdir(parents=True)
-    for name in ("python", "xferlab"):
-        (tmp_path / ".venv" / "bin" / name).symlink_to(Path(sys.executable).with_name(name))
+    link_commands(tmp_path)
     (tmp_path / "study.yaml").write_text("study: x\nsede: 1\n")
-    (step,) = (step for step in job["steps"] if "JUnit" in step.get("name", ""))
-    subprocess.run(
-        ["bash", "-e", "-c", step["run"]], cwd=tmp_path, env={**environment(tmp_path), "STUDY": "study.yaml"},
-        check=True, timeout=120,
-    )  # fmt: skip
-    suite = ElementTree.parse(tmp_path / "reports" / "trials.xml").getroot()
+    suite = suite_of(job, tmp_path)
     assert (suite.get("tests"), suite.get("failures")) == ("1", "1")
     assert "study.yaml:2: " in str(suite[0][0].get("message"))
 

@@ -55,8 +55,8 @@ def _of_template(name: str, out: str) -> int:
     _refuse_existing(texts, instead="name another folder (--out)")
     with ExitStack() as undone:  # half a template would keep the next try from writing it
         for path, text in texts.items():
+            undone.callback(path.unlink, missing_ok=True)
             write_file(path, text)
-            undone.callback(path.unlink)
         undone.pop_all()
     print(*texts, sep="\n")
     if chosen.first:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import secrets
-from contextlib import suppress
 from pathlib import Path
 
 from xferlab.errors import UsageError
+from xferlab.records.local import write_whole
 
 
 def write_file(path: str | Path, text: str, *, shown: str = "", private: bool = False) -> None:
@@ -28,21 +27,7 @@ def write_file(path: str | Path, text: str, *, shown: str = "", private: bool = 
         if os.path.exists(path) and not os.path.isfile(path):
             Path(path).write_text(text, encoding="utf-8")
             return
-        target = os.path.realpath(path)
-        folder, name = os.path.split(target)
-        os.makedirs(folder, exist_ok=True)
-        temporary = os.path.join(folder, f".{name[:100]}.{secrets.token_hex(4)}.tmp")
-        try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666)
-            with open(descriptor, "w", newline="", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(descriptor)
-            os.replace(temporary, target)
-        except OSError:
-            with suppress(OSError):
-                os.unlink(temporary)
-            raise
+        write_whole(os.path.realpath(path), text.encode(), mode=0o600 if private else 0o666)
     except OSError as error:
         raise UsageError(
             f"{shown or path}: cannot be written: {error.strerror}; free space or give access there, or name "

@@ -169,8 +169,9 @@ def _measured_otherwise(plan: Plan, document: Mapping[str, Any]) -> Iterator[str
 
 def _reported_otherwise(plan: Plan, document: Mapping[str, Any]) -> Iterator[str]:
     """Yields the fields that the report would show otherwise after a run, which would train nothing."""
-    now = json.loads(json.dumps(to_document(plan)))
-    differing = [field for field in REPORTED if now.get(field) != document.get(field)]
+    planned = to_document(plan)
+    now = json.loads(json.dumps({field: planned.get(field) for field in REPORTED}))
+    differing = [field for field in REPORTED if now[field] != document.get(field)]
     if differing:
         yield f"{listed(differing, SHOWN)} changed"
 

@@ -18,15 +18,8 @@ class LocalFiles(Files):
     """The operations of a store on a local file system; writes are system calls. Raises OSError."""
 
     def write(self, path: str, data: bytes) -> None:
-        """Writes a file as a whole or not at all: temp, fsync, replace."""
-        _make_parent(path)
-        temporary = _write_temporary(path, data)
-        try:
-            os.replace(temporary, path)
-        except OSError:
-            _discard(temporary)
-            raise
-        _sync_folder(path)
+        """Writes a file as a whole or not at all, see `write_whole`."""
+        write_whole(path, data)
 
     def append(self, path: str, data: bytes) -> None:
         """Adds to the end of a file, and does not wait for the disk."""
@@ -55,10 +48,31 @@ class LocalFiles(Files):
         return True
 
 
+def write_whole(path: str, data: bytes, *, mode: int = 0o666) -> None:
+    """Writes a file as a whole or not at all: temp, fsync, replace.
+
+    Args:
+        path: The file; folders that lead to it are made.
+        data: What it is to hold.
+        mode: Who may do what with it, less the process's mask.
+
+    Raises:
+        OSError: It cannot be written; an earlier file stays.
+    """
+    _make_parent(path)
+    temporary = _write_temporary(path, data, mode)
+    try:
+        os.replace(temporary, path)
+    except OSError:
+        _discard(temporary)
+        raise
+    _sync_folder(path)
+
+
 @contextmanager
-def _opened(path: str, flags: int) -> Iterator[int]:
+def _opened(path: str, flags: int, mode: int = 0o666) -> Iterator[int]:
     """Opens a file by system calls; yields its descriptor."""
-    descriptor = os.open(path, flags, 0o666)
+    descriptor = os.open(path, flags, mode)
     try:
         yield descriptor
     finally:
@@ -69,11 +83,11 @@ def _make_parent(path: str) -> None:
     os.makedirs(os.path.dirname(path), exist_ok=True)
 
 
-def _write_temporary(path: str, data: bytes) -> str:
+def _write_temporary(path: str, data: bytes, mode: int = 0o666) -> str:
     # The process number shows leftovers of a killed writer; the random part keeps two writers apart.
     folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".{name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    _write_new(temporary, data)
+    temporary = os.path.join(folder, f".{name[:100]}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    _write_new(temporary, data, mode)
     return temporary
 
 
@@ -85,10 +99,10 @@ def _create_exclusively(path: str, data: bytes) -> bool:
     return True
 
 
-def _write_new(path: str, data: bytes) -> None:
+def _write_new(path: str, data: bytes, mode: int = 0o666) -> None:
     created = False
     try:
-        with _opened(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as descriptor:
+        with _opened(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode) as descriptor:
             created = True
             _write_all(descriptor, data)
             os.fsync(descriptor)
