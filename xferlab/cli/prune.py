@@ -62,7 +62,7 @@ def _prune(
         plans = read_plans(store)
         for study in studies:
             _refuse_other_profile(store, study, plans)
-        surplus = find_surplus(store, searches=options.searches)
+        surplus = find_surplus(store, plans, searches=options.searches)
         pruned.append(
             {
                 "storage": store.shown,

@@ -68,18 +68,22 @@ class Surplus:
     size: int
 
 
-def find_surplus(store: Store, *, searches: bool = False) -> list[Surplus]:
+def find_surplus(
+    store: Store, plans: Iterable[dict[str, Any]] | None = None, *, searches: bool = False
+) -> list[Surplus]:
     """Returns what nothing needs, by kind; kinds of which there is nothing are left out.
 
     Args:
         store: The storage.
+        plans: What `read_plans` returned, where that is at hand.
         searches: Whether searches count as not needed, too.
 
     Raises:
         RecordError: There is no plan, so that nothing says what is needed; or one of them cannot be read.
     """
     files = {name: info for name, info in store.walk("") if not name.endswith(".lease")}
-    entries = (entry for document in read_plans(store) for entry in document["trials"])
+    documents = read_plans(store) if plans is None else plans
+    entries = (entry for document in documents for entry in document["trials"])
     planned = list(map(PlannedTrial.from_entry, entries))
     needed = _needed(planned, store, searches=searches)
     complete = {trial.trial_id for trial in planned if reader.read_trial(store, trial.trial_id)}
