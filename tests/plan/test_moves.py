@@ -14,7 +14,7 @@ from xferlab.cohort import Case
 from xferlab.plan.plan import Plan
 from xferlab.records import codec, layout
 from xferlab.records.store import Store
-from xferlab.schedule.moves import moved
+from xferlab.schedule.moves import last_document, moved
 from xferlab.schedule.study import publish
 
 ADDED = "  added: {source: phantom_cxr, count: 18, seed: 9}\n"
@@ -25,9 +25,14 @@ def store(tmp_path: Path) -> Store:
     return Store.open(tmp_path)
 
 
+def said_of(plan: Plan, store: Store) -> str:
+    """Who has moved since the last plan."""
+    return moved(plan, store, last_document(store, plan.loaded.base.study))
+
+
 def published(plan: Plan, store: Store) -> Plan:
     """A plan that is the last one from then on."""
-    publish(plan, store, moved=moved(plan, store))
+    publish(plan, store, moved=said_of(plan, store))
     return plan
 
 
@@ -52,12 +57,12 @@ def numbers(sentence: str) -> list[int]:
 
 def test_nobody_moved_where_nothing_or_only_an_arm_changed(plan_of: PlanOf, store: Store) -> None:
     plan = plan_of()
-    assert moved(plan, store) == ""  # it was never planned
+    assert said_of(plan, store) == ""  # it was never planned
     published(plan, store)
-    assert moved(plan, store) == ""
+    assert said_of(plan, store) == ""
     arms = "arms: {baseline: {}, deep: {model.init_features: 4}}"
-    assert moved(plan_of(arms), store) == ""
-    assert moved(plan_of(edits={"repetitions: 3": "repetitions: 2"}), store) == ""
+    assert said_of(plan_of(arms), store) == ""
+    assert said_of(plan_of(edits={"repetitions: 3": "repetitions: 2"}), store) == ""
 
 
 def test_a_section_that_is_added_moves_patients_of_others(plan_of: PlanOf, store: Store) -> None:
@@ -65,7 +70,7 @@ def test_a_section_that_is_added_moves_patients_of_others(plan_of: PlanOf, store
     now = plan_of(edits={"stages:\n": ADDED + "stages:\n"})
     found = changed(before, now)
     assert found
-    said = moved(now, store)
+    said = said_of(now, store)
     assert numbers(said) == [len(found)]
     patients = {case.patient for _, case, _ in now.selector.listed()}
     assert said.startswith(
@@ -76,7 +81,7 @@ def test_a_section_that_is_added_moves_patients_of_others(plan_of: PlanOf, store
     plan = codec.read_json(store, layout.StudyFiles("s").plan)
     assert plan
     assert plan["planned"]["moved"] == said
-    assert moved(now, store) == ""
+    assert said_of(now, store) == ""
 
 
 def test_a_patient_who_is_held_out_elsewhere_now_trains_no_more(plan_of: PlanOf, store: Store) -> None:
@@ -90,7 +95,7 @@ def test_a_patient_who_is_held_out_elsewhere_now_trains_no_more(plan_of: PlanOf,
 
     now = plan_of(index=joined)
     found = changed(before, now)
-    said = moved(now, store)
+    said = said_of(now, store)
     left = sum(("train", "hold_out") in pairs for pairs in found.values())
     seen = sum(any(old == "hold_out" for old, _ in pairs) for pairs in found.values())
     assert left
@@ -106,11 +111,11 @@ def test_another_hold_out_frees_patients_who_may_have_been_looked_at(plan_of: Pl
     before = published(plan_of(), store)
     now = plan_of(edits={"hold_out: 0.5": "hold_out: 0.3"})
     free = sum(any(old == "hold_out" for old, _ in pairs) for pairs in changed(before, now).values())
-    said = moved(now, store)
+    said = said_of(now, store)
     assert f"; {free} were held out and are not now: they may have been looked at" in said
     assert "data.portable.hold_out 0.5 -> 0.3" in said
-    assert "another seed" in moved(plan_of(edits={"seed: 7": "seed: 8"}), store)
-    assert "another split" in moved(plan_of("split: {train: 0.5, validation: 0.3, test: 0.2}"), store)
+    assert "another seed" in said_of(plan_of(edits={"seed: 7": "seed: 8"}), store)
+    assert "another split" in said_of(plan_of("split: {train: 0.5, validation: 0.3, test: 0.2}"), store)
 
 
 def test_a_plan_of_another_version_is_not_compared(plan_of: PlanOf, store: Store) -> None:
@@ -119,7 +124,7 @@ def test_a_plan_of_another_version_is_not_compared(plan_of: PlanOf, store: Store
     last = codec.read_json(store, name) or {}
     store.delete(name)
     codec.write_json(store, name, {**last, "version": 0})
-    assert moved(plan_of(edits={"seed: 7": "seed: 8"}), store) == ""
+    assert said_of(plan_of(edits={"seed: 7": "seed: 8"}), store) == ""
 
 
 def test_images_and_data_of_arms_are_counted_too(plan_of: PlanOf, store: Store) -> None:
@@ -130,12 +135,12 @@ def test_images_and_data_of_arms_are_counted_too(plan_of: PlanOf, store: Store) 
         before = published(plan_of(more), where)
         now = plan_of(more, edits={"seed: 7": "seed: 8"})
         unit = now.selector.cohort.unit
-        said = moved(now, where)
+        said = said_of(now, where)
         moves, total = map(int, re.findall(r"\d+", said)[:2])
         assert 0 < moves <= total
         assert total == len({unit(case) for _, case, _ in now.selector.listed()})
         assert ("images" in said) == (by_image in more)
-        assert moved(before, where) == ""
+        assert said_of(before, where) == ""
 
 
 def test_a_damaged_selection_of_the_last_plan_stops_nothing(plan_of: PlanOf, store: Store) -> None:
@@ -143,7 +148,7 @@ def test_a_damaged_selection_of_the_last_plan_stops_nothing(plan_of: PlanOf, sto
     now = plan_of(edits={"seed: 7": "seed: 8"})
     digest = next(iter(set(before.selections) - set(now.selections)))
     store.write(layout.selection_path(digest), b"{")
-    assert "another seed" in moved(now, store)
+    assert "another seed" in said_of(now, store)
     assert store.read(layout.selection_path(digest)) == b"{"
 
 

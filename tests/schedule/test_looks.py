@@ -10,6 +10,7 @@ import pytest
 from xferlab.records import codec, layout
 from xferlab.records.store import Store
 from xferlab.schedule.looks import dated
+from xferlab.schedule.moves import last_document
 
 CLAIMS = {"metric": "DICE"}
 
@@ -21,7 +22,7 @@ def store(tmp_path: Path) -> Store:
 
 def published(store: Store, **changes: Any) -> dict[str, Any]:
     document = {"study": "s", "trials": [{"trial_id": "a" * 16}, {"trial_id": "b" * 16}], "claims": CLAIMS}
-    plan = dated({**document, **changes}, store)
+    plan = dated({**document, **changes}, store, last_document(store, "s"))
     codec.write_json(store, layout.StudyFiles("s").plan, plan)
     return plan
 
@@ -54,7 +55,9 @@ def test_a_torn_plan_is_replaced(store: Store) -> None:
 def test_what_a_plan_was_made_of_stands_with_its_time_and_renews_nothing(store: Store) -> None:
     document = {"study": "s", "trials": [], "claims": CLAIMS}
     made = {"file": {"name": "s.yaml", "sha256": "f" * 64}}
-    plan = dated(document, store, of=made)
+    plan = dated(document, store, last_document(store, "s"), of=made)
     assert plan["planned"]["file"] == made["file"]
     codec.write_json(store, layout.StudyFiles("s").plan, plan)
-    assert dated(document, store, of={"file": {"name": "other.yaml"}}) == plan
+    last = last_document(store, "s")
+    assert dated(document, store, last, of={"file": {"name": "other.yaml"}}) is last
+    assert last == plan

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict
 
 from xferlab.cli.main import COMPLETE, INCOMPLETE
@@ -108,9 +108,9 @@ def _told(answer: Answer) -> Iterator[str]:
         yield "the next `xferlab run` starts them again"
 
 
-def cancelled_before(session: Session, left: Iterable[PlannedTrial]) -> Iterator[str]:
+def cancelled_before(session: Session, left: Collection[PlannedTrial]) -> Iterator[str]:
     """Yields one line if the last run has cancelled some of the trials that are left."""
-    cancelled = cancellations.read_cancelled(session.store, session.study)
+    cancelled = cancellations.read_cancelled(session.store, session.study) if left else {}
     if names := [trial.name for trial in left if trial.trial_id in cancelled]:
         yield f"cancelled in the last run, and started again: {_listed(names)}"
 

@@ -23,7 +23,7 @@ from xferlab.plan.document import to_document, totals
 from xferlab.plan.left_out import NO_CASE, NO_TRIAL
 from xferlab.plan.plan import UNKNOWN_DONOR, Plan
 from xferlab.plan.spec import Input, TrialSpec
-from xferlab.schedule.moves import moved
+from xferlab.schedule.moves import last_document, moved
 
 SHOWN_ARMS = 4
 _FLOAT32 = (
@@ -57,7 +57,7 @@ def run(options: PlanOptions) -> int:
     if options.cases:
         write_cases(plan, options.cases)
     print_warnings(session, plan, trials)
-    moves = moved(plan, session.store)
+    moves = moved(plan, session.store, last_document(session.store, session.study))
     trained = {row["trial_id"] for row in rows if row.get("stopped_by")}
     all_and_left = {"all": totals(trials, plan), "left": totals(left, plan, trained=trained)}
     estimate = estimated(session, plan, {row["trial_id"]: row for row in rows}, measure=options.measure)

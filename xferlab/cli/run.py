@@ -34,7 +34,6 @@ from xferlab.plan.plan import Plan
 from xferlab.plan.spec import TrialSpec
 from xferlab.records.complete import CompleteTrial, complete_trials
 from xferlab.schedule.graph import State, TrialGraph
-from xferlab.schedule.moves import moved
 from xferlab.schedule.retry_policy import SAME_ERRORS, Ending, RetryPolicy
 from xferlab.schedule.stop import StopRequest
 from xferlab.schedule.study import Outcome, check_writable, run_study
@@ -78,7 +77,7 @@ def run(options: RunOptions) -> int:
 def _run(
     options: RunOptions, session: Session, plan: Plan, *, trials: tuple[TrialSpec, ...], stop: StopRequest
 ) -> Outcome:
-    in_process, moves = options.executor == "in-process", moved(plan, session.store)
+    in_process = options.executor == "in-process"
     with ExitStack() as stack:
         view = stack.enter_context(View(session.store.shown))
         notices = stack.enter_context(Notices(session, view))
@@ -88,7 +87,7 @@ def _run(
             notices.alive()
             view.preparing(what, done, total)
 
-        def prepare(graph: TrialGraph) -> None:
+        def prepare(graph: TrialGraph, moves: str) -> None:
             stop.graceful = True
             done = (State.COMPLETE, State.BLOCKED)
             left = [graph.trials[trial_id] for trial_id, state in graph.states.items() if state not in done]
@@ -109,8 +108,6 @@ def _run(
                 view.doing("waiting for a worker")
 
         def execute(policy: RetryPolicy) -> Ending:
-            if policy.graph.exhausted:
-                return Ending()
             executor = importlib.import_module(
                 f"xferlab.schedule.{'in_process' if in_process else 'ray_tune'}"
             )
@@ -122,9 +119,7 @@ def _run(
             except StorageError as error:
                 raise StorageLostError(f"{error}; when it is back, {_RESUME}") from error
 
-        outcome = run_study(
-            plan, session.store, execute, listener=notices, trials=trials, prepare=prepare, moved=moves
-        )
+        outcome = run_study(plan, session.store, execute, listener=notices, trials=trials, prepare=prepare)
         alert = notices.ended(outcome)
         lacks = mirror.complete(session, alert) if outcome.ending.signal is None else ""
         for line in (*filter(None, [lacks]), *notices.problems()):

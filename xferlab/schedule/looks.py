@@ -10,15 +10,19 @@ from typing import Any
 from xferlab.plan.identity import short_id
 from xferlab.records import layout
 from xferlab.records.store import Store
-from xferlab.schedule.moves import last_document
 
 _OF_TIME = ("planned", "earlier")
 _MADE_OF = ("file", "data")
 
 
 def dated(
-    document: Mapping[str, Any], store: Store, *, moved: str = "", of: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
+    document: Mapping[str, Any],
+    store: Store,
+    last: Mapping[str, Any],
+    *,
+    moved: str = "",
+    of: Mapping[str, Any] | None = None,
+) -> Mapping[str, Any]:
     """Returns a plan as it is stored: with its time, digest, and the earlier plans that had finished trials.
 
     Of those that had none, it keeps the ones that moved patients.
@@ -27,12 +31,12 @@ def dated(
 
     Args:
         document: What the plan says.
-        store: Holds the last plan.
+        store: Holds the records of the last plan's trials.
+        last: The last plan, which is returned itself where this one says the same; empty if there is none.
         moved: Who is in another part than in that.
         of: What the plan was made of, which is stored with its time.
     """
     now = json.loads(json.dumps(document))
-    last = last_document(store, str(now["study"]))
     if {name: value for name, value in last.items() if name not in _OF_TIME} == now:
         return last
     look = _look(store, last)

@@ -24,12 +24,11 @@ def last_document(store: Store, study: str) -> dict[str, Any]:
         return {}
 
 
-def moved(plan: Plan, store: Store) -> str:
+def moved(plan: Plan, store: Store, last: Mapping[str, Any]) -> str:
     """Returns a sentence about patients who were in another part in the last plan; empty where none was.
 
     It knows the cases that trials of the last plan were to train on, to select with, or to be measured on.
     """
-    last = last_document(store, plan.loaded.base.study)
     if last.get("version") != PLAN_VERSION:
         return ""
     changes = _changes(plan, _parts(last, store, plan))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from xferlab.cohort import Selection
 from xferlab.errors import StorageError
@@ -18,6 +19,7 @@ from xferlab.schedule.cancelling import Inbox, names_in_run
 from xferlab.schedule.graph import Listener, TrialGraph, trial_priorities
 from xferlab.schedule.lease import Lease
 from xferlab.schedule.looks import dated
+from xferlab.schedule.moves import last_document, moved
 from xferlab.schedule.retry_policy import Ending, RetryPolicy
 
 Executor = Callable[[RetryPolicy], Ending]
@@ -46,13 +48,12 @@ def run_study(
     *,
     listener: Listener,
     trials: Sequence[TrialSpec],
-    prepare: Callable[[TrialGraph], None] = lambda graph: None,
-    moved: str = "",
+    prepare: Callable[[TrialGraph, str], None] = lambda graph, moves: None,
 ) -> Outcome:
     """Runs those of a plan's trials that are not complete; `trials` is closed under parents.
 
-    `prepare` finds what prevents the run from starting, before the plan replaces the last one; the new one
-    says who has `moved`.
+    `prepare` finds what prevents the run from starting, before the plan replaces the last one. It is given
+    what `moved` says, which the new plan keeps.
 
     Raises:
         LeaseHeldError: Another live process drives this study on this storage.
@@ -64,8 +65,12 @@ def run_study(
         priorities = trial_priorities(trials, plan.loaded.priorities)
         graph = TrialGraph(trials, complete=complete, priorities=priorities)
         listener.begin(graph)
-        prepare(graph)
-        publish(plan, store, moved=moved)
+        last = last_document(store, base.study)
+        moves = moved(plan, store, last)
+        prepare(graph, moves)
+        publish(plan, store, last, moved=moves)
+        if graph.exhausted:
+            return Outcome(graph, Ending(), complete)
         with Inbox(store, base.study, run=lease.token, names=names_in_run(plan, trials)) as inbox:
             ending = executor(
                 RetryPolicy(graph, store, listener, retries=base.retries, study=base.study, inbox=inbox)
@@ -73,12 +78,18 @@ def run_study(
     return Outcome(graph, ending, complete)
 
 
-def publish(plan: Plan, store: Store, *, moved: str = "") -> None:
-    """Writes a plan and the selections that its trials refer to; for `moved` see `dated`."""
+def publish(plan: Plan, store: Store, last: Mapping[str, Any] | None = None, *, moved: str = "") -> None:
+    """Writes a plan and the selections that its trials refer to.
+
+    For `last` and `moved` see `dated`; without `last`, the last plan is read.
+    """
+    if last is None:
+        last = last_document(store, plan.loaded.base.study)
     write_selections(store, plan.selections)
-    document = dated(to_document(plan), store, moved=moved, of=provenance(plan))
-    name = layout.StudyFiles(plan.loaded.base.study).plan
-    codec.write_json(store, name, document, replaces=reader.EARLIER_PLANS)
+    document = dated(to_document(plan), store, last, moved=moved, of=provenance(plan))
+    if document is not last:
+        name = layout.StudyFiles(plan.loaded.base.study).plan
+        codec.write_json(store, name, document, replaces=reader.EARLIER_PLANS)
 
 
 def write_selections(store: Store, selections: Mapping[str, Selection]) -> None:
