@@ -6,56 +6,22 @@ import gc
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from xferlab.analysis.claims import Verdicts, declared_when, earlier_plans, verdicts_of
+from xferlab.analysis.claims import declared_when, earlier_plans
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.division import division
-from xferlab.analysis.gallery import Gallery, View, galleries
 from xferlab.analysis.loading import load_study
 from xferlab.analysis.pages import Block, Page, Point, SavedPicture, Section, written
 from xferlab.analysis.reprediction import NOTHING, Repredictor
 from xferlab.analysis.results import EvaluationSet, StudyResults
+from xferlab.analysis.sections import STUDY, Tables, written_files
 from xferlab.analysis.selection import seen_by_parents
-from xferlab.analysis.tables.arms import arms_tables, compared_arms
-from xferlab.analysis.tables.checklists import checklists_tables
-from xferlab.analysis.tables.claims import (
-    Reached,
-    best_sentence,
-    claims_table,
-    reached_by,
-    reached_table,
-)
-from xferlab.analysis.tables.confusion import confusion_tables
-from xferlab.analysis.tables.differences import (
-    adaptation_tables,
-    arms_against_baseline_tables,
-    before_after_tables,
-    object_tables,
-)
-from xferlab.analysis.tables.ensembles import ensembles_tables
-from xferlab.analysis.tables.features import features_tables
-from xferlab.analysis.tables.fractions import fractions_tables
-from xferlab.analysis.tables.gates import gates_tables
-from xferlab.analysis.tables.markers import markers_tables
-from xferlab.analysis.tables.masks import masks_table
-from xferlab.analysis.tables.metrics import metrics_tables
-from xferlab.analysis.tables.missing import missing_lines, missing_table
+from xferlab.analysis.tables.arms import compared_arms
+from xferlab.analysis.tables.claims import best_sentence
+from xferlab.analysis.tables.missing import missing_lines
 from xferlab.analysis.tables.model import Table
-from xferlab.analysis.tables.overview import cohorts_table, times_tables, training_table
-from xferlab.analysis.tables.provenance import provenance_tables
-from xferlab.analysis.tables.rendering import write_table
-from xferlab.analysis.tables.signed_rank import signed_rank_tables
-from xferlab.analysis.tables.sites import sites_tables
-from xferlab.analysis.tables.structures import classes_tables, structures_tables
-from xferlab.analysis.tables.subgroups import subgroups_tables
-from xferlab.analysis.tables.temperature import temperature_tables
-from xferlab.analysis.tables.two_studies import two_studies_tables
-from xferlab.analysis.two_studies import TwoStudies
 from xferlab.errors import StorageError
 from xferlab.records.store import Store
 from xferlab.tasks import registry
@@ -70,31 +36,7 @@ _UNDECLARED = (
     "Nothing was declared before the study ran, so all of this is exploratory; for verdicts, the study file "
     "declares primary and contrasts."
 )
-_STUDY = "Study"
 _NO_RESULT = "No trial of this study is complete: there is nothing to report yet."
-_TABLES: dict[str, Callable[[Contents], Iterator[Table]]] = {
-    "All arms": arms_tables,
-    "Test parts": partial(metrics_tables, hold_out=False),
-    "Site by site": sites_tables,
-    "Gates": gates_tables,
-    "Hold-out": partial(metrics_tables, hold_out=True),
-    "Structure by structure": structures_tables,
-    "Class by class": classes_tables,
-    "Confusion": confusion_tables,
-    "Ensembles": ensembles_tables,
-    "Temperature scaling": temperature_tables,
-    "Subgroups": subgroups_tables,
-    "Markers": markers_tables,
-    "After against before": before_after_tables,
-    "What adaptation costs": adaptation_tables,
-    "Arms against the baseline": arms_against_baseline_tables,
-    "As the paper tests": signed_rank_tables,
-    "By the share of the labels": fractions_tables,
-    "What foreign objects cost": object_tables,
-    "Deep features": features_tables,
-    "Times": times_tables,
-}
-"""The sections of tables on the page, in order."""
 
 
 def _silent(line: str) -> None:
@@ -151,24 +93,6 @@ def write_report(
     return path
 
 
-def write_tables(results: StudyResults, folder: Path) -> None:
-    """Writes the tables of a report, and nothing else of it, into `tables` of a folder.
-
-    What cannot be read or written is noted in the results.
-    """
-    for _, made in Tables(Contents(results)).by_section():
-        for table in made:
-            _written(table, folder, results)
-
-
-def tables(results: StudyResults) -> dict[str, pd.DataFrame]:
-    """Returns the numbers of all tables of a study's report, by the names of its CSV files without `.csv`.
-
-    They are tidy, with full precision. Those that need networks to predict again are not among them.
-    """
-    return {table.name: table.data for _, made in Tables(Contents(results)).by_section() for table in made}
-
-
 @contextmanager
 def _collecting_seldom() -> Iterator[None]:
     """Lets Python look for cycles seldom: each look at all that is imported takes a tenth of a second."""
@@ -180,58 +104,6 @@ def _collecting_seldom() -> Iterator[None]:
     finally:
         gc.set_threshold(*thresholds)
         gc.unfreeze()
-
-
-class Tables:
-    """All tables of a report, and what other parts of its page are made of, too; each is computed once."""
-
-    def __init__(self, contents: Contents, other: StudyResults | None = None):
-        """Takes a study, and another one that is shown beside it."""
-        self.contents, self.results = contents, contents.results
-        self.verdicts = verdicts_of(contents)
-        self.both = TwoStudies(contents.results, other) if other else None
-
-    @property
-    def has_results(self) -> bool:
-        """Whether anything of the study is complete."""
-        return bool(len(self.results.cases) or len(self.results.histories))
-
-    @cached_property
-    def reached(self) -> Reached:
-        """What each arm reaches on what the study is judged on."""
-        assert self.verdicts is not None
-        return reached_by(self.contents, self.verdicts.claims)
-
-    @cached_property
-    def galleries(self) -> tuple[Gallery, ...]:
-        """The worst, median and best cases of each task, with pictures where any are stored."""
-        return tuple(galleries(self.contents, _view_of))
-
-    def by_section(self) -> Iterator[tuple[str, tuple[Table, ...]]]:
-        """Yields the title of each section, in the order of the page, with its tables, if any.
-
-        All are numbered but those that say what the study is made of.
-        """
-        for title, made in self._made():
-            yield title, tuple(made if title == _STUDY else map(self.contents.numbered, made))
-
-    def _made(self) -> Iterator[tuple[str, Iterable[Table]]]:
-        if self.verdicts:
-            yield "Result", self._of_verdicts(self.verdicts)
-        yield _STUDY, _of_study(self.results)
-        if not self.has_results:
-            return
-        for title, make in _TABLES.items():
-            yield title, make(self.contents)
-        if self.both:
-            yield "Against another study", two_studies_tables(self.both)
-        yield "Cases", (gallery.table for gallery in self.galleries)
-        yield "Provenance", provenance_tables(self.contents)
-        yield "Reporting guidelines", checklists_tables(self.contents, has_cases=bool(self.galleries))
-
-    def _of_verdicts(self, verdicts: Verdicts) -> Iterator[Table]:
-        made = reached_table(self.contents, verdicts, self.reached), claims_table(self.contents, verdicts)
-        return filter(None, made)
 
 
 class _Writer:
@@ -259,13 +131,13 @@ class _Writer:
     def sections(self) -> Iterator[Section]:
         with_more = {
             "Result": self.result,
-            _STUDY: self.study,
+            STUDY: self.study,
             "Against another study": self.beside,
             "Cases": self.figures_and_cases,
         }
         for title, tables in self.tables.by_section():
             for table in tables:  # those whose files cannot be written stand on the page, too
-                self.written += _written(table, self.folder, self.results)
+                self.written += written_files(table, self.folder, self.results)
             if title in with_more:
                 yield from with_more[title](tables)
             elif tables:
@@ -369,15 +241,6 @@ def pictures(contents: Contents, *, without: Collection[EvaluationSet] = ()) -> 
     yield from features_pictures(contents)
 
 
-def _written(table: Table, folder: Path, results: StudyResults) -> list[Path]:
-    """Writes the files of a table into `tables` of a folder; notes what cannot be written."""
-    try:
-        return write_table(table, folder / "tables")
-    except OSError as error:
-        results.note(f"table {table.name}: its files cannot be written: {error}")
-        return []
-
-
 @contextmanager
 def _listed(folder: Path, written: list[Path]) -> Iterator[None]:
     """Keeps the list of written files, and removes those of the former list that are not written again."""
@@ -413,11 +276,6 @@ def _status(results: StudyResults, remarks: Sequence[str]) -> tuple[tuple[str, .
     return (*remarks, sentence, *([_NO_RESULT] if done == 0 else [])), False
 
 
-def _of_study(results: StudyResults) -> Iterator[Table]:
-    made = cohorts_table(results), training_table(results), masks_table(results), missing_table(results)
-    return (table for table in made if table.groups)
-
-
 def _overview(results: StudyResults, tables: Sequence[Table]) -> Section:
     plan = results.plan
     lists = {
@@ -439,13 +297,7 @@ def _overview(results: StudyResults, tables: Sequence[Table]) -> Section:
     blocks += [*_redeclared(results), *tables]
     for title, items in lists.items():
         blocks += [title, items] if items else []
-    return Section(_STUDY, tuple(blocks))
-
-
-def _view_of(name: str) -> View | None:
-    """Returns how the cases of a task are ranked and drawn; None where they are not."""
-    task = registry.task(name)
-    return View(task.ranking, partial(registry.picture_of, name), task.panels_show) if task.ranking else None
+    return Section(STUDY, tuple(blocks))
 
 
 def _definitions(contents: Contents) -> Section:

@@ -220,6 +220,7 @@ TABLE: dict[str, tuple[str, ...]] = {
         "xferlab.errors",
     ),
     "xferlab.analysis.published": ("xferlab.errors",),  # names of papers, without the kit
+    "xferlab.analysis.sections": ("xferlab.analysis", "xferlab.tasks.registry"),
     "xferlab.analysis.report": (
         "xferlab.analysis",
         "xferlab.records.store",

@@ -21,7 +21,7 @@ _MODULES = {
     "load_study": "analysis.loading:load_study",
     "plots": "analysis.plots:",
     "predictor": "trial.predictor:predictor",
-    "tables": "analysis.report:tables",
+    "tables": "analysis.sections:tables",
     "write_report": "analysis.report:write_report",
 }
 """Where each public name is, as `module:name`, or `module:` for a module; it is imported on first use."""

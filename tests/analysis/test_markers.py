@@ -14,7 +14,7 @@ from tests.analysis.marked import CLASSES, KINDS, marked_contents
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.markers import Marked, marked_of, processed
 from xferlab.analysis.published.paper import read_paper
-from xferlab.analysis.report import _TABLES
+from xferlab.analysis.sections import _TABLES
 from xferlab.analysis.tables.markers import markers_notes, markers_tables
 from xferlab.metrics.markers import CTR, LUNG_MEAN, MARKERS
 

@@ -16,8 +16,8 @@ from rich.filesize import decimal
 
 from xferlab import __version__
 from xferlab.analysis.loading import CANCELLED, load_study
-from xferlab.analysis.report import write_tables
 from xferlab.analysis.results import StudyResults
+from xferlab.analysis.sections import write_tables
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import ArchiveOptions
 from xferlab.cli.output import tell
