@@ -12,9 +12,10 @@ import pytest
 
 from tests.conftest import Command, Said
 from tests.studies import write_study
+from tests.study.test_tuned import TUNED, winner
 from xferlab.cli import tune as search
 from xferlab.cli.main import BAD_INPUT
-from xferlab.errors import StorageError
+from xferlab.errors import StorageError, UsageError
 
 pytestmark = pytest.mark.component  # reads a study's phantoms
 
@@ -60,12 +61,38 @@ def test_a_file_that_somebody_wrote_is_not_replaced(tune: Callable[..., Said], t
     assert (tmp_path / "mine.yaml").read_text() == "arm: {training.lr: 0.1}\n"
 
 
+def test_a_file_of_another_search_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def out(arm: str, tuning_id: str, profile: str | None = None, given: str | None = None) -> Path:
+        loaded = SimpleNamespace(base=SimpleNamespace(study="s"), profile=profile)
+        tuning: Any = SimpleNamespace(
+            tuning_id=tuning_id, wanted=SimpleNamespace(arm=arm, stage=TUNED["stage"])
+        )
+        session: Any = SimpleNamespace(loaded=loaded)
+        options: Any = SimpleNamespace(out=given)
+        return search._out(session, tuning, options)
+
+    own = TUNED["tuning_id"]
+    names = [out("baseline", own), out("still", own), out("baseline", own, "quick")]
+    assert [path.name for path in names] == ["s-general.yaml", "s-still-general.yaml", "s-general-quick.yaml"]
+    names[0].parent.mkdir(parents=True)
+    names[0].write_text(winner())
+    assert out("baseline", own) == names[0]  # the same command continues, or adds samples
+    for given in (None, str(names[0])):
+        with pytest.raises(UsageError, match=rf"{own}: stage general of arm baseline .*would change"):
+            out("baseline", "f" * 16, given=given)
+    names[0].write_text(winner() + "more: {}")
+    with pytest.raises(UsageError, match="was edited by hand; give another file"):
+        out("baseline", own)
+
+
 def test_what_cannot_be_written_after_a_search_is_told(tmp_path: Path, capsys: Any) -> None:
     base = SimpleNamespace(study="mine")
     session: Any = SimpleNamespace(
-        loaded=SimpleNamespace(base=base), store=SimpleNamespace(location=str(tmp_path))
+        loaded=SimpleNamespace(base=base, profile=None), store=SimpleNamespace(location=str(tmp_path))
     )
-    tuning: Any = SimpleNamespace(tuning_id="0" * 16, wanted=SimpleNamespace(stage="general"))
+    tuning: Any = SimpleNamespace(tuning_id="0" * 16, wanted=SimpleNamespace(arm="a", stage="general"))
     assert not search._report(session, tuning, str(tmp_path / "report"))
     assert f"no search '{'0' * 16}'" in capsys.readouterr().err
     (tmp_path / "file").write_text("in the way")

@@ -64,6 +64,39 @@ def test_a_sample_is_what_an_arm_with_its_parameters_would_train(tuning_of: Tuni
         assert (trial.trial_id, trial.parents, trial.identity) == (same.trial_id, same.parents, same.identity)
 
 
+@pytest.mark.parametrize(
+    ("arms", "profile"),
+    [
+        ("still: {training.loss: cross_entropy, training.rotation: null}", None),
+        ("still: {stages.portable.training: {loss: cross_entropy, lr: 0.1}}", None),
+        ("still: {include: '#other', training.loss: cross_entropy}\n  other: {training.lr: 0.5}", None),
+        ("still: {stages.more.training.loss: cross_entropy, training.rotation: null}", "small"),
+    ],
+)
+def test_a_winner_s_arm_is_the_searched_arm_with_the_winner_s_parameters(
+    tmp_path: Path, arms: str, profile: str | None
+) -> None:
+    """Also of stages that only the profile of the search leaves out."""
+    path, space = tmp_path / "study.yaml", tmp_path / "space.yaml"
+    text = STUDY.replace("stages:\n", "stages:\n  more: {data: fixed}\n")
+    text += f"profiles: {{small: {{stages.more: null}}}}\narms:\n  baseline: {{}}\n  {arms}\n"
+    path.write_text(text)
+    space.write_text("training.lr: {loguniform: [1e-4, 1e-2]}")
+    loaded = load(path, environ={}, profile=profile)
+    wanted = Wanted("still", "portable", 2, "random", asha=False, seed=1)
+    tuning = Tuning(
+        loaded, load_space(space, loaded.arms["still"], stage="portable"), wanted,
+        index=phantom_cases, setting=HERE,
+    )  # fmt: skip
+    winner = tuning.overrides({LR: 0.005})
+    path.write_text(f"{text}  tuned: {yaml.safe_dump(winner, default_flow_style=True)}")
+    plan = expand(load(path, environ={}), phantom_cases, HERE)
+    names = [plan.names[f"tuned/portable/r0{repetition}"] for repetition in (1, 2)]
+    assert [trial.trial_id for trial in tuning.sample(1, {LR: 0.005}).trials] == names
+    for stage in ("donor", "general", "more"):
+        assert plan.names[f"tuned/{stage}/r01"] == plan.names[f"still/{stage}/r01"]
+
+
 def test_a_sample_reads_training_and_validation_cases_only(tuning_of: TuningOf, tmp_path: Path) -> None:
     tuning = tuning_of()
     sample, plan = tuning.sample(1, {LR: 0.005}), planned(tmp_path, {})

@@ -8,7 +8,7 @@ import pytest
 
 from tests.study.conftest import Write, problems
 from xferlab.study.load import load
-from xferlab.study.tuned import HEADER, Tuned, arm_file
+from xferlab.study.tuned import HEADER, Tuned, arm_file, latest_search, with_parameters
 
 TUNED: dict[str, Any] = {
     "tuning_id": "0123456789abcdef",
@@ -30,8 +30,9 @@ TUNED: dict[str, Any] = {
 OVERRIDES = {"stages.general.training.lr": 0.0031234567890123, "stages.general.training.rotation": None}
 
 
-def winner(**changes: Any) -> str:
-    return arm_file("tuned_general", OVERRIDES, Tuned.model_validate({**TUNED, **changes}))
+def winner(*earlier: Tuned, **changes: Any) -> str:
+    searches = (*earlier, Tuned.model_validate({**TUNED, **changes}))
+    return arm_file("tuned_general", OVERRIDES, searches)
 
 
 def test_the_winner_is_an_arm_that_a_study_includes(write: Write) -> None:
@@ -50,6 +51,41 @@ def test_an_arm_comes_from_every_search_that_it_includes(write: Write) -> None:
     loaded = load(write(f"arms: {arms}\n"))
     for searches in (loaded.tuned["t"], loaded.tuned["u"]):
         assert [search.tuning_id for search in searches] == ["0123456789abcdef", "f" * 16]
+
+
+def test_an_arm_that_was_tuned_twice_carries_both_searches(write: Write) -> None:
+    first = Tuned.model_validate({**TUNED, "tuning_id": "e" * 16})
+    write(base=winner(first), name="a.yaml")
+    loaded = load(write("arms: {t: {include: 'a.yaml#tuned_general'}}\n"))
+    assert [search.tuning_id for search in loaded.tuned["t"]] == ["e" * 16, "0123456789abcdef"]
+
+
+def test_a_file_tells_whose_winner_it_holds_unless_it_was_edited() -> None:
+    first = Tuned.model_validate({**TUNED, "tuning_id": "e" * 16})
+    for text in (winner(), winner(first)):
+        search = latest_search(text)
+        assert search is not None
+        assert search.tuning_id == "0123456789abcdef"
+    for text in ("", "[", "- 1", "a: 3", "a: {}", "a: {tuned: []}", "a: {tuned: {}}", winner() + "b: {}"):
+        assert latest_search(text) is None
+
+
+@pytest.mark.parametrize(
+    ("arm", "parameters", "expected"),
+    [
+        ({}, {"a.b": 1}, {"a.b": 1}),
+        ({"x.y": 2, "a.b": 3}, {"a.b": 1}, {"x.y": 2, "a.b": 1}),
+        ({"a": {"b": 3, "c": 4}}, {"a.b": 1}, {"a": {"b": 1, "c": 4}}),
+        ({"model": "unet"}, {"model.width": 1}, {"model": {"name": "unet", "width": 1}}),
+        ({"a": None}, {"a.b": 1}, {"a": {"b": 1}}),
+        ({"a.b": 3, "ab": 4}, {"a": None}, {"ab": 4, "a": None}),
+        ({"a.b": 3, "a": {"c": 4}, "a.d": 5}, {"e": 1}, {"a": {"c": 4, "d": 5}, "e": 1}),
+    ],
+)
+def test_parameters_come_after_what_the_searched_arm_changes(
+    arm: dict[str, Any], parameters: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    assert with_parameters(arm, parameters) == expected
 
 
 @pytest.mark.parametrize(

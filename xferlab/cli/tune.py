@@ -28,7 +28,7 @@ from xferlab.schedule.study import check_writable
 from xferlab.search.plan import Tuning, Wanted, wanted_stage
 from xferlab.search.samples import SampleGraph, execute
 from xferlab.study.space import load_space
-from xferlab.study.tuned import HEADER, Tuned, arm_file
+from xferlab.study.tuned import HEADER, Tuned, arm_file, latest_search
 
 DEFAULT_REPEATS = 3
 SHOWN = 5
@@ -158,20 +158,37 @@ class _Lines(Listener):
 
 
 def _out(session: Session, tuning: Tuning, options: TuneOptions) -> Path:
-    """Returns where the winner goes; refuses to replace a file that somebody wrote."""
-    name = f"{session.loaded.base.study}-{tuning.wanted.stage}.yaml"
+    """Returns where the winner goes; refuses to replace a file that somebody wrote, or another winner."""
+    name = f"{session.loaded.base.study}-{_what(session, tuning)}.yaml"
     out = Path(options.out) if options.out else Path("search_spaces") / "tuned" / name
-    if out.exists() and not (out.is_file() and out.read_text("utf-8", "replace").startswith(HEADER)):
+    if not out.exists():
+        return out
+    text = out.read_text("utf-8", "replace") if out.is_file() else ""
+    if not text.startswith(HEADER):
         raise UsageError(f"--out: {out} exists, and `xferlab tune` has not written it; give another file")
+    if (search := latest_search(text)) is None:
+        raise UsageError(f"--out: {out} was edited by hand; give another file, or delete it")
+    if search.tuning_id != tuning.tuning_id:
+        raise UsageError(
+            f"--out: {out} holds the winner of another search ({search.tuning_id}: stage {search.stage} of "
+            f"arm {search.arm} of study {search.study}; this one is {tuning.tuning_id}, of other settings, "
+            "data, space or seed). Arms that include it would change; give another file, or delete it"
+        )
     return out
+
+
+def _what(session: Session, tuning: Tuning) -> str:
+    """Returns what is tuned, for names of files: the arm, if it is not the baseline, stage and profile."""
+    arm, profile = tuning.wanted.arm, session.loaded.profile
+    return "-".join(filter(None, ("" if arm == "baseline" else arm, tuning.wanted.stage, profile)))
 
 
 def _report(session: Session, tuning: Tuning, out: str | None) -> bool:
     """Writes tables and figures; returns whether they could be written, which costs nobody the winner."""
     from xferlab.analysis.tuning import tuning_report
 
-    study, stage = session.loaded.base.study, tuning.wanted.stage
-    folder = Path(out) if out else Path("reports") / f"{study}-tuning-{stage}"
+    name = f"{session.loaded.base.study}-tuning-{_what(session, tuning)}"
+    folder = Path(out) if out else Path("reports") / name
     try:
         path = tuning_report(session.store.location, tuning.tuning_id, folder)
     except StorageError as error:
@@ -213,10 +230,12 @@ def _conclude(session: Session, tuning: Tuning, *, out: Path) -> None:
         print("no sample trained to its end: there is no winner")
         return
     name = f"tuned_{tuning.wanted.stage}"
-    _write(out, arm_file(name, best.parameters, provenance(tuning, records, best)))
+    searches = (*tuning.earlier, provenance(tuning, records, best))
+    _write(out, arm_file(name, tuning.overrides(best.parameters), searches))
     there = Path(os.path.relpath(out, session.loaded.path.parent)).as_posix()
     print(f"winner: sample {best.number}, written to {out.absolute()}; as an arm of the study:")
-    print(f"  tuned: {{include: {there}#{name}}}")
+    arm = tuning.wanted.arm
+    print(f"  {'tuned' if arm == 'baseline' else f'tuned_{arm}'}: {{include: {there}#{name}}}")
 
 
 def _write(out: Path, text: str) -> None:

@@ -26,6 +26,7 @@ from xferlab.study.load import LoadedStudy
 from xferlab.study.schema import Study
 from xferlab.study.space import Parameter, Space
 from xferlab.study.stage import Stage
+from xferlab.study.tuned import Tuned, with_parameters
 
 REDUCTION = 3
 
@@ -107,6 +108,17 @@ class Tuning:
         trials = self._expanded(self.space.applied(self._study, parameters))
         sample_id = short_id({"tuning": self.tuning_id, "number": number, "trials": _ids(trials)})
         return SampleSpec(sample_id, self.tuning_id, number, dict(parameters), trials, self._judge)
+
+    def overrides(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns what the searched arm with these parameters changes: dotted path -> value."""
+        draft = self._loaded.drafts.get(self.wanted.arm)
+        own = {".".join(override.path): override.value for override in draft.written} if draft else {}
+        return with_parameters(own, parameters)
+
+    @property
+    def earlier(self) -> tuple[Tuned, ...]:
+        """The searches that values of the searched arm come from."""
+        return self._loaded.tuned.get(self.wanted.arm, ())
 
     @property
     def parents(self) -> dict[str, str]:

@@ -116,6 +116,7 @@ class Draft:
         group: `profiles` or `arms`; empty for the study file.
         name: Name of the profile or arm.
         overrides: Its overrides that were applied, in order.
+        written: All of its overrides, in order, also those of what a profile leaves out.
         tuned: The searches that it comes from.
         priority: Of an arm.
         parent: The draft that they were applied to.
@@ -126,6 +127,7 @@ class Draft:
     group: str = ""
     name: str = ""
     overrides: tuple[Override, ...] = ()
+    written: tuple[Override, ...] = ()
     tuned: tuple[Tuned, ...] = ()
     priority: int = 0
     parent: Draft | None = None
@@ -137,6 +139,7 @@ class Draft:
             group=group,
             name=name,
             overrides=(),
+            written=tuple(treatment.overrides.values()),
             tuned=tuple(treatment.tuned.values()),
             priority=treatment.priority,
             parent=self,
@@ -285,9 +288,12 @@ class Library:
                 self._report.add(document.where((*path, text)), what)
 
     def _add_tuned(self, treatment: Treatment, document: Document, path: KeyPath, value: Any) -> None:
-        tuned, findings = validated(Tuned, value, under=("tuned",))
-        if tuned is not None:
-            treatment.tuned[tuned.tuning_id] = tuned
+        findings = []
+        for search in value if isinstance(value, list) else [value]:
+            tuned, more = validated(Tuned, search, under=("tuned",))
+            if tuned is not None:
+                treatment.tuned[tuned.tuning_id] = tuned
+            findings += more
         for finding in findings:
             self._report.add(
                 document.where((*path, *finding.path)),

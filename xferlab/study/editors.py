@@ -41,7 +41,7 @@ class Variants(Section):
                 "description": "Arms to start from, as FILE.yaml#ARM; later ones win.",
                 "anyOf": [_INCLUDE, {"type": "array", "items": _INCLUDE}],
             },
-            tuned={"description": "How `xferlab tune` found this arm.", "type": "object"},
+            tuned={"description": "How `xferlab tune` found this arm.", "type": ["object", "array"]},
             priority={"description": "Arms of a higher one run first; default: 0.", "type": "integer"},
         ),
     )

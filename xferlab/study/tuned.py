@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 from pydantic import Field
 
 from xferlab.section import Section
+from xferlab.study.paths import replaced
 
 HEADER = "# Written by `xferlab tune`."
 
@@ -63,9 +64,46 @@ class Tuned(Section):
     """Data section -> digest of its held-out images, on which nothing was trained, stopped or compared."""
 
 
-def arm_file(name: str, overrides: Mapping[str, Any], tuned: Tuned) -> str:
-    """Returns the text of a file with one arm that a study can include."""
-    body = {name: {**overrides, "tuned": tuned.model_dump(mode="json", exclude_none=True)}}
+def with_parameters(overrides: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what an arm changes that is another arm with other values of some parameters.
+
+    No path of the result leads into the value of another, so their order does not matter.
+
+    Args:
+        overrides: What the other arm changes, in the order in which it applies: dotted path -> value.
+        parameters: Dotted path -> value.
+    """
+    joined: dict[str, Any] = {}
+    for path, value in (*overrides.items(), *parameters.items()):
+        whole = next((other for other in joined if path.startswith(f"{other}.")), None)
+        if whole is not None:
+            joined[whole] = replaced(joined[whole], path.removeprefix(f"{whole}.").split("."), value)
+            continue
+        joined = {other: kept for other, kept in joined.items() if not f"{other}.".startswith(f"{path}.")}
+        joined[path] = value
+    return joined
+
+
+def arm_file(name: str, overrides: Mapping[str, Any], searches: Sequence[Tuned]) -> str:
+    """Returns the text of a file with one arm that a study can include.
+
+    Args:
+        name: Of the arm.
+        overrides: Dotted path -> value.
+        searches: Those that the values come from, the latest last.
+    """
+    found = [search.model_dump(mode="json", exclude_none=True) for search in searches]
+    body = {name: {**overrides, "tuned": found if len(found) > 1 else found[0]}}
     return f"{HEADER} Include it in an arm as THIS_FILE.yaml#{name}.\n" + yaml.safe_dump(
         body, sort_keys=False, width=100, allow_unicode=True
     )
+
+
+def latest_search(text: str) -> Tuned | None:
+    """Returns the search whose winner a text of `arm_file` holds; None where the text was edited by hand."""
+    try:
+        [arm] = yaml.safe_load(text).values()
+        searches = arm["tuned"]
+        return Tuned.model_validate(searches[-1] if isinstance(searches, list) else searches)
+    except (yaml.YAMLError, AttributeError, LookupError, TypeError, ValueError):
+        return None
