@@ -24,8 +24,8 @@ COLUMNS = ("sample", "sample_id", "outcome", "num_epochs", "max_epochs", "epochs
 def load_samples(storage: str | Path, tuning_id: str) -> pd.DataFrame:
     """Returns the finished samples of a search, one row each, by number.
 
-    Columns: `COLUMNS`, then one per parameter by its path; score is NaN for a sample that diverged. Mappings
-    and lists among the values are JSON text.
+    Columns: `COLUMNS`, then one per parameter by its path; score is NaN for a sample that diverged or is
+    invalid. Mappings and lists among the values are JSON text.
 
     Raises:
         RecordError: There is no such search, or it is damaged.
@@ -104,6 +104,7 @@ def samples_table(document: Mapping[str, Any], records: list[SampleRecord]) -> T
         )
         for record in ranked
     ]
+    invalid = any(record.outcome == "invalid" for record in records)
     trained = sum(record.epochs_trained for record in records)
     saved = sum(record.epochs_saved for record in records)
     return Table(
@@ -115,6 +116,7 @@ def samples_table(document: Mapping[str, Any], records: list[SampleRecord]) -> T
             "keeps its last one.",
             "Stopped: ended early as one of the worse; its score is that of fewer epochs.",
             "Diverged: a loss became infinite or undefined.",
+            *(["Invalid: not trained, as the values are not valid together."] if invalid else []),
         ),
         notes=(
             f"Only samples that trained to their end can win. {trained} epochs trained; stopping early saved "

@@ -129,6 +129,14 @@ def test_the_winner_stands_first_and_the_diverged_last() -> None:
     assert len(table.data) == 24
 
 
+def test_a_sample_that_was_not_valid_stands_last_and_is_explained() -> None:
+    invalid = replace(record(7), outcome="invalid", repetitions=(), reason="no")
+    table = samples_table(DOCUMENT, [invalid, record(6), record(1)])
+    assert [row.cells[:3] for row in table.groups[0].rows][-1] == ("invalid", "0 of 4", "–")
+    assert table.caption[-1] == "Invalid: not trained, as the values are not valid together."
+    assert len(samples_table(DOCUMENT, [record(1)]).caption) == len(table.caption) - 1
+
+
 @pytest.mark.component  # imports Optuna
 def test_what_decides_the_score_is_the_important_parameter(storage: Path) -> None:
     frame = load_samples(storage, "search")

@@ -34,11 +34,15 @@ TuningOf = Callable[..., Tuning]
 @pytest.fixture
 def tuning_of(tmp_path: Path) -> TuningOf:
     def tuning_of(
-        text: str = "training.lr: {loguniform: [1e-4, 1e-2]}", *, parents: int = 3, **changes: Any
+        text: str = "training.lr: {loguniform: [1e-4, 1e-2]}",
+        *,
+        parents: int = 3,
+        more: str = "",
+        **changes: Any,
     ) -> Tuning:
         wanted = {"arm": "baseline", "stage": "portable", "repetitions": 2, "search": "random", "asha": False}
         asked = Wanted(**{**wanted, "seed": 1, **changes})
-        loaded = study(tmp_path, parents=parents)
+        loaded = study(tmp_path, more, parents=parents)
         (tmp_path / "space.yaml").write_text(text)
         space = load_space(tmp_path / "space.yaml", loaded.arms["baseline"], stage=asked.stage)
         return Tuning(loaded, space, asked, index=phantom_cases, setting=HERE)
@@ -249,6 +253,23 @@ def test_a_study_knows_which_of_its_hold_outs_a_search_held_out(
             "the search of arm 't' (study 's', stage 'portable') is not known to have held"
         )
         assert "the patients of portable.hold_out" in what
+
+
+def test_values_that_are_not_valid_together_make_no_sample_and_are_told_in_full(tuning_of: TuningOf) -> None:
+    tuning = tuning_of(
+        "training.plateau: {choice: [null, {patience: 3}]}\n"
+        "training.milestones: {choice: [null, {epochs: [5], factor: 0.5}]}",
+        more="training: {plateau: null}",
+    )
+    values = {parameter.path: parameter.values[1] for parameter in tuning.space.parameters}
+    with pytest.raises(StudyError) as raised:
+        tuning.sample(2, values)
+    record = tuning.invalid(2, values, raised.value)
+    assert '.plateau {"patience": 3}, ' in record.reason
+    assert '.milestones {"epochs": [5], "factor": 0.5}: ' in record.reason
+    assert (record.outcome, record.score, record.num_epochs) == ("invalid", None, 0)
+    assert type(record).from_json(record.to_json()) == record
+    assert tuning.sample(2, dict.fromkeys(values)).number == 2
 
 
 def test_a_sample_survives_json(tuning_of: TuningOf) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,9 +13,18 @@ import pytest
 
 from tests.records.test_samples import record
 from tests.schedule.graphs import trial
+from xferlab.errors import StudyError
 from xferlab.plan.sample_spec import SampleSpec
 from xferlab.records import layout
-from xferlab.records.samples import SampleRecord, read_begun, search_store, write_begun, write_sample
+from xferlab.records.samples import (
+    SampleRecord,
+    best_of,
+    read_begun,
+    read_samples,
+    search_store,
+    write_begun,
+    write_sample,
+)
 from xferlab.records.store import Store
 from xferlab.schedule.graph import State
 from xferlab.search.samples import Halving, SampleGraph
@@ -32,10 +42,29 @@ def store(tmp_path: Path) -> Store:
     return Store.open(tmp_path)
 
 
-def graph_of(store: Store, num_samples: int, *, asha: dict[str, int] | None = None) -> SampleGraph:
+def graph_of(
+    store: Store,
+    num_samples: int,
+    *,
+    asha: dict[str, int] | None = None,
+    sampler: str = "random",
+    invalid: Collection[int] = (),
+) -> SampleGraph:
+    def valid_sample(number: int, parameters: Any) -> SampleSpec:
+        if number in invalid:
+            raise StudyError.at("space.yaml", "these do not go together")
+        return sample(number, parameters)
+
+    def invalid_record(number: int, parameters: Any, error: StudyError) -> SampleRecord:
+        reason = error.problems[0].what
+        return SampleRecord(
+            f"sample{number}", "search", number, parameters, "invalid", 9, "lower", (), reason
+        )
+
     tuning: Any = SimpleNamespace(
-        tuning_id="search", space=SPACE, wanted=SimpleNamespace(search="random", seed=1), asha=asha,
-        sample=sample, selections={}, to_json=lambda: {"tuning_id": "search", "version": 2},
+        tuning_id="search", space=SPACE, wanted=SimpleNamespace(search=sampler, seed=1), asha=asha,
+        sample=valid_sample, invalid=invalid_record, selections={},
+        to_json=lambda: {"tuning_id": "search", "version": 2},
     )  # fmt: skip
     return SampleGraph(tuning, store, num_samples)
 
@@ -74,6 +103,28 @@ def test_begun_samples_come_first_then_new_ones_as_far_as_there_are_slots(store:
     graph.fail("sample5")
     assert graph.counts() == {State.COMPLETE: 3, State.FAILED: 1}
     assert (graph.num_finished, graph_of(store, 5).num_finished) == (4, 4)
+
+
+@pytest.mark.parametrize("sampler", ["random", pytest.param("optuna", marks=pytest.mark.component)])
+def test_samples_whose_values_are_not_valid_together_are_noted_and_the_search_goes_on(
+    store: Store, sampler: str
+) -> None:
+    done = {number: replace(record(number), parameters={"p": 0.1 * number}) for number in (2, 4)}
+    graph = graph_of(store, 5, sampler=sampler, asha={"grace_epochs": 1, "reduction": 3}, invalid=(1, 3, 5))
+    assert list(taken(graph)) == ["sample 2"]
+    finish(graph, done[2])
+    assert list(taken(graph)) == ["sample 4"]
+    assert (graph.num_finished, graph.exhausted) == (3, False)
+    finish(graph, done[4])
+    assert list(taken(graph)) == []
+    assert (graph.num_finished, graph.exhausted) == (5, True)
+    records = read_samples(store, "search")
+    assert [each.outcome for each in records] == ["invalid", "complete"] * 2 + ["invalid"]
+    assert {each.reason for each in records} == {"", "these do not go together"}
+    assert best_of(records) == done[2]
+    assert max(records, key=SampleRecord.rank).number == 5
+    again = graph_of(store, 5, sampler=sampler, asha={"grace_epochs": 1, "reduction": 3})
+    assert (again.num_finished, again.exhausted) == (5, True)
 
 
 def test_a_random_sample_does_not_depend_on_what_is_finished(store: Store, tmp_path: Path) -> None:

@@ -208,6 +208,11 @@ def _conclude(session: Session, tuning: Tuning, *, out: Path) -> None:
         values = [(name.written, record.parameters[name.path]) for name in tuning.space.parameters]
         shown = ", ".join(f"{name} {_shown(value)}" for name, value in values)
         print(f"  {record.score:.4f} sample {record.number} ({record.outcome}): {shown}")
+    invalid = [record for record in records if record.outcome == "invalid"]
+    for record in invalid:
+        print(
+            f"sample {record.number} was not trained, as its values are not valid together: {record.reason}"
+        )
     trained = sum(record.epochs_trained for record in records)
     saved = sum(record.epochs_saved for record in records)
     print(f"{trained} epochs trained; stopping early saved at most {saved}")
@@ -224,6 +229,7 @@ def _conclude(session: Session, tuning: Tuning, *, out: Path) -> None:
             }
             for each in ranked
         ],
+        invalid=[{"sample": each.number, "reason": each.reason} for each in invalid],
         winner=None if best is None else {"sample": best.number, "out": out.absolute()},
     )
     if best is None:
@@ -252,7 +258,7 @@ def provenance(tuning: Tuning, records: list[SampleRecord], best: SampleRecord) 
     """Returns what the winner's arm carries."""
     found = {
         **tuning.to_json(),
-        "num_samples": len(records),
+        "num_samples": sum(record.outcome != "invalid" for record in records),
         "num_stopped": sum(record.outcome == "stopped" for record in records),
         "sample": best.number,
         "score": best.score,

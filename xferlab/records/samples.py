@@ -19,7 +19,7 @@ from xferlab.records.layout import SEARCHES, TRIALS, SearchFiles, TrialFiles
 from xferlab.records.schema import RECORD_VERSION, Record
 from xferlab.records.store import Store
 
-OUTCOMES = ("complete", "stopped", "diverged")
+OUTCOMES = ("complete", "stopped", "diverged", "invalid")
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,12 @@ class SampleRecord(Record):
         number: From 1.
         parameters: Value of every path of the space.
         outcome: `complete` (every repetition ended by itself), `stopped` (early, as one of the worse),
-            `diverged` (its loss became infinite or NaN).
+            `diverged` (its loss became infinite or NaN), `invalid` (nothing was trained: its values are valid
+            one by one and not together).
         max_epochs: Upper bound.
         better: Whether `lower` or `higher` scores are better.
-        repetitions: One curve each.
+        repetitions: One curve each; none if the sample is invalid.
+        reason: Why the sample is invalid.
     """
 
     sample_id: str
@@ -63,11 +65,12 @@ class SampleRecord(Record):
     max_epochs: int
     better: str
     repetitions: tuple[RepetitionCurve, ...]
+    reason: str = ""
 
     @property
     def num_epochs(self) -> int:
         """Epochs that the sample has finished; a repetition that stopped before has fewer."""
-        return max(len(repetition.scores) for repetition in self.repetitions)
+        return max((len(repetition.scores) for repetition in self.repetitions), default=0)
 
     @property
     def curve(self) -> tuple[float, ...]:

@@ -21,6 +21,7 @@ from xferlab.plan.plan import Setting
 from xferlab.plan.sample_spec import SampleSpec
 from xferlab.plan.selection import Index
 from xferlab.plan.spec import TrialSpec
+from xferlab.records.samples import SampleRecord
 from xferlab.records.schema import RECORD_VERSION
 from xferlab.study.load import LoadedStudy
 from xferlab.study.schema import Study
@@ -108,6 +109,20 @@ class Tuning:
         trials = self._expanded(self.space.applied(self._study, parameters))
         sample_id = short_id({"tuning": self.tuning_id, "number": number, "trials": _ids(trials)})
         return SampleSpec(sample_id, self.tuning_id, number, dict(parameters), trials, self._judge)
+
+    def invalid(self, number: int, parameters: Mapping[str, Any], error: StudyError) -> SampleRecord:
+        """Returns the record of a sample whose parameters are not valid together."""
+        return SampleRecord(
+            sample_id=short_id({"tuning": self.tuning_id, "number": number, "trials": []}),
+            tuning_id=self.tuning_id,
+            number=number,
+            parameters=dict(parameters),
+            outcome="invalid",
+            max_epochs=max(trial.max_epochs for trial in self.base),
+            better=self.score.better,
+            repetitions=(),
+            reason="; ".join(problem.what for problem in error.problems),
+        )
 
     def overrides(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Returns what the searched arm with these parameters changes: dotted path -> value."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xferlab.errors import RecordError
+from xferlab.errors import RecordError, StudyError
 from xferlab.plan.sample_spec import SampleSpec
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import layout
@@ -86,15 +86,12 @@ class SampleGraph(TrialGraph):
     def take(self) -> TrialSpec | None:
         """Returns the next sample's job, now running; None if none may start at the moment.
 
-        Raises:
-            StudyError: The parameters of a new sample are valid one by one and not together.
+        New samples whose parameters are not valid together are finished without a job.
         """
         counts = self.counts()
         if counts[State.RUNNING] >= self.slots:
             return None
-        if self._new and not counts[State.READY]:
-            number = self._new.popleft()
-            sample = self.tuning.sample(number, self._sampler.draw(number))
+        if not counts[State.READY] and (sample := self._next_sample()):
             write_begun(self.store, sample)
             self._begin(sample)
         return super().take()
@@ -113,6 +110,19 @@ class SampleGraph(TrialGraph):
         if stops:
             write_sample(self.store, record)
         return stops
+
+    def _next_sample(self) -> SampleSpec | None:
+        while self._new:
+            number = self._new.popleft()
+            parameters = self._sampler.draw(number)
+            try:
+                return self.tuning.sample(number, parameters)
+            except StudyError as error:
+                record = self.tuning.invalid(number, parameters, error)
+                write_sample(self.store, record)
+                self.records[record.sample_id] = record
+                self._sampler.tell(record)
+        return None
 
     def _begin(self, sample: SampleSpec) -> None:
         self._add(sample.job)

@@ -12,6 +12,7 @@ One stage is tuned at a time, so `training.*` means `stages.<that stage>.trainin
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -103,7 +104,7 @@ class Space:
             tree = replaced(tree, parameter.path.split("."), values[parameter.path])
         changed, findings = _examined(tree)
         if changed is None or findings:
-            shown = ", ".join(f"{path} {as_yaml(value)}" for path, value in values.items())
+            shown = ", ".join(f"{path} {_shown(value)}" for path, value in values.items())
             raise StudyError([Problem(self.name, f"with {shown}: {finding.what}") for finding in findings])
         return changed
 
@@ -190,7 +191,12 @@ def _refused(parameter: Parameter, tree: dict[str, Any]) -> Iterator[str]:
     for value in parameter.values:  # the bounds of a range, else every value
         for finding in _examined(replaced(tree, path, value))[1]:
             is_about_path = finding.path == path  # then the message names the value
-            yield finding.what if is_about_path else f"with {as_yaml(value)}: {finding.what}"
+            yield finding.what if is_about_path else f"with {_shown(value)}: {finding.what}"
+
+
+def _shown(value: Any) -> str:
+    """Returns a value as YAML writes it, also one that has values in it."""
+    return json.dumps(value) if isinstance(value, dict | list) else as_yaml(value)
 
 
 def _examined(tree: dict[str, Any]) -> tuple[Study | None, list[Finding]]:
