@@ -51,6 +51,8 @@ def test_a_run_ends_with_the_numbers_of_its_report(
     ]
     chosen = command("run", study, "--executor", "in-process", "--arms", "baseline", code=0)
     assert numbers(chosen.out) == numbers(said.out)[:2]
+    both = command("run", study, "--executor", "in-process", "--arms", " wild, baseline", code=1)
+    assert numbers(both.out) == numbers(said.out)
     in_px = replace(registry.task(registry.DEFAULT), headline="HD95_px")
     monkeypatch.setattr(registry, "task", lambda name: in_px)
     again = command("run", study, "--executor", "in-process", "--arms", "baseline")

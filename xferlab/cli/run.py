@@ -19,7 +19,7 @@ from xferlab.cli.notices import Notices
 from xferlab.cli.options import RunOptions
 from xferlab.cli.output import tell
 from xferlab.cli.prepare import check_device, decode_images, with_weights
-from xferlab.cli.session import Session, of_arms
+from xferlab.cli.session import Session, names_of_arms, of_arms
 from xferlab.cli.view import View, say_if_slow
 from xferlab.errors import (
     LeaseHeldError,
@@ -68,7 +68,7 @@ def run(options: RunOptions) -> int:
             print(f"interrupted: {num_complete} of {len(trials)} trials complete; {_RESUME}")
             return exit_code(outcome.ending.signal)
         known = outcome.complete_before if len(outcome.complete_before) == len(trials) else None
-        arms = options.arms.split(",") if options.arms else None
+        arms = names_of_arms(options.arms) if options.arms else None
         for line in _told(session, plan, arms=arms, complete=known):
             print(line)
         return _conclude(outcome, session)

@@ -165,6 +165,11 @@ def check_name(option: str, name: str, known: Collection[str], path: Path) -> No
         )
 
 
+def names_of_arms(arms: str) -> frozenset[str]:
+    """Returns the names in a list such as `A,B` or `A, B`."""
+    return frozenset(name.strip() for name in arms.split(","))
+
+
 def of_arms(plan: Plan, arms: str | None) -> tuple[TrialSpec, ...]:
     """Returns the trials of some arms (`A,B`), all without a choice, and those that they take anything from.
 
@@ -173,7 +178,7 @@ def of_arms(plan: Plan, arms: str | None) -> tuple[TrialSpec, ...]:
     """
     if arms is None:
         return plan.trials
-    names = {name.strip() for name in arms.split(",")}
+    names = names_of_arms(arms)
     for name in names:
         check_name("arms", name, plan.loaded.arms, plan.loaded.path)
     needed: set[str] = set()
