@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -13,13 +16,13 @@ from tests.conftest import Command
 from tests.studies import write_study
 from xferlab.cli import logs
 from xferlab.records import codec, layout, writer
-from xferlab.records.logs import LogFile, note
+from xferlab.records.logs import DRIVER, LogFile, LogLine, note
 from xferlab.records.store import Store
 from xferlab.schedule.lease import Lease
 from xferlab.trial.failure import lost, now
 
-TRIAL, ID = "baseline/general/r01", "0123456789abcdef"
-PLAN = {
+TRIAL, ID, CHILD = "baseline/general/r01", "0123456789abcdef", "fedcba9876543210"
+PLAN: dict[str, Any] = {
     "version": 1,
     "trials": [
         {
@@ -86,6 +89,35 @@ def test_following_shows_what_comes_and_ends_when_the_driver_gives_the_trial_up(
     assert said.out.splitlines()[0].rpartition(": ")[2] == "epoch 1"
     assert "ERROR driver on" in said.out
     assert said.err == ""
+
+
+@pytest.mark.parametrize("followed", [ID, CHILD])
+def test_what_an_earlier_run_gave_up_is_followed_while_a_later_run_may_try_it_again(
+    command: Command, planned: Store, monkeypatch: pytest.MonkeyPatch, followed: str
+) -> None:
+    """Also of a trial that is blocked, because the one that it starts from was given up."""
+    parent, start = PLAN["trials"][0], {"role": "starts_from", "trials": [ID]}
+    child = {**parent, "trial_id": CHILD, "names": ["baseline/portable/r01"], "inputs": [start]}
+    plan = {"study": "mine", **PLAN, "trials": [parent, child]}
+    codec.write_json(planned, layout.StudyFiles("mine").plan, plan)
+    codec.write_json(planned, layout.TrialFiles(ID).failure, lost("its worker was killed"))
+    early = LogLine("2020-01-01T00:00:00.000000+00:00", "ERROR", DRIVER, "node7", 1, 0, "run 1 gives up")
+    planned.append(f"{layout.TrialFiles(ID).logs}/early.jsonl", json.dumps(asdict(early)).encode() + b"\n")
+    words = ("logs", followed, "--storage", planned.location, "--follow")
+    looks = []
+
+    def sleep(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 3:
+            note(planned, ID, "run 2 gives up", level="ERROR")
+
+    monkeypatch.setattr(logs, "time", SimpleNamespace(sleep=sleep))
+    command(*words, code=1)
+    assert not looks  # no run goes on
+    with Lease(planned, "mine"):
+        said = command(*words, code=1)
+    assert len(looks) == 3
+    assert ("run 2 gives up" in said.out) == (followed == ID)
 
 
 def test_nobody_works_on_a_trial_so_following_ends(command: Command, planned: Store) -> None:

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from xferlab.cli.main import COMPLETE, INCOMPLETE
@@ -39,7 +40,7 @@ def run(options: LogsOptions) -> int:
                 told.append(asdict(last))
             if is_over or is_lost(sys.stdout):
                 break
-            state = _end(known.store, studies, needed, last)
+            state = _end(known.store, studies, needed)
             if state is None:
                 time.sleep(LOCAL_EVERY_S if known.store.is_local else REMOTE_EVERY_S)
     except KeyboardInterrupt:  # how one stops following
@@ -60,19 +61,35 @@ def _shown(line: LogLine) -> str:
     return f"{line.at[:19]}Z{level} {line.source} on {line.host} ({line.pid}): {text}"
 
 
-def _end(
-    store: Store, studies: Sequence[str], needed: Sequence[PlannedTrial], last: LogLine | None
-) -> str | None:
-    """Returns the state in which the last trial has ended; None while somebody works on it, or will."""
+def _end(store: Store, studies: Sequence[str], needed: Sequence[PlannedTrial]) -> str | None:
+    """Returns the state in which the last trial has ended; None while somebody works on it, or will.
+
+    While a run goes on, a trial that failed, or is blocked, is tried again, unless that run has given up this
+    trial or one that it needs. What an earlier run gave up counts for nothing then.
+    """
     if not studies:
         return "unplanned"
-    state = str(states(store, studies[0], needed)[-1]["state"])
-    if state == "running":
-        return None
-    is_final = last is not None and (last.source, last.level) == (DRIVER, "ERROR")
-    if state in ("complete", "blocked", "cancelled") or (state == "failed" and is_final):
+    rows = states(store, studies[0], needed)
+    state = str(rows[-1]["state"])
+    if state in ("complete", "cancelled"):
         return state
-    return None if any(driver_of(store, study) for study in studies) else state
+    drivers = [driver for study in studies if (driver := driver_of(store, study))]
+    if state == "running" or not drivers:
+        return None if state == "running" else state
+    since = max(datetime.fromisoformat(driver.since) for driver in drivers)
+    is_final = any(
+        row["state"] == "cancelled" or (row["state"] == "failed" and _gave_up(store, row["trial_id"], since))
+        for row in rows
+    )
+    return state if state in ("failed", "blocked") and is_final else None
+
+
+def _gave_up(store: Store, trial_id: str, since: datetime) -> bool:
+    """Returns whether a driver has said since then that it does not try a trial again."""
+    return any(
+        (line.source, line.level) == (DRIVER, "ERROR") and datetime.fromisoformat(line.at) >= since
+        for line in LogReader(store, trial_id).new_lines()
+    )
 
 
 def _with_ancestors(trial_id: str, planned: Collection[PlannedTrial]) -> list[PlannedTrial]:
