@@ -62,6 +62,56 @@ def test_it_asks_for_a_notice_to_the_script_and_for_its_place_in_the_queue(scrip
     assert ("--gpus=1" in asked) == (script == ONE_GPU)
 
 
+COPYING = {
+    "cp": 'mkdir -p "$4" && touch "$4/part" && echo copies >>"$NOTES"\nexec sleep 600',
+    "full": 'mkdir -p "$4" && touch "$4/part"\necho "No space left on device" >&2\nexit 1',
+    "ray": 'while [[ $# -gt 0 && $1 != -- ]]; do shift; done\nshift\n"$@"',
+    "xferlab": 'echo runs >>"$NOTES"\nls "$XFERLAB_CACHE" >>"$NOTES"',
+}
+"""Stubs of the commands that the scripts start, beside those of SLURM."""
+
+
+@pytest.mark.component
+@pytest.mark.parametrize("script", [SCRIPT, ONE_GPU], ids=lambda script: script.stem)
+@pytest.mark.parametrize("case", ["fits", "full", "USR1", "TERM"])
+def test_a_copy_of_the_cache_that_is_stopped_or_fails_leaves_nothing(
+    tmp_path: Path, script: Path, case: str
+) -> None:
+    """A notice during the copy requeues the job; a full disk ends it."""
+    stubs = {**STUBS, **COPYING, "cp": COPYING["full" if case == "full" else "cp"]}
+    if case == "fits":
+        del stubs["cp"]
+    path, notes, local = tmp_path / "venv/bin", tmp_path / "notes", tmp_path / "local"
+    for folder in (path, local, cache := tmp_path / "cache"):
+        folder.mkdir(parents=True)
+    (cache / "whole").touch()
+    for name, text in stubs.items():
+        (path / name).write_text(f"#!/bin/bash\n{text}\n")
+        (path / name).chmod(0o755)
+    (path / "python").symlink_to(sys.executable)
+    env = {
+        "SLURM_JOB_ID": f"{os.getpid()}", "SLURM_JOB_NODELIST": "one", "SLURM_NNODES": "1",
+        "SLURM_CPUS_PER_TASK": "1", "SLURM_SUBMIT_DIR": str(tmp_path), "XFERLAB_VENV": str(path.parent),
+        "XFERLAB_CACHE": str(cache), "XFERLAB_LOCAL": str(local), "NOTES": str(notes), "HOME": str(tmp_path),
+        "PATH": os.environ["PATH"], "HEAD_NODE": "one",
+    }  # fmt: skip
+    log = tmp_path / "job.log"
+    with log.open("w") as out, subprocess.Popen(
+        ["bash", script, "study.yaml"], env=env, stdout=out, stderr=subprocess.STDOUT, text=True
+    ) as job:  # fmt: skip
+        if case in ("USR1", "TERM"):
+            eventually(notes.exists, job, log)
+            job.send_signal(signal.Signals[f"SIG{case}"])
+        status = job.wait(timeout=WITHIN_S)
+    told = notes.read_text().split("\n") if notes.exists() else []
+    expected = {"fits": (0, ["runs", "whole", ""]), "full": (1, [])}
+    assert (status, told) == expected.get(case, (75, ["copies", f"requeue {os.getpid()}", ""])), (
+        log.read_text()
+    )
+    assert not list(local.iterdir())
+    assert "unbound" not in log.read_text()
+
+
 def can_unshare() -> bool:
     return (
         os.geteuid() == 0
