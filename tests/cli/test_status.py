@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.conftest import Command
 from tests.schedule.graphs import trial
+from tests.studies import write_study
 from xferlab.cli.status import STATES, described, states
 from xferlab.plan.spec import PLAN_VERSION, TrialSpec
 from xferlab.records import codec, layout, writer
@@ -102,3 +105,14 @@ def test_a_lease_of_another_machine_is_judged_by_when_it_was_written(
         later = lease.time.time() + 2 * held._holder.expires_after_s + 1
         monkeypatch.setattr(lease.time, "time", lambda: later)
         assert only(local, trial("g"))["state"] == "stale"
+
+
+def test_a_study_that_has_not_run_says_so_before_its_data_that_are_elsewhere(
+    command: Command, tmp_path: Path
+) -> None:
+    data = {"mine": {"source": "manifest", "root": "/nowhere"}}
+    study = write_study(tmp_path, data=data, stages={"s": {"data": "mine"}}, arms={"baseline": {}})
+    said = command("status", study, "--storage", tmp_path / "st", code=2)
+    first, second, *_ = said.err.splitlines()
+    assert "holds no plan of study tiny: it has not run here. Run it first: xferlab run" in first
+    assert "data.mine.root: /nowhere: " in second

@@ -9,7 +9,15 @@ from typing import Any, Generic, TextIO, TypeVar
 
 from xferlab.cli.options import StudyOptions
 from xferlab.cli.session import Session, command_options
-from xferlab.errors import ProblemsError, RecordError, StudyError, UsageError, XferlabError
+from xferlab.errors import (
+    DataError,
+    Problem,
+    ProblemsError,
+    RecordError,
+    StudyError,
+    UsageError,
+    XferlabError,
+)
 from xferlab.plan.changes import changed_fields, changes
 from xferlab.plan.plan import Plan
 from xferlab.plan.spec import PlannedTrial
@@ -125,7 +133,10 @@ def compare(options: StudyOptions, *, must_have_run: bool = False) -> StudyCompa
             raise
         is_absent = isinstance(error, UsageError)
         gap = str(error) if is_absent else f"The last plan of the study could not be read: {error}"
-        plan = session.plan()
+        try:
+            plan = session.plan()
+        except DataError as data:  # with the reason why they are needed
+            raise type(data)((Problem(str(session.path), gap, "warning"), *data.problems)) from data
         return StudyComparison(session, plan.trials, gap=gap, plan=plan)
     try:
         plan = session.plan_as(document)
