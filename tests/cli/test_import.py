@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 from pathlib import Path
@@ -12,9 +13,12 @@ import pytest
 import yaml
 from PIL import Image
 
+from tests.conftest import Command
 from tests.data.test_dicom import write as write_dicom
 from tests.importing.layouts import table
 from xferlab.cli.main import BAD_INPUT, COMPLETE, main
+from xferlab.errors import StorageError
+from xferlab.records.store import Store
 
 STAGES = {"lungs": {"data": "mine", "structures": ["lungs"]}}
 
@@ -310,6 +314,31 @@ def test_files_that_are_gone_are_named_and_not_counted(
     assert "is named in the table, and not there" in told
     assert "mask: 10 of 12 images have one" in told
     assert table(folder)[0]["mask"] == "left/P0_0_mask.png"  # who made the table says what to do
+
+
+def test_images_on_a_read_only_share_are_read_by_links(
+    command: Command, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Store.write
+
+    def read_only(store: Store, name: str, data: bytes) -> None:
+        if store.location == str(folder):
+            error = OSError(errno.EROFS, "Read-only file system")
+            raise StorageError(f"{store.path(name)}: cannot be written: {error}") from error
+        write(store, name, data)
+
+    monkeypatch.setattr(Store, "write", read_only)
+    said = command("import", folder / "images", folder / "left")
+    assert (
+        "metadata.csv: cannot be written: [Errno 30] Read-only file system. If you may not write" in said.err
+    )
+    assert "links to the folders of images and masks (`ln -s`)" in said.err
+    links = tmp_path / "links"
+    links.mkdir()
+    for name in ("images", "left"):
+        (links / name).symlink_to(folder / name)
+    command("import", links / "images", links / "left", code=0)
+    assert table(links)[0]["mask"] == "left/P0_0_mask.png"
 
 
 def test_a_row_of_several_images_is_nobodys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,6 +37,20 @@ def test_a_written_study_passes_the_check(command: Command, folder: Path, masks:
     assert "15 trials" in command("plan", "mine.yaml", code=0).out
 
 
+def test_the_folder_of_a_project_may_move(command: Command, folder: Path, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    folder.rename(project / "mine")
+    words = ("--from", project / "mine/images", project / "mine/left", "--patient", "P[0-9]+")
+    command("init", "--out", project / "study.yaml", *words, code=0)
+    command("init", "--out", "elsewhere/study.yaml", *words, code=0)
+    moved = project.rename(tmp_path / "moved")
+    assert load(moved / "study.yaml").base.data["mine"].root == str(moved / "mine")
+    assert "root: mine" in (moved / "study.yaml").read_text()
+    command("check", moved / "study.yaml", code=0)
+    assert f"root: {project}/mine" in Path("elsewhere/study.yaml").read_text()
+
+
 def test_a_data_set_of_others_has_a_study_too(command: Command, tmp_path: Path) -> None:
     folder = data_set(tmp_path / "set")
     image(folder / "imagesTs" / "P9_0_0000.png", 99)

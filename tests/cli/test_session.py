@@ -13,6 +13,7 @@ from tests.conftest import Command
 from tests.studies import ONE_TRIAL, write_study
 from xferlab.cli.options import StudyOptions
 from xferlab.cli.session import Session, command_options
+from xferlab.schedule.study import publish
 from xferlab.study.yaml_lines import Document, read
 
 
@@ -71,3 +72,45 @@ def test_a_file_is_no_storage(command: Command, tmp_path: Path, verb: str) -> No
     (tmp_path / "file").write_text("")
     said = command(verb, study, code=2)
     assert f"storage {tmp_path / 'file'} is a file; give a folder with --storage" in said.err
+
+
+def test_names_mean_trials_of_the_profile_that_ran_last(command: Command, tmp_path: Path) -> None:
+    study = write_study(tmp_path, **ONE_TRIAL, profiles={"quick": {"training.lr": 0.5}}, storage="st")
+    quick = Session.open(StudyOptions(study=str(study), profile="quick"))
+    publish(quick.plan(), quick.store)
+    name, trial_id = next(iter(quick.plan().names.items()))
+    verbs = [
+        ("predict", name, "x.png", "--out", "o", "--study", study),
+        ("predict", name.rpartition("/")[0], "x.png", "--out", "o", "--study", study),
+        ("export", name, "--format", "onnx", "--out", "o", "--study", study),
+        ("logs", name, "--study", study),
+        ("archive", study, "--out", "o.zip"),
+    ]
+    for words in verbs:
+        said = command(*words, code=2).err
+        assert "study tiny last ran with profile 'quick' in" in said, words
+        assert "not with no profile. Give --profile quick to take the trials of that run" in said
+        assert f"`xferlab run {study}` trains no complete trial again" in said
+    command("logs", name, "--study", study, "--profile", "quick", code=0)
+    command("logs", trial_id, "--study", study, code=0)  # an id is unambiguous
+    publish(Session.open(StudyOptions(study=str(study))).plan(), quick.store)
+    for words in verbs:
+        said = command(*words, "--profile", "quick", code=2).err
+        assert "last ran with no profile in" in said, words
+        assert "Leave --profile out" in said
+
+
+@pytest.mark.parametrize("verb", [["predict", "x.png"], ["export", "--format", "onnx"]])
+def test_a_network_of_a_study_file_that_was_edited_is_said_to_be_of_the_last_plan(
+    command: Command, tmp_path: Path, verb: list[str]
+) -> None:
+    study = write_study(tmp_path, **ONE_TRIAL, storage="st")
+    session = Session.open(StudyOptions(study=str(study)))
+    publish(session.plan(), session.store)
+    name = next(iter(session.plan().names))
+    words = [verb[0], name, *verb[1:], "--out", "o", "--study", study]
+    assert "differs from the last plan" not in command(*words, code=2).err
+    study.write_text(f"{study.read_text()}# another remark\n")
+    assert "differs from the last plan" not in command(*words, code=2).err
+    write_study(tmp_path, **{**ONE_TRIAL, "seed": 7}, storage="st")
+    assert "study.yaml differs from the last plan of the study: " in command(*words, code=2).err

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
+from unicodedata import normalize
 
 import pytest
 
 from tests.refusals import problems_of
 from xferlab.errors import DataError, UsageError, XferlabError
 from xferlab.importing.folders import LOOKED_AT, joined_by_name
-from xferlab.importing.found import Listing
+from xferlab.importing.found import Listing, spelled
+from xferlab.importing.patients import with_patients
+
+Form = Literal["NFC", "NFD"]
 
 
 def touch(folder: Path, names: Iterable[str]) -> Path:
@@ -236,3 +241,51 @@ def test_many_files_in_one_folder_are_joined(tmp_path: Path) -> None:
     numbers = range(1000, 1000 + LOOKED_AT)
     folder = touch(tmp_path, (f"{number}{end}.png" for number in numbers for end in ("", "_mask")))
     assert all(pairs(joined_by_name(folder, {"mask": folder})).values())
+
+
+@pytest.mark.parametrize(("of_images", "of_masks"), [("NFD", "NFC"), ("NFC", "NFD")])
+@pytest.mark.parametrize("pattern", [None, "{name}_öl.png", "(Müller_.*)_öl"])
+def test_names_from_a_mac_are_joined_and_files_keep_them(
+    tmp_path: Path, of_images: Form, of_masks: Form, pattern: str | None
+) -> None:
+    pairs_of = [(f"Müller_{number}.png", f"Müller_{number}_öl.png") for number in range(3)]
+    names = {normalize(of_images, name): normalize(of_masks, mask) for name, mask in pairs_of}
+    images, masks = touch(tmp_path / "images", names), touch(tmp_path / "masks", names.values())
+    for text in (pattern, pattern and normalize("NFD", pattern)):
+        listing = joined_by_name(images, {"mask": masks}, text)
+        assert (pairs(listing), listing.left_out) == (names, ())
+        assert all(
+            path.is_file() for entry in listing.images for path in (entry.image, *entry.masks.values())
+        )
+
+
+@pytest.mark.parametrize("patient", ["Müller_(PAT[0-9])", "patients.csv"])
+@pytest.mark.parametrize(("of_images", "of_patients"), [("NFD", "NFC"), ("NFC", "NFD")])
+def test_patients_are_found_in_names_from_a_mac(
+    tmp_path: Path, of_images: Form, of_patients: Form, patient: str
+) -> None:
+    names = [f"Müller_PAT{number}.png" for number in range(3)]
+    images = touch(tmp_path / "images", (normalize(of_images, name) for name in names))
+    listing = joined_by_name(images, {})
+    if patient.endswith(".csv"):
+        patient = str(tmp_path / patient)
+        rows = "".join(f"{normalize(of_patients, name)},{name[7:11]}\n" for name in names)
+        Path(patient).write_text(f"image,patient_id\n{rows}", encoding="utf-8")
+    for source, known in ((patient, "PAT{}"), (None, "Müller_PAT{}")):
+        listing = with_patients(
+            listing, source and normalize(of_patients, source), images=images, keep_ids=False
+        )
+        assert [entry.cells["patient_id"] for entry in listing.images] == [known.format(n) for n in range(3)]
+        listing = joined_by_name(images, {})
+
+
+@pytest.mark.parametrize(("on_disk", "said"), [("NFD", "NFC"), ("NFC", "NFD")])
+def test_a_description_may_spell_the_letters_of_a_file_otherwise(
+    tmp_path: Path, on_disk: Form, said: Form
+) -> None:
+    file, name = normalize(on_disk, "Röntgen/ä.png"), normalize(said, "Röntgen/ä.png")
+    touch(tmp_path, [file])
+    assert spelled(name, [tmp_path / "nowhere", tmp_path]) == file
+    assert spelled(name.replace("/", "\\"), [tmp_path]) == file
+    assert spelled(file, [tmp_path]) == file
+    assert spelled("ü.png", [tmp_path]) == "ü.png"

@@ -88,6 +88,28 @@ def test_other_splits_give_no_folds(tmp_path: Path) -> None:
     assert "is no cross-validation of these images" in listing.remarks[0]
 
 
+def test_folds_that_are_no_more_are_said_to_be_those_of_an_earlier_import(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = data_set(tmp_path / "set")
+    splits, cases = folder / "splits_final.json", [f"P{number // 2}_{number}" for number in range(10)]
+    test = image(folder / "imagesTs" / "P9_0_0000.png", 99)
+    write_json(splits, [{"train": [], "val": cases[:5]}, {"train": [], "val": cases[5:]}])
+    assert "keeps its column" not in imported(capsys, folder)[0]
+    write_json(splits, [{"train": [], "val": cases[:5]}])
+    said, _ = imported(capsys, folder)
+    assert "is no cross-validation of these images, so it gives no column fold" in said
+    warning = f"warning: {folder}/metadata.csv keeps its column {{}}, which this import does not give"
+    assert warning.format("fold") in said
+    splits.unlink()
+    test.unlink()
+    said, _ = imported(capsys, folder)
+    assert warning.format("fold") in said
+    assert warning.format("part") in said
+    # Only who made a column can know what is in it.
+    assert [row["fold"] for row in table(folder) if row["part"] == "training"] == ["0"] * 5 + ["1"] * 5
+
+
 def test_what_belongs_to_no_case_is_said(tmp_path: Path) -> None:
     folder = data_set(tmp_path / "set")
     image(folder / "imagesTr" / "P9.png")

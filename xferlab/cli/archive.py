@@ -32,7 +32,6 @@ from xferlab.records.cancellations import read_cancelled
 from xferlab.records.complete import complete_trials
 from xferlab.records.crate import Description, metadata
 from xferlab.records.sharing import Sharing
-from xferlab.study.load import LoadedStudy
 from xferlab.study.yaml_lines import written
 
 _HEADER = "# Of paths, this file has the last parts only. Comments are left out.\n"
@@ -45,10 +44,12 @@ def run(options: ArchiveOptions) -> int:
         raise UsageError(f"--out {options.out}: accepted: a file on this machine whose name ends in .zip")
     session = Session.open(options)
     plan = session.last_plan()
+    if other := session.other_profile(plan):
+        raise UsageError(other)
     with Console(stderr=True).status("reading records", spinner="line"):  # nothing in a pipe
         gathered = archiving.gather(session.store, session.study, with_weights=options.weights)
         results = load_study(gathered.as_store(), session.study)
-        study_file, remarks = _study_file(session.loaded, plan)
+        study_file, remarks = _study_file(session, plan)
         files = {STORAGE + name: data for name, data in gathered.files.items()}
         files |= study_file | _tables(results)
         files["environment.json"] = json.dumps(gathered.environment, indent=1).encode() + b"\n"
@@ -72,9 +73,9 @@ def _tables(results: StudyResults) -> dict[str, bytes]:
         return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-def _study_file(loaded: LoadedStudy, plan: Mapping[str, Any]) -> tuple[dict[str, bytes], list[str]]:
+def _study_file(session: Session, plan: Mapping[str, Any]) -> tuple[dict[str, bytes], list[str]]:
     """Returns the study file as it may be shared, and what a reader should know of it."""
-    name, data = loaded.path.name, loaded.path.read_bytes()
+    loaded, name = session.loaded, session.path.name
     sections = [section for study in (loaded.base, *loaded.arms.values()) for section in study.data.items()]
     naming = {
         name
@@ -85,8 +86,7 @@ def _study_file(loaded: LoadedStudy, plan: Mapping[str, Any]) -> tuple[dict[str,
         return {}, [f"{name} is left out: it lists patients of {', '.join(sorted(naming))}, not `shareable`"]
     shared = _HEADER + written(Sharing().of(loaded.drafts[""].document.value))
     remarks = [f"{name} is in the archive without comments, folders, buckets and accounts"]
-    planned = ((plan.get("planned") or {}).get("file") or {}).get("sha256")
-    if planned and planned != hashlib.sha256(data).hexdigest():
+    if session.is_edited_since(plan):
         remarks.append(f"{name} has changed since the last plan; the archive holds it as it is now")
     return {f"study/{name}": shared.encode()}, remarks
 

@@ -37,7 +37,7 @@ def _export_model(options: ExportOptions) -> int:
             f"{options.model}: is a file; export takes a trial (arm/stage/rNN, or its id), whose records it "
             "tells. Give --study or --storage to say where these are."
         )
-    trial = KnownTrials.of(options).complete(options.model)
+    trial = KnownTrials.of(options, compares=True).complete(options.model)
     import torch  # it takes seconds to import, and a wrong command line should fail at once
 
     from xferlab.exporting.formats import Trained, write

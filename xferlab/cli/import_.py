@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from xferlab.cli.templates import section_lines
 from xferlab.cli.view import count_of
 from xferlab.data.sources.manifest.config import IGNORE, MASK
 from xferlab.data.sources.manifest.spacing import SPACING, spacing_of
-from xferlab.errors import Problem, UsageError
+from xferlab.errors import Problem, StorageError, UsageError
 from xferlab.importing.folders import joined_by_name
 from xferlab.importing.found import PART, PATIENT, TEST, Listing, as_name, with_cells
 from xferlab.importing.layouts import layout_of
@@ -58,13 +60,15 @@ def imported(
         UsageError: The words do not fit together, or there is no mask, and nothing was written.
     """
     spacing = _spacing(options.spacing_mm)
-    images, listing = _listing(folders, options.layout, options.mask)
+    with _advising_links():
+        images, listing = _listing(folders, options.layout, options.mask)
     if needs_masks and not listing.columns:
         raise UsageError(f"{images}: no image has a mask; give their folder, too: --from IMAGES MASKS")
     listing = with_patients(listing, options.patient, images=images, keep_ids=options.keep_ids)
     listing = with_cells(listing, spacing)
     root = common_folder(listing)
-    written = write_table(listing, root)
+    with _advising_links():
+        written = write_table(listing, root)
     gone = (
         Problem(str(root / name), "is named in the table, and not there.", "warning") for name in written.gone
     )
@@ -85,12 +89,38 @@ def imported(
         gone=list(written.gone),
         left_out=list(map(asdict, listing.left_out)),
     )
+    for column in _outdated(written, listing):
+        print(
+            f"warning: {root / NAME} keeps its column {column}, which this import does not give: if an "
+            "earlier import did, it may no longer hold. Delete the column, unless you made it yourself"
+        )
     section = section_of(listing, root)
     for guess in guesses(section, listing):
         print(f"note: {guess}")
     if "where" in section:
         print(f"The section leaves the published test images out; `where: {{{PART}: {TEST}}}` reads them.")
     return as_name(root.name) or "images", section
+
+
+@contextmanager
+def _advising_links() -> Iterator[None]:
+    """Says what helps where the folder of the images may not be written, such as on a read-only share."""
+    try:
+        yield
+    except StorageError as error:
+        if getattr(error.__cause__, "errno", None) not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        raise StorageError(
+            f"{error}. If you may not write there, make a folder of your own with links to the folders of "
+            "images and masks (`ln -s`), and name the links instead"
+        ) from error
+
+
+def _outdated(written: Written, listing: Listing) -> list[str]:
+    """Returns the columns of a table that the layout can give, and does not give now."""
+    given = {column for entry in listing.images for column in entry.cells}
+    columns = [column for column in listing.gives if column not in given]
+    return [column for column in columns if any(row.get(column) for row in written.rows)]
 
 
 def _spacing(given: str | None) -> dict[str, str]:

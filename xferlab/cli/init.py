@@ -39,6 +39,9 @@ def _of_images(folders: Sequence[str], out: str, options: ImagesOptions) -> int:
     data, section = imported(folders, options, needs_masks=True)
     section["hold_out"] = 0.25  # patients that are never trained on
     joined = [name for name, made in section.get("structures", {}).items() if isinstance(made, list)]
+    root, beside = Path(section["root"]), Path(os.path.abspath(path)).parent
+    if root.is_relative_to(beside):  # the folder of a project may move
+        section["root"] = root.relative_to(beside).as_posix()
     lines = "\n".join(section_lines(data, section))
     name = data if out == STUDY else as_name(path.stem) or "first"
     text = study_text(name=name, data=data, section=lines, structure=next(iter(joined), None), file=path.name)

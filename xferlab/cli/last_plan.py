@@ -138,6 +138,25 @@ def compare(options: StudyOptions, *, must_have_run: bool = False) -> StudyCompa
         except DataError as data:  # with the reason why they are needed
             raise type(data)((Problem(str(session.path), gap, "warning"), *data.problems)) from data
         return StudyComparison(session, plan.trials, gap=gap, plan=plan)
+    return _compared(session, document)
+
+
+def warn_if_edited(session: Session, document: dict[str, Any]) -> None:
+    """Says on standard error how a study file differs from its last plan, whose trials names mean.
+
+    Data are read only where the study file, or what its arms include, is not as it was.
+
+    Raises:
+        StudyError: What the study file asks for does not fit together, or not its data.
+    """
+    if session.is_edited_since(document) or changes(
+        session.loaded, document, None, fields=lambda _before, _now: ()
+    ):
+        _compared(session, document).print_remarks(sys.stderr)
+
+
+def _compared(session: Session, document: dict[str, Any]) -> StudyComparison[Session]:
+    """Compares a study file with a plan document; raises StudyError as `compare` does."""
     try:
         plan = session.plan_as(document)
     except StudyError:  # no data that are elsewhere: the file is to be corrected

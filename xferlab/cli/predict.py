@@ -123,7 +123,7 @@ def _model(options: PredictOptions) -> StoredTrial | Repetitions | Path:
     if path := weights_file(options.model):
         return path
     _refuse_preprocessing(options, "a trial's record")
-    known = KnownTrials.of(options)
+    known = KnownTrials.of(options, compares=True)
     if ids := known.repetitions(options.model):
         return Repetitions.of(known.store, options.model, ids, known.sections)
     return known.complete(options.model, otherwise="a weights file", stages=True)

@@ -14,6 +14,7 @@ from rich.filesize import decimal
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import PruneOptions
 from xferlab.cli.output import tell
+from xferlab.cli.session import shown_profile
 from xferlab.cli.view import print_table
 from xferlab.errors import StorageError, UsageError, XferlabError
 from xferlab.records.layout import SEARCHES, STUDIES
@@ -102,21 +103,19 @@ def _refuse_other_profile(store: Store, study: LoadedStudy, plans: Sequence[Mapp
         if last != asked:
             words = [str(study.path), *(["--profile", asked] if asked else [])]
             raise UsageError(
-                f"{store.shown}: the last plan of study {name!r} is of {_profile(last)}, not of "
-                f"{_profile(asked)}, and prune would delete what only the latter needs; run what is to stay, "
-                f"`xferlab run {shlex.join(words)}`, which trains no complete trial again; or prune by the "
-                f"last plan: {f'--profile {last}' if last else 'without --profile'}"
+                f"{store.shown}: the last plan of study {name!r} is of {shown_profile(last)}, not of "
+                f"{shown_profile(asked)}, and prune would delete what only the latter needs; run what is to "
+                f"stay, `xferlab run {shlex.join(words)}`, which trains no complete trial again; or prune by "
+                f"the last plan: {f'--profile {last}' if last else 'without --profile'}"
             )
-
-
-def _profile(name: str | None) -> str:
-    return f"profile {name!r}" if name else "no profile"
 
 
 def _described(plan: Mapping[str, Any]) -> str:
     """Returns whose plan it is, of which profile and when it was made."""
     at = (plan.get("planned") or {}).get("at")
-    return f"{plan['study']} ({', '.join([_profile(plan['profile']), *([f'planned {at}'] if at else [])])})"
+    return (
+        f"{plan['study']} ({', '.join([shown_profile(plan['profile']), *([f'planned {at}'] if at else [])])})"
+    )
 
 
 def _shut_out_drivers(store: Store, stack: ExitStack) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shlex
 from collections.abc import Collection, Mapping
@@ -88,6 +89,23 @@ class Session:
             )
         return reader.read_plan(self.store, self.study)
 
+    def other_profile(self, plan: Mapping[str, Any]) -> str:
+        """Returns what to do where the last plan is of another profile; empty where it is of this one."""
+        last, asked = plan["profile"], self.loaded.profile
+        if last == asked:
+            return ""
+        return (
+            f"study {self.study} last ran with {shown_profile(last)} in {self.store.shown}, not with "
+            f"{shown_profile(asked)}. {f'Give --profile {last}' if last else 'Leave --profile out'} to take "
+            f"the trials of that run, or first run the others: `xferlab run {self.words}` trains no complete "
+            "trial again."
+        )
+
+    def is_edited_since(self, plan: Mapping[str, Any]) -> bool:
+        """Returns whether the study file has other bytes than a plan was made of, if that says it."""
+        planned = ((plan.get("planned") or {}).get("file") or {}).get("sha256")
+        return bool(planned) and planned != hashlib.sha256(self.path.read_bytes()).hexdigest()
+
     def plan(self, donors: Mapping[str, str] | None = None) -> Plan:
         """Returns the plan, with the digests of given weights: `donors`, or those on this machine.
 
@@ -154,6 +172,11 @@ def command_options(options: StudyOptions) -> str:
         shown = without_query(options.storage) if "://" in options.storage else options.storage
         words += ["--storage", shown if shown == options.storage else f"{shown}?..."]
     return shlex.join(words)
+
+
+def shown_profile(name: str | None) -> str:
+    """Returns a profile for messages."""
+    return f"profile {name!r}" if name else "no profile"
 
 
 def check_name(option: str, name: str, known: Collection[str], path: Path) -> None:

@@ -59,19 +59,26 @@ class KnownTrials:
         plans: The last plans in it, by study: of the study that is given, or of all.
         study: The study file that is given.
         sections: Its data sections, by name.
+        other_profile: Why names of trials are refused, and what to do, where the study last ran with another
+            profile.
     """
 
     store: Store
     plans: Mapping[str, Mapping[str, Any]]
     study: str | None = None
     sections: Mapping[str, DataSection] = field(default_factory=dict)
+    other_profile: str = ""
 
     @staticmethod
-    def of(options: TrialOptions) -> KnownTrials:
+    def of(options: TrialOptions, *, compares: bool = False) -> KnownTrials:
         """Reads the plans.
 
+        Args:
+            options: They name the storage, or the study.
+            compares: Whether to say on standard error how the study file differs from its last plan.
+
         Raises:
-            UsageError: The study has not run in the storage, or ran with another profile.
+            UsageError: The study has not run in the storage.
         """
         if options.study is None:
             store = Store.open(options.storage or Study.model_fields["storage"].default)
@@ -80,20 +87,17 @@ class KnownTrials:
                 for study in store.list(layout.STUDIES)
             }
             return KnownTrials(store, {study: plan for study, plan in plans.items() if plan})
+        from xferlab.cli.last_plan import warn_if_edited
         from xferlab.cli.session import Session
 
         session = Session.open(
             StudyOptions(study=options.study, profile=options.profile, storage=options.storage)
         )
         store, study, plan = session.store, session.study, session.last_plan()
-        if options.profile and plan["profile"] != options.profile:
-            ran = f"profile {plan['profile']!r}" if plan["profile"] else "no profile"
-            raise UsageError(
-                f"--profile: study {study} last ran with {ran} in {store.location}, not with "
-                f"{options.profile!r}: its names mean other trials there. Give the trial's id, or that "
-                "profile."
-            )
-        return KnownTrials(store, {study: plan}, options.study, session.loaded.base.data)
+        other = session.other_profile(plan)
+        if compares and not other:
+            warn_if_edited(session, plan)
+        return KnownTrials(store, {study: plan}, options.study, session.loaded.base.data, other)
 
     def find(self, trial: str, *, otherwise: str = "", stages: bool = False) -> str:
         """Returns the id of a trial.
@@ -104,7 +108,8 @@ class KnownTrials:
             stages: Whether it accepts `arm/stage`, too, for all repetitions.
 
         Raises:
-            UsageError: There is no such trial, or the name means several.
+            UsageError: There is no such trial, the name means several, or the study last ran with another
+                profile.
         """
         ids = self._ids()
         if not _TRIAL_ID.fullmatch(trial):
@@ -182,6 +187,8 @@ class KnownTrials:
     def _named(
         self, name: str, ids: Mapping[str, Mapping[str, str]], otherwise: str = "", *, stages: bool = False
     ) -> str:
+        if self.other_profile:
+            raise UsageError(f"{self.other_profile} The id of a trial is accepted, too.")
         of_studies = ids.get(name, {})
         if len(set(of_studies.values())) == 1:
             return next(iter(of_studies.values()))

@@ -15,7 +15,7 @@ from xferlab.data.formats import without_suffix
 from xferlab.data.pixels import check_size
 from xferlab.data.sources.manifest.config import MASK
 from xferlab.errors import DataError, Problem, attempt
-from xferlab.importing.found import Entry, Listing, as_file_name, parted, structure_name, with_slashes
+from xferlab.importing.found import Entry, Listing, as_file_name, parted, spelled, structure_name
 from xferlab.importing.json_file import has_fields, json_in, read_json
 from xferlab.importing.outlines import mask_of
 from xferlab.importing.pictures import MARKED, write_mask
@@ -104,7 +104,7 @@ def _image(file: Path, item: Any) -> _Image:
     above = file.parent.parent
     split = above / file.stem.removeprefix(_SPLIT_OF)
     folders = (file.parent, file.parent / "images", above, above / "images", split)
-    name = with_slashes(given, folders)
+    name = spelled(given, folders)
     candidates = [Path(os.path.normpath(folder / name)) for folder in folders]
     files = [path for path in dict.fromkeys(candidates) if path.is_file()]
     if len(files) == 1:

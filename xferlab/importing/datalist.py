@@ -11,7 +11,7 @@ from typing import Any
 from xferlab.data.formats import SUFFIXES
 from xferlab.data.sources.manifest.config import MASK
 from xferlab.errors import DataError, Problem
-from xferlab.importing.found import IMAGE, PART, PATIENT, TEST, TRAINING, Entry, Listing, with_slashes
+from xferlab.importing.found import FOLD, IMAGE, PART, PATIENT, TEST, TRAINING, Entry, Listing, spelled
 from xferlab.importing.json_file import has_fields, json_in, read_json
 from xferlab.importing.labels import labels_and_regions
 
@@ -62,7 +62,7 @@ def read_datalist(path: Path) -> Listing:
     if not entries:
         raise DataError.at(file, "names no image that is there." + _first(left_out))
     labels, parts = _labels(file, content)
-    return Listing(tuple(entries.values()), tuple(left_out), labels, parts)
+    return Listing(tuple(entries.values()), tuple(left_out), labels, parts, gives=(PART, FOLD))
 
 
 def _file(path: Path) -> Path:
@@ -109,7 +109,7 @@ def _path(file: Path, where: str, value: Any) -> Path:
         shown = ", ".join(map(str, names))
         what = f"names {len(names)} files ({shown}) for one image or label; one of grey levels is accepted."
         raise DataError.at(where, what)
-    path = Path(os.path.normpath(file.parent / with_slashes(names[0], [file.parent])))
+    path = Path(os.path.normpath(file.parent / spelled(names[0], [file.parent])))
     if not path.is_file():
         raise DataError.at(where, f"{path}: there is no such file.")
     return path

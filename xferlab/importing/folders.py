@@ -11,7 +11,7 @@ from random import Random
 
 from xferlab.data.decode import is_image_file
 from xferlab.data.formats import SUFFIXES, without_suffix
-from xferlab.errors import DataError, Problem
+from xferlab.errors import DataError, Problem, composed
 from xferlab.importing.found import Entry, Listing, spare_mask
 from xferlab.importing.mask_names import MaskPattern, joined_by_pattern, read_names
 
@@ -69,7 +69,7 @@ def joined_by_name(images: Path, masks: Mapping[str, Path], pattern: str | None 
 
 
 def files_of(folder: Path, *, without: Collection[Path] = ()) -> dict[str, Path]:
-    """Returns the images below a folder by their names: paths without endings, in order.
+    """Returns the images below a folder by their names: paths without endings, in order, in Unicode's NFC.
 
     Links are followed. Folders in `without` are passed over.
 
@@ -82,7 +82,7 @@ def files_of(folder: Path, *, without: Collection[Path] = ()) -> dict[str, Path]
     named: dict[str, Path] = {}
     problems: list[Problem] = []
     for path in sorted(path for path in walk(folder, without=without) if is_image_file(path)):
-        name = without_suffix(path.relative_to(folder).as_posix())
+        name = composed(without_suffix(path.relative_to(folder).as_posix()))
         if name in named:
             problems.append(Problem(str(path), f"has the name of {named[name]}; remove or rename one."))
         elif not name.isprintable():

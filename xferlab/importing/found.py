@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import unicodedata
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
 from xferlab.data.sources.manifest.config import IGNORE, MASK
 from xferlab.data.sources.manifest.table import REQUIRED
-from xferlab.errors import DataError, Problem, joined
+from xferlab.errors import DataError, Problem, composed, joined
 from xferlab.section import NAME_LENGTH
 
 Result = TypeVar("Result")
@@ -20,6 +21,8 @@ IMAGE, PATIENT = REQUIRED
 """Columns of the table."""
 PART, TRAINING, TEST = "part", "training", "test"
 """The column that says which published part an image is of; from the last one no network may learn."""
+FOLD = "fold"
+"""The column that says in which fold of a published cross-validation an image validates."""
 
 
 def as_file_name(text: str) -> str:
@@ -32,11 +35,18 @@ def as_name(text: str) -> str:
     return as_file_name(text)[: NAME_LENGTH - len(f"{MASK}_")].strip("_-")
 
 
-def with_slashes(name: str, folders: Iterable[Path]) -> str:
-    """Returns a path as it is if it exists below one of some folders, else with `/` for backslashes."""
-    if "\\" not in name or any(os.path.lexists(folder / name) for folder in folders):
+def spelled(name: str, folders: Collection[Path]) -> str:
+    """Returns a path as it is if it exists below one of some folders, else with `/` for backslashes.
+
+    Where that does not exist either, letters such as `ü` may be spelled otherwise: macOS writes a letter and
+    its accent as two characters.
+    """
+    if "\\" not in name and name.isascii():
         return name
-    return name.replace("\\", "/")
+    slashes = name.replace("\\", "/")
+    spellings = (name, slashes, composed(slashes), unicodedata.normalize("NFD", slashes))
+    there = (text for text in spellings for folder in folders if os.path.lexists(folder / text))
+    return next(there, slashes)
 
 
 def structure_name(text: str, taken: Collection[str], *, where: Path, what: str) -> str:
@@ -102,6 +112,7 @@ class Listing:
         remarks: What else somebody should know, one sentence each.
         written: The folder of the masks that the import draws by itself.
         root: The folder of the table, where it is not the one that just holds all files.
+        gives: Columns of the table, beside those of masks, that the layout gives where it can.
     """
 
     images: tuple[Entry, ...]
@@ -111,6 +122,7 @@ class Listing:
     remarks: tuple[str, ...] = ()
     written: Path | None = None
     root: Path | None = None
+    gives: tuple[str, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from xferlab.data.formats import without_suffix
-from xferlab.errors import DataError, Problem, UsageError
+from xferlab.errors import DataError, Problem, UsageError, composed
 
 NAME = "{name}"
 """What stands for the name of the image in a pattern that is no regular expression."""
@@ -29,7 +29,7 @@ class MaskPattern:
         """
         self.text, self._is_template = text, NAME in text
         try:
-            self._expression = re.compile(_as_expression(text) if self._is_template else text)
+            self._expression = re.compile(composed(_as_expression(text) if self._is_template else text))
         except re.error as error:
             raise UsageError(f"--mask {text!r} is no regular expression: {error}") from error
         if not self._expression.groups:
@@ -41,8 +41,10 @@ class MaskPattern:
     def name_in(self, path: str) -> str | None:
         """Returns the name of an image in the path of a mask below its folder; None where it does not fit.
 
-        The ending may be missing in a pattern with `{name}`, which has to fit the whole path.
+        The name is in Unicode's NFC. The ending may be missing in a pattern with `{name}`, which has to fit
+        the whole path.
         """
+        path = composed(path)
         if not self._is_template:
             match = self._expression.search(path)
             return match and (match["name"] if "name" in self._expression.groupindex else match[1])

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from xferlab.data.sources.manifest.config import MASK
-from xferlab.errors import DataError, Problem
-from xferlab.importing.found import PART, PATIENT, TEST, TRAINING, Entry, Listing, spare_mask
+from xferlab.errors import DataError, Problem, composed
+from xferlab.importing.found import FOLD, PART, PATIENT, TEST, TRAINING, Entry, Listing, spare_mask
 from xferlab.importing.json_file import has_fields, read_json
 from xferlab.importing.labels import labels_and_regions
 
 DESCRIPTION, SPLITS = "dataset.json", "splits_final.json"
-FOLD, FIRST_CHANNEL = "fold", "0000"
+FIRST_CHANNEL = "0000"
 _FOLDERS = {TRAINING: ("imagesTr", "labelsTr"), TEST: ("imagesTs", "labelsTs")}
 _PREPROCESSED = "nnUNet_preprocessed"
 
@@ -55,7 +55,7 @@ def read_nnunet(folder: Path) -> Listing:
             for case, image in cases.items()
         ]
     labels, parts = labels_and_regions(content["labels"], where=folder / DESCRIPTION)
-    return Listing(tuple(entries), tuple(left_out), {MASK: labels}, parts, remarks)
+    return Listing(tuple(entries), tuple(left_out), {MASK: labels}, parts, remarks, gives=(PART, FOLD))
 
 
 def _mask(path: Path | None) -> dict[str, Path]:
@@ -69,7 +69,7 @@ def _files(folder: Path, ending: str, left_out: list[Problem]) -> dict[str, Path
     files = dict[str, Path]()
     for path in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
         if path.name.endswith(ending):
-            files[path.name.removesuffix(ending)] = path
+            files[composed(path.name.removesuffix(ending))] = path
         else:
             what = f"does not end with {ending}."
             left_out.append(Problem(str(path), what, "warning", "files with other endings"))
@@ -126,10 +126,12 @@ def _folds(folder: Path, cases: Mapping[str, Path]) -> tuple[dict[str, dict[str,
     folds = read_json(path)
     if not isinstance(folds, list) or not all(has_fields(fold, "train", "val") for fold in folds):
         raise DataError.at(path, "is no list of folds with `train` and `val`.")
-    validated = [(str(case), str(number)) for number, fold in enumerate(folds) for case in fold["val"]]
+    validated = [
+        (composed(str(case)), str(number)) for number, fold in enumerate(folds) for case in fold["val"]
+    ]
     counts = Counter(case for case, _ in validated)
     if counts.keys() != cases.keys() or max(counts.values()) > 1:
-        return {}, (f"{path} is no cross-validation of these images, so there is no column {FOLD}",)
+        return {}, (f"{path} is no cross-validation of these images, so it gives no column {FOLD}",)
     return {case: {FOLD: number} for case, number in validated}, (
         f"the column {FOLD} is from {path}; `split: {{by: {FOLD}}}` tests on each fold in turn",
     )

@@ -14,7 +14,7 @@ from xferlab.data.formats import without_suffix
 from xferlab.data.sources.manifest.config import MASK
 from xferlab.data.sources.manifest.table import Row, read_table
 from xferlab.data.sources.patients import person_key
-from xferlab.errors import DataError, UsageError, attempt
+from xferlab.errors import DataError, UsageError, attempt, composed
 from xferlab.importing.found import IMAGE, PATIENT, Entry, Listing, parted
 from xferlab.parallel import for_each
 
@@ -74,17 +74,22 @@ def _reader(source: str | None, listing: Listing, images: Path, *, keep_ids: boo
 
 
 def _name(entry: Entry, images: Path) -> str:
-    return without_suffix(entry.image.relative_to(images).as_posix())
+    return without_suffix(_below(entry.image, images))
+
+
+def _below(image: Path, folder: Path) -> str:
+    """Returns the path of an image below a folder in Unicode's NFC, as people write it."""
+    return composed(image.relative_to(folder).as_posix())
 
 
 def _of_name(expression: str, images: Path) -> Cells:
     try:
-        pattern = re.compile(expression)
+        pattern = re.compile(composed(expression))
     except re.error as error:
         raise UsageError(f"--patient {expression!r} is no regular expression: {error}") from error
 
     def cells(entry: Entry) -> dict[str, str]:
-        match = pattern.search(entry.image.relative_to(images).as_posix())
+        match = pattern.search(_below(entry.image, images))
         if match is None:
             raise DataError.at(entry.image, f"--patient {expression!r} finds no patient in its name.")
         return {PATIENT: (match[1] if pattern.groups else match[0]) or ""}
@@ -101,7 +106,7 @@ def _of_table(path: Path, listing: Listing, images: Path) -> Cells:
             named[parts[-1]].append((parts, row))
 
     def rows_of(entry: Entry) -> list[Row]:
-        parts = _parts(entry.image.relative_to(images).as_posix())
+        parts = _parts(_below(entry.image, images))
         return [row for other, row in named[parts[-1]] if _ends_alike(parts, other)]
 
     images_of = defaultdict[str, list[Path]](list)
@@ -128,7 +133,7 @@ def _of_table(path: Path, listing: Listing, images: Path) -> Cells:
 
 def _parts(name: str) -> Parts:
     """Returns the folders and the name, without its ending, of a path, which may be one of Windows."""
-    return PurePosixPath(without_suffix(name.replace("\\", "/"))).parts
+    return PurePosixPath(without_suffix(composed(name).replace("\\", "/"))).parts
 
 
 def _ends_alike(first: Parts, second: Parts) -> bool:

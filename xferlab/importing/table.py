@@ -12,7 +12,7 @@ from pathlib import Path
 
 from xferlab.data.sources.manifest.table import read_table
 from xferlab.errors import DataError, Problem, UsageError
-from xferlab.importing.found import IMAGE, PATIENT, Entry, Listing, with_slashes
+from xferlab.importing.found import IMAGE, PATIENT, Entry, Listing, spelled
 from xferlab.records.store import Store
 
 NAME = "metadata.csv"
@@ -109,7 +109,7 @@ def _rows(path: Path) -> dict[str, Mapping[str, str]]:
     rows: dict[str, Mapping[str, str]] = {}
     problems: list[Problem] = []
     for row in read_table(path).rows:
-        image = posixpath.normpath(with_slashes(row.cells[IMAGE], [path.parent]))
+        image = posixpath.normpath(spelled(row.cells[IMAGE], [path.parent]))
         if image in rows:
             problems.append(
                 Problem(row.where, f"{image} has two rows; import into another folder, or leave one.")
@@ -147,7 +147,7 @@ def _gone(rows: Iterable[Mapping[str, str]], root: Path, imported: Mapping[str, 
 
 
 def _is_there(root: Path, name: str) -> bool:
-    return (root / with_slashes(name, [root])).exists()
+    return (root / spelled(name, [root])).exists()
 
 
 def _below(path: Path, root: Path) -> str:

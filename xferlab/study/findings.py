@@ -128,6 +128,8 @@ def _unknown_field(path: KeyPath, kinds: list[type[Section]]) -> str:
     owner = f" of task {tasks[0]!r}" if tasks else ""
     known_as = [name for name in _OTHER_WORDS.get(str(path[-1]).lower(), ()) if name in accepted]
     hint = f" Did you mean {known_as[0]!r}?" if known_as else suggest(str(path[-1]), accepted)
+    if str(path[-1]).isdecimal():
+        hint = " In {...}, a comma begins the next entry: write 0.5, not 0,5."
     hint = hint or f" Fields{owner}: {', '.join(accepted)}."
     return f"unknown field {str(path[-1])!r}{inside}.{hint}"
 

@@ -98,7 +98,7 @@ def test_an_absent_mask_is_ignored_everywhere_and_told(pack: Folder, tmp_path: P
     assert (clavicles == 127).all()
     survey = open_source("s", section, memo_dir=tmp_path / "memo").survey
     assert [(problem.what, problem.kind) for problem in survey.problems] == [
-        ("mask_clavicles is empty: no such mask is read.", "absent masks")
+        ("the cell of column mask_clavicles is empty: no such mask is read.", "absent masks")
     ]
     assert [case.has_mask for case in survey.cases] == [True] * 4
     assert [case.has_mask for case in cases_of(section.reading(["clavicles"]), tmp_path)] == [True] * 3 + [
@@ -122,7 +122,8 @@ def test_a_joined_structure_needs_the_masks_of_all_its_parts(
     assert all(case.has_mask for case in cases_of(section.reading(["both", "heart"]), tmp_path))
     problems = open_source("s", section, memo_dir=tmp_path / "memo").survey.problems
     assert [problem.what for problem in problems] == [
-        "mask_clavicles is empty: no such mask is read. both, made of it and others, is ignored here."
+        "the cell of column mask_clavicles is empty: no such mask is read. both, made of it and others, is "
+        "ignored here."
     ]
 
 

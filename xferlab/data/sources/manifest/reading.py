@@ -239,7 +239,7 @@ class ManifestSource(FileSource):
                 )
 
     def _absent(self, column: str) -> str:
-        what = f"{column} is empty: no such mask is read."
+        what = f"the cell of column {column} is empty: no such mask is read."
         joined = [
             name for name, of in self.parts.items() if len(of) > 1 and column in (part for part, _ in of)
         ]
