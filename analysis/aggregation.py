@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from xferlab.analysis.given import check_table
 from xferlab.analysis.results import is_hold_out
 from xferlab.analysis.selection import ALL
 from xferlab.analysis.sets import counted, with_sets
@@ -18,6 +19,7 @@ Planned = Mapping[tuple[str, ...], int]
 """Planned repetitions by (arm, stage, section, part), or by (arm, stage)."""
 
 KEYS = ("arm", "stage", "section", "part", "pathology", "metric")
+_COLUMNS = (*KEYS, "repetition", "case", "patient", "value")
 MIN_PATIENTS = 5
 """Patients below which tables and figures give no deviations."""
 _MEASURES = (
@@ -52,8 +54,10 @@ def aggregate(
         NaN, and left out of the means; all of a repetition whose value of a metric of sets is.
 
     Raises:
-        UsageError: The rows hold what metrics of sets are made of, and neither `sets` nor `attrs` has these.
+        UsageError: It is no such table; or the rows hold what metrics of sets are made of, and neither `sets`
+            nor `attrs` has these.
     """
+    check_table(cases, "cases", _COLUMNS, "what `load` returns, as `results.cases` is, or rows of it")
     counts = planned if planned is not None else _noted_counts(cases)
     metrics = sets if sets is not None else _noted_sets(cases)
     together = _by_keys(cases, [key for key in KEYS if key != "pathology"], metrics).assign(pathology=ALL)

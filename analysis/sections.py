@@ -11,6 +11,7 @@ import pandas as pd
 from xferlab.analysis.claims import Verdicts, verdicts_of
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.gallery import Gallery, View, galleries
+from xferlab.analysis.given import check_results
 from xferlab.analysis.results import StudyResults
 from xferlab.analysis.tables.arms import arms_tables
 from xferlab.analysis.tables.checklists import checklists_tables
@@ -141,7 +142,11 @@ def tables(results: StudyResults) -> dict[str, pd.DataFrame]:
     """Returns the numbers of all tables of a study's report, by the names of its CSV files without `.csv`.
 
     They are tidy, with full precision. Those that need networks to predict again are not among them.
+
+    Raises:
+        UsageError: These are no results of a study.
     """
+    check_results(results)
     return {table.name: table.data for _, made in Tables(Contents(results)).by_section() for table in made}
 
 

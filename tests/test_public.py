@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +16,9 @@ import xferlab
 from tests.analysis.conftest import STUDY, StudyBuilder
 from xferlab.analysis import StudyResults, load_study
 from xferlab.errors import UsageError
+from xferlab.metrics.metric import Metric
+
+DICE = Metric(name="DICE", label="DICE", better=None, source="", definition="", undefined="")
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +119,72 @@ def test_what_a_table_lacks_is_refused(results: StudyResults) -> None:
         xferlab.plots.losses_of_arms(results.histories, stage=results.stages[0], value="f1")
     with pytest.raises(UsageError, match="trial: found 'baseline/r01'; accepted: arm/stage/rNN of the study"):
         xferlab.predictor(results, "baseline/r01")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda r: xferlab.aggregate(r), "cases: found a value of type StudyResults; accepted: what `load`"),
+        (
+            lambda r: xferlab.aggregate(r.runs),
+            "cases: the table has no column section, part, pathology, metric",
+        ),
+        (lambda r: xferlab.tables("x"), "results: found a value of type str; accepted: what `load_study`"),
+        (lambda r: next(xferlab.plots.report("x")), "results: found a value of type str; accepted: what"),
+        (lambda r: xferlab.predictor("x", "a/b/r01"), "results: found a value of type str; accepted: what"),
+        (lambda r: losses(r.cases), "histories: the table has no column epoch, score; accepted: `histories`"),
+        (lambda r: losses(r.runs), "histories: the table has no column epoch, score; accepted: `histories`"),
+        (lambda r: losses(r.histories, runs=r.cases), "runs: the table has no column best_epoch; accepted"),
+        (
+            lambda r: xferlab.plots.losses_of_arms(r.cases, stage="general"),
+            "histories: the table has no column epoch, score",
+        ),
+        (
+            lambda r: arms(r.cases),
+            "table: the table has no column mean, sd_repetitions, sd_images, num_patients",
+        ),
+        (
+            lambda r: arms(xferlab.aggregate(r.cases)),
+            r"table: the rows are of more than one stage \(",
+        ),
+        (
+            lambda r: arms(xferlab.aggregate(r.cases), metric="DICE"),
+            "metric: found 'DICE'; accepted: a declared",
+        ),
+        (lambda r: stages(r.cases, ["DICE"]), "reached: the table has no column mean"),
+        (
+            lambda r: stages(xferlab.aggregate(r.cases), r.metrics.main(["DICE"])),
+            r"reached: the rows are of more than one arm \(.*accepted: rows of `aggregate` of one arm, set",
+        ),
+        (
+            lambda r: stages(same_images(r), []),
+            "metrics: found none that `reached` has; it has ACC",
+        ),
+        (lambda r: stages(same_images(r), ["DICE"]), "metrics: found 'DICE'; accepted: a declared metric"),
+    ],
+)
+def test_what_no_function_can_use_is_refused_at_its_door(
+    results: StudyResults, call: Callable[[StudyResults], object], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        call(results)
+
+
+def losses(histories: pd.DataFrame, **given: pd.DataFrame) -> Figure:
+    return xferlab.plots.losses(histories, arm="baseline", stage="general", **given)
+
+
+def arms(table: pd.DataFrame, metric: object = DICE) -> Figure:
+    return xferlab.plots.arms(table, metric=metric)
+
+
+def stages(reached: pd.DataFrame, metrics: Sequence[object]) -> Figure:
+    return xferlab.plots.stages(reached, metrics, before="general", after="portable")
+
+
+def same_images(results: StudyResults) -> pd.DataFrame:
+    rows = xferlab.aggregate(results.cases)
+    return rows.query(f"arm == '{results.arms[0]}' and part == 'hold_out' and pathology == 'all'")
 
 
 @pytest.mark.component

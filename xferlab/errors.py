@@ -174,6 +174,26 @@ def pointer_hint(head: bytes) -> str:
     return " It is a git-LFS pointer, not the file itself: run `git lfs pull` where it lies."
 
 
+def utf8(text: str, *, shown: str) -> bytes:
+    """Returns the bytes of a text that is to be written.
+
+    Args:
+        text: The text.
+        shown: How messages name its file.
+
+    Raises:
+        UsageError: It holds the name of a file or a folder that is no UTF-8.
+    """
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        before, after = text[: error.start].rpartition("\n")[2], text[error.start :].partition("\n")[0]
+        raise UsageError(
+            f"{shown}: would hold a name with letters that cannot be written; rename that file or folder: "
+            f"{before + after!a}"
+        ) from error
+
+
 def suggest(name: str, accepted: Iterable[str]) -> str:
     """Returns ` Did you mean 'x'?` for the accepted name nearest to `name`, or an empty string.
 

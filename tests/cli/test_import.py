@@ -49,6 +49,15 @@ def test_the_printed_section_passes_the_check(folder: Path, capsys: pytest.Captu
     assert main(["check", str(path)]) == COMPLETE, capsys.readouterr().out
 
 
+def test_a_folder_whose_name_cannot_be_written_is_named(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left = (folder / "left").rename(folder / "left\udcff")
+    assert main(["import", str(folder / "images"), str(left)]) == 2
+    assert "rename that file or folder: 'images/" in capsys.readouterr().err
+    assert not (folder / "metadata.csv").exists()
+
+
 def test_a_second_import_keeps_what_was_added(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["import", str(folder / "images"), str(folder / "left"), "--patient", "P[0-9]+"]
     assert main(words) == COMPLETE

@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import Command, Said
 from tests.studies import ONE_TRIAL, write_study
+from xferlab import __version__
 from xferlab.cli import status
 from xferlab.cli.options import VERBS
 
@@ -39,6 +40,22 @@ def test_every_verb_has_documented_fields_but_for_schema_which_is_json_anyway(co
     assert all("json" in options.__dataclass_fields__ for options, _ in VERBS.values())
     assert documented().keys() == VERBS.keys() - {"schema"}
     assert command("schema", "--json", code=0) == command("schema", code=0)
+
+
+def test_a_wrong_word_after_schema_and_the_option_version_have_documents(command: Command) -> None:
+    assert "unrecognized arguments: FOO" in document(command("schema", "FOO", "--json", code=2))["error"]
+    assert document(command("--version", "--json", code=0)) == {"version": __version__}
+
+
+@pytest.mark.component
+def test_standard_output_is_no_file_of_a_command_that_prints_a_document_there(
+    command: Command, tmp_path: Path
+) -> None:
+    study = write_study(tmp_path, **ONE_TRIAL)
+    said = command("plan", study, "--cases", "/dev/stdout", "--json", code=2)
+    assert document(said)["error"] == (
+        "--cases /dev/stdout: standard output has the document of --json alone; name another file"
+    )
 
 
 @pytest.mark.component

@@ -201,6 +201,15 @@ def test_nothing_of_a_dicom_header_is_written(predict: Predict, wide: Image.Imag
                 assert picture.info == {}
 
 
+def test_a_file_whose_name_is_no_utf8_stands_in_the_table_as_it_is_called(
+    predict: Predict, wide: Image.Image, tmp_path: Path
+) -> None:
+    wide.save(tmp_path / "c\udcff.png")
+    assert "2 images predicted" in predict("a.png", "c\udcff.png", code=0).out
+    table = (tmp_path / "out" / "predictions.csv").read_text(errors="surrogateescape")
+    assert [row["input"] for row in csv.DictReader(table.splitlines())] == ["a.png", "c\udcff.png"]
+
+
 def test_a_folder_with_bad_files(predict: Predict, wide: Image.Image, tmp_path: Path) -> None:
     folder, out = tmp_path / "in", tmp_path / "in/out"
     (folder / "ward/deep").mkdir(parents=True)

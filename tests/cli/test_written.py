@@ -46,3 +46,9 @@ def test_a_private_file_is_so_even_where_it_replaces_another(tmp_path: Path) -> 
     path.chmod(0o644)
     write_file(path, "text", private=True)
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_name_that_is_no_utf8_is_named_and_nothing_is_written(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"^x\.yaml: would hold a name .* folder: '  root: c\\udcff'$"):
+        write_file(tmp_path / "x.yaml", "data:\n  root: c\udcff\nseed: 1\n", shown="x.yaml")
+    assert list(tmp_path.iterdir()) == []

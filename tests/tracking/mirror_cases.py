@@ -104,7 +104,8 @@ def store_plan(
         "arms": {arm: {"shareable": {"lungs": shareable}} for arm in ("baseline", "frozen")},
         "trials": entries,
     }
-    codec.write_json(store, layout.StudyFiles("covid").plan, {**body, **changes})
+    body |= changes
+    codec.write_json(store, layout.StudyFiles(body["study"]).plan, body)
 
 
 def mirrored(

@@ -18,6 +18,8 @@ from xferlab.tracking.content import (
     pixel_row,
     run_config,
     run_tags,
+    use_tag,
+    uses,
     withheld_notes,
 )
 from xferlab.tracking.mirrored_run import MirroredRun, continues, frames, same
@@ -55,6 +57,14 @@ def test_groups_keep_arms_folds_and_stages_apart():
 def test_tags_fit_what_wandb_takes_and_absent_names_have_none():
     tags = run_tags({"study": "s" * 100, "profile": None}, ["a", "a"])
     assert tags == ["study:" + "s" * 58, "arm:a"]
+
+
+def test_no_two_studies_or_profiles_have_one_tag_of_their_runs():
+    assert use_tag("covid", None) == "use:covid"
+    assert use_tag("covid", "quick") == "use:covid/quick"
+    tags = [use_tag("s" * 64, profile) for profile in (None, "quick", "slow")] + [use_tag("s" * 63, None)]
+    assert (len(set(tags)), max(map(len, tags))) == (4, 64)
+    assert uses([*tags, "study:covid"]) == set(tags)
 
 
 def test_only_private_sections_of_a_joint_set_are_named_as_withheld():
@@ -102,17 +112,22 @@ def test_a_run_is_whole_only_when_it_was_closed_with_the_digest_of_its_content()
 
 
 def test_the_digest_changes_with_anything_that_belongs_to_a_run():
-    whole = {"epochs": ROWS, "summary": {"dice": math.nan, "n": 3}, "arms": ["a", "b"], "shown": ["x.test"]}
+    whole = {"epochs": ROWS, "summary": {"dice": math.nan, "n": 3}, "stage": "s", "arms": ["a", "b"]}
+    whole |= {"shown": ["x.test"], "images": 4}
     digest = content_sha256(**whole)
     assert content_sha256(**json.loads(json.dumps(whole))) == digest  # as the records give it
     assert content_sha256(**{**whole, "arms": ["b", "a"]}) == digest
     changes = {
         "epochs": [*ROWS[:-1], {**ROWS[-1], "train_loss": 0.25000000000000006}],
         "summary": {"dice": 0.5, "n": 3},
+        "stage": "t",
         "arms": ["a"],
         "shown": [],
+        "images": 5,
     }
-    assert len({content_sha256(**{**whole, key: value}) for key, value in changes.items()} | {digest}) == 5
+    assert len({content_sha256(**{**whole, key: value}) for key, value in changes.items()} | {digest}) == 7
+    private = {**whole, "shown": []}
+    assert content_sha256(**private) == content_sha256(**{**private, "images": 5})
 
 
 def test_same():

@@ -177,12 +177,12 @@ def test_a_panel_by_pathology_has_a_key_of_each(dashboard: Dashboard, tmp_path: 
     assert bars == [[f"general.test/DICE{name}" for name in names]]
 
 
-def test_runs_of_other_profiles_and_superseded_ones_are_not_shown(
+def test_runs_that_the_study_uses_with_this_profile_are_shown_but_for_superseded_ones(
     dashboard: Dashboard, tmp_path: Path
 ) -> None:
     filters = pages(dashboard, tmp_path)["workspace"]["spec"]["section"]["runSets"][0]["filters"]["filters"]
     told = [(each["op"], each["value"]) for each in filters]
-    assert told == [("IN", ["study:tiny"]), ("NIN", ["profile:short", "superseded"])]
+    assert told == [("IN", ["use:tiny"]), ("NIN", ["superseded"])]
 
 
 @pytest.mark.slow
@@ -210,7 +210,7 @@ def test_a_server_gets_what_the_file_holds_and_a_second_call_replaces_it(
     short = view["name"].removeprefix("nw-").removesuffix("-v")
     assert f"workspace made: {server.url}/team/mine?nw={short}" in said
     assert f"report made: {server.url}/team/mine/reports/tiny--{page['id']}" in said
-    assert "W&B has no run of this study yet; `xferlab mirror" in said
+    assert "W&B has none of the 7 runs of this study, and the pages show no others; `xferlab mirror" in said
     again = dashboard()[1]
     assert again.count("replaced: ") == 2
     assert len(server.views) == 2
@@ -234,7 +234,10 @@ def test_runs_that_were_sent_are_found(
     words = ["mirror", str(study), "--mode", "online"]
     assert main(words) == 0
     code, said = dashboard()
-    assert (code, "has no run" in said) == (0, False)
+    assert (code, "W&B has" in said) == (0, False)
+    assert len(server.runs) == 7
+    server.runs.popitem()
+    assert "W&B has 6 of the 7 runs" in dashboard()[1]
 
 
 @pytest.mark.slow

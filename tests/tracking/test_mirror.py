@@ -37,7 +37,7 @@ def test_a_private_trial_reads_back_without_pixels_or_names(tmp_path, monkeypatc
         "general",
         "mirror-test",
     )
-    assert list(run.run.tags) == ["study:covid", "task:segmentation", "arm:baseline"]
+    assert list(run.run.tags) == ["use:covid", "study:covid", "task:segmentation", "arm:baseline"]
     assert run.run.notes == (
         "Images and the names of cases of lungs are withheld: the study file does not say `shareable: true` "
         "of their sections. Numbers are not withheld."

@@ -26,8 +26,9 @@ pytestmark = pytest.mark.slow
 
 ONLINE = spec(mode="online")
 ALL = list(range(1, LAST + 1))
-LIVE = ["study:covid", "task:segmentation", "arm:baseline"]
-PLANNED = ["study:covid", "profile:cpu", "task:segmentation", "arm:baseline", "arm:frozen"]
+LIVE = ["use:covid", "study:covid", "task:segmentation", "arm:baseline"]
+PLANNED = ["use:covid/cpu", "profile:cpu", "arm:frozen"]
+"""What the plan adds to these."""
 
 
 def test_a_resumed_run_has_every_epoch_once(server, tmp_path, caplog):
@@ -44,7 +45,7 @@ def test_a_rebuild_goes_on_where_a_run_broke_off(server, store, tmp_path):
     report = mirror_study(store, "covid", directory=tmp_path, mode="online")
     assert (report.written, report.failed) == ([spec().trial_id], {})
     (run,) = server.runs.values()
-    assert (run.epochs, run.state, run.tags) == (ALL, "finished", PLANNED)
+    assert (run.epochs, run.state, run.tags) == (ALL, "finished", [*LIVE, *PLANNED])
     assert run.summary["lungs.test/DICE"] == 0.75
     assert run.config["arms"]["value"] == ["baseline", "frozen"]
     assert mirror_study(store, "covid", directory=tmp_path, mode="online").present == [spec().trial_id]
@@ -58,7 +59,7 @@ def test_what_cannot_be_rewritten_is_superseded(server, store, tmp_path):
     old, new = (server.runs[name] for name in (spec().trial_id, f"{spec().trial_id}-2"))
     assert len(server.runs) == 2
     assert (old.epochs, old.tags) == (ALL[1:], [*LIVE, "superseded"])
-    assert (new.epochs, new.tags, new.state) == (ALL, PLANNED, "finished")
+    assert (new.epochs, {*new.tags}, new.state) == (ALL, {*LIVE, *PLANNED}, "finished")
 
 
 def sync(folder):
@@ -76,6 +77,21 @@ def test_what_was_synced_before_its_rebuild_has_every_epoch_once(server, store, 
     sync(folder)
     (run,) = server.runs.values()
     assert (run.epochs, run.state) == (ALL, "finished")
+
+
+def test_a_run_keeps_its_tags_when_another_profile_resumes_it_or_uses_it(server, store, tmp_path):
+    mirrored(ONLINE, tmp_path, epochs(1, 3), outcome="interrupted")
+    full = replace(ONLINE, settings=replace(ONLINE.settings, profile="full"))
+    mirrored(full, tmp_path, epochs(1, 4), outcome="interrupted")
+    (run,) = server.runs.values()
+    assert run.tags == [*LIVE, "use:covid/full", "profile:full"]
+    for profile in ("cpu", None, "last"):
+        store_plan(store, [spec()], profile=profile)
+        report = mirror_study(store, "covid", directory=tmp_path, mode="online")
+        assert (report.written, report.failed) == ([spec().trial_id] if profile else [], {})
+        history = list(run.history)
+    assert (run.epochs, history) == (ALL, run.history)
+    assert run.tags == [*LIVE, "use:covid/full", "profile:full", *PLANNED, "use:covid/last", "profile:last"]
 
 
 def test_nothing_of_the_machine_is_sent(server, tmp_path, monkeypatch):

@@ -52,6 +52,7 @@ NO_RUN = StudyContent(headline=RESULTS.headline)
 @pytest.mark.component
 def test_what_is_missing_or_torn_is_written_once_and_only_once(empty, tmp_path):
     torn, missing, unfinished = (spec(seed=seed) for seed in (1, 2, 3))
+    torn = replace(torn, settings=replace(torn.settings, profile="cpu"))
     folder = tmp_path / "mirror"
     mirrored(torn, folder, epochs(1, 4), outcome="interrupted", images=6)
     tear(folder, torn.trial_id, keep=0.7)
@@ -75,7 +76,8 @@ def test_what_is_missing_or_torn_is_written_once_and_only_once(empty, tmp_path):
         assert "lungs.test/AUC/covid19" not in run.summary
         assert (run.run.run_group, run.run.job_type) == ("baseline/general", "general")
         assert list(run.run.tags) == [
-            "study:covid", "profile:cpu", "task:segmentation", "arm:baseline", "arm:frozen",
+            *("use:covid/cpu", "study:covid", "profile:cpu", "task:segmentation"),
+            *("arm:baseline", "arm:frozen"),
         ]  # fmt: skip
         assert (run.summary["outcome"], run.exit_code) == ("complete", 0)
     second = mirror_study(empty, "covid", directory=folder, results=RESULTS)
@@ -101,7 +103,7 @@ def test_the_study_run_carries_its_table_curves_and_figure_and_is_left_alone_whi
     (path,) = (tmp_path / "mirror").glob("wandb/*/files/media/images/figures/*.png")
     assert PIL.Image.open(path).getpixel((2, 1)) == (255, 0, 0)
     assert (run.summary["trials_complete"], run.exit_code) == (2, 0)
-    assert list(run.run.tags) == ["study:covid", "profile:cpu", "task:segmentation"]
+    assert list(run.run.tags) == ["use:covid/cpu", "study:covid", "profile:cpu", "task:segmentation"]
     assert "of lungs are withheld" in run.run.notes
     again = mirror_study(empty, "covid", directory=tmp_path / "mirror", results=RESULTS)
     assert again.present == report.written
@@ -161,9 +163,58 @@ def test_a_trial_takes_what_its_parents_and_those_who_predict_for_it_made_and_on
     assert not list(folder.rglob("*.safetensors"))
 
 
+@pytest.mark.component
+def test_the_run_of_a_trial_has_the_tag_of_each_profile_and_study_that_uses_it(empty, tmp_path):
+    trial, folder = spec(), tmp_path / "mirror"
+    store_trial(empty, trial)
+    users = [("covid", "quick"), ("covid", None), ("other", None)]
+    for study, profile in users:
+        store_plan(empty, [trial], study=study, profile=profile)
+        assert mirror_study(empty, study, directory=folder).written == [trial.trial_id]
+    (run,) = offline_runs(folder)
+    assert run.epochs == [1, 2, 3, 4, 5]
+    assert {"use:covid/quick", "use:covid", "use:other", "study:other"} <= set(run.run.tags)
+    for study, profile in users:
+        store_plan(empty, [trial], study=study, profile=profile)
+        assert mirror_study(empty, study, directory=folder).present == [trial.trial_id]
+
+
+@pytest.mark.component
+def test_another_project_or_entity_gets_all_runs_and_the_first_keeps_those_of_other_studies(empty, tmp_path):
+    alone, shared = spec(seed=1), spec(seed=2)
+    for trial in (alone, shared):
+        store_trial(empty, trial)
+    store_plan(empty, [shared], study="other")
+    store_plan(empty, [alone, shared])
+    mirror_study(empty, "other", directory=tmp_path)
+    assert mirror_study(empty, "covid", directory=tmp_path).failed == {}
+    moved = {"project": "paper"}, {"project": "paper", "entity": "team"}
+    for changes in moved:
+        store_plan(empty, [alone, shared], tracking=wandb_settings(**changes))
+        report = mirror_study(empty, "covid", directory=tmp_path)
+        assert (report.written, report.failed) == ([alone.trial_id, shared.trial_id], {})
+        assert mirror_study(empty, "covid", directory=tmp_path).present == report.written
+    held = {(run.run.run_id, run.run.entity, run.run.project) for run in offline_runs(tmp_path)}
+    left = (shared.trial_id, "", "mirror-test")
+    assert held == {(trial.trial_id, "team", "paper") for trial in (alone, shared)} | {left}
+    assert len(offline_runs(tmp_path)) == 3
+    assert mirror_study(empty, "other", directory=tmp_path).present == [shared.trial_id]
+
+
+@pytest.mark.component
+def test_another_number_of_images_is_noticed(empty, tmp_path):
+    trial = spec(shareable=True)
+    store_trial(empty, trial)
+    for number in (3, 1):
+        store_plan(empty, [trial], tracking=wandb_settings(images=number))
+        assert mirror_study(empty, "covid", directory=tmp_path).written == [trial.trial_id]
+        assert len(list(tmp_path.glob("wandb/*/files/media/images/outputs/*.png"))) == number
+
+
 @pytest.mark.slow
 def test_a_trial_that_was_mirrored_whole_is_left_alone(empty, tmp_path):
     one = replace(spec(shareable=True), arms=("baseline", "frozen"))
+    one = replace(one, settings=replace(one.settings, profile="cpu"))
     store_trial(empty, one, num_epochs=3)
     store_plan(empty, [one])
     folder = tmp_path / "mirror"

@@ -13,6 +13,8 @@ from xferlab.cli.study_results import study_results
 from xferlab.cli.written import write_file
 from xferlab.data.cache import check_cache
 from xferlab.errors import UsageError
+from xferlab.plan.spec import PlannedTrial
+from xferlab.records.complete import complete_trials
 from xferlab.records.reader import read_plan
 from xferlab.tracking.dashboard import Dashboard, dashboard_of
 from xferlab.tracking.publish import publish
@@ -47,8 +49,11 @@ def run(options: DashboardOptions) -> int:
         print(f"{options.output}: what would be sent; nothing was sent")
     for page in answer.get("sent", ()):
         print(f"{page['kind']} {'replaced' if page['replaced'] else 'made'}: {page['url']}")
-    if answer.get("sent") and not answer["runs"]:
-        print(f"W&B has no run of this study yet; `xferlab mirror {session.words} --mode online` sends them")
+    if answer.get("sent") and answer["runs"] < (expected := _num_runs(session)):
+        print(
+            f"W&B has {answer['runs'] or 'none'} of the {expected} runs of this study, and the pages show no "
+            f"others; `xferlab mirror {session.words} --mode online` sends what is missing"
+        )
     return COMPLETE if now.is_complete() else INCOMPLETE
 
 
@@ -65,8 +70,14 @@ def _dashboard(session: Session, name: str | None) -> Dashboard:
         )
     profile = plan["profile"]
     title = name or f"{session.study}{f' ({profile})' if profile else ''}"
-    others = [each for each in session.loaded.profiles if each != profile]
-    return dashboard_of(plan, runs.study(), trials, title=title, other_profiles=others)
+    return dashboard_of(plan, runs.study(), trials, title=title)
+
+
+def _num_runs(session: Session) -> int:
+    """Returns how many runs W&B holds once all is mirrored: of complete trials, and that of the study."""
+    trials = read_plan(session.store, session.study)["trials"]
+    planned = tuple(map(PlannedTrial.from_entry, trials))
+    return 1 + len(complete_trials(session.store, session.study, planned))
 
 
 def _where(session: Session, options: DashboardOptions) -> dict[str, str | None]:

@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _told(words: Sequence[str], streams: Streams, raises: bool) -> tuple[int, bool]:
     """Runs a verb, and prints the document of what it told if one is asked for; results as of `_run`."""
-    if "--json" in words and "schema" not in words[:1]:  # whose lines are a document of their own
+    if "--json" in words:
         streams.document()
     try:
         code, works = _run(words, streams)
@@ -110,6 +110,8 @@ def _run(words: Sequence[str], streams: Streams) -> tuple[int, bool]:
     try:
         parsed = parser.parse_args(words)
     except SystemExit as end:  # it has printed help, the version, or what is wrong
+        if "--version" in words and not end.code:
+            tell(version=__version__)
         return int(end.code or COMPLETE), False
     works = parsed.verb in WORKING or getattr(parsed, "yes", False)
     options = VERBS[parsed.verb][0].of(parsed)

@@ -34,11 +34,22 @@ LINGER_S = 5.0
 """At the end, how long a reader may take for nothing at all before what is left is dropped."""
 _CHUNK = 1 << 16
 _told: dict[str, Any] = {}
+_alone: dict[str, Any] = {}
 
 
 def tell(**facts: Any) -> None:
     """Adds what a verb has to tell to its JSON document; a fact that is told again replaces the first."""
     _told.update(facts)
+
+
+def tell_alone(document: Mapping[str, Any]) -> None:
+    """Makes a document of its own the JSON document of a verb, in place of all that is told."""
+    _alone.update(document)
+
+
+def has_document() -> bool:
+    """Returns whether standard output is kept for one JSON document."""
+    return isinstance(sys.stdout, Output) and sys.stdout is sys.stderr
 
 
 class Output:
@@ -203,12 +214,14 @@ class Streams:
     def document(self) -> None:
         """From now on prints go to standard error, and `end_document` writes to standard output."""
         _told.clear()
+        _alone.clear()
         sys.stdout = self.err
 
     def end_document(self, code: int) -> None:
         """Prints what was told, if there is to be a document."""
         if sys.stdout is self.err:
-            print(json.dumps(_plain({**_told, "exit_code": code}), indent=2, default=str), file=self.out)
+            told = _alone or {**_told, "exit_code": code}
+            print(json.dumps(_plain(told), indent=2, default=str), file=self.out)
 
     def remove(self) -> None:
         """Puts back what was there."""

@@ -233,7 +233,8 @@ def _write_table(store: Store, predictions: Sequence[Prediction]) -> bool:
     """Returns whether the table could be written; without it, the other files are still there."""
     import pandas as pd
 
-    table = pd.DataFrame([prediction.row() for prediction in predictions])
+    # Not pandas' texts, which are UTF-8 alone.
+    table = pd.DataFrame([prediction.row() for prediction in predictions], dtype=object)
     text = table.to_csv(index=False, lineterminator="\n")
     try:
         # File names that are no UTF-8 go through as the bytes they are.

@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 
 from xferlab.cli.options import SchemaOptions
+from xferlab.cli.output import tell_alone
 from xferlab.study.load import json_schema
 
 
 def run(options: SchemaOptions) -> int:
     """Prints the schema, with `--json` as without it."""
-    print(json.dumps(json_schema(), indent=2))
+    schema = json_schema()
+    if options.json:
+        tell_alone(schema)
+    else:
+        print(json.dumps(schema, indent=2))
     return 0

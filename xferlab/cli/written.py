@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from xferlab.errors import UsageError
+from xferlab.cli.output import has_document
+from xferlab.errors import UsageError, utf8
 from xferlab.records.local import write_whole
 
 
@@ -21,15 +22,28 @@ def write_file(path: str | Path, text: str, *, shown: str = "", private: bool = 
         private: Whether only its user may read it.
 
     Raises:
-        UsageError: It cannot be written.
+        UsageError: It cannot be written, its text is no UTF-8, or it is standard output and that has a JSON
+            document.
     """
+    if has_document() and _is_standard_output(path):
+        raise UsageError(
+            f"{shown or path}: standard output has the document of --json alone; name another file"
+        )
+    data = utf8(text, shown=shown or str(path))
     try:
         if os.path.exists(path) and not os.path.isfile(path):
-            Path(path).write_text(text, encoding="utf-8")
+            Path(path).write_bytes(data)
             return
-        write_whole(os.path.realpath(path), text.encode(), mode=0o600 if private else 0o666)
+        write_whole(os.path.realpath(path), data, mode=0o600 if private else 0o666)
     except OSError as error:
         raise UsageError(
             f"{shown or path}: cannot be written: {error.strerror}; free space or give access there, or name "
             "another file"
         ) from error
+
+
+def _is_standard_output(path: str | Path) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(1))
+    except OSError:
+        return False

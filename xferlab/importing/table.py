@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xferlab.data.sources.manifest.table import read_table
-from xferlab.errors import DataError, Problem, UsageError
+from xferlab.errors import DataError, Problem, UsageError, utf8
 from xferlab.importing.found import IMAGE, PATIENT, Entry, Listing, spelled
 from xferlab.records.store import Store
 
@@ -49,7 +49,7 @@ def write_table(listing: Listing, root: Path) -> Written:
         root: The folder.
 
     Raises:
-        UsageError: The folder has its table in Parquet.
+        UsageError: The folder has its table in Parquet, or the name of a folder is no UTF-8.
         DataError: The table cannot be read, or has an image twice.
         StorageError: It cannot be written.
     """
@@ -67,7 +67,8 @@ def write_table(listing: Listing, root: Path) -> Written:
     columns = dict.fromkeys([IMAGE, *listing.columns, PATIENT])
     columns |= dict.fromkeys(column for cells in merged.values() for column in cells)
     rows = [merged[image] for image in sorted(merged)]
-    Store.open(str(root)).write(NAME, _text([*columns], rows).encode())
+    data = utf8(_text([*columns], rows), shown=str(root / NAME))
+    Store.open(str(root)).write(NAME, data)
     changed = sum(_differ(before[image], merged[image]) for image in before)
     new = len(imported.keys() - before.keys())
     unknown = [

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xferlab.cohort import single_sections
+from xferlab.plan.identity import ID_LENGTH, short_id
 from xferlab.plan.spec import TrialSpec
 
 LONGEST_NAME = 128
@@ -23,6 +24,9 @@ STUDIES = "studies"
 """The group of the runs of studies; those of trials have the name of an arm."""
 LONGEST_TAG = 64
 """Characters of a tag that W&B takes."""
+SUPERSEDED = "superseded"
+"""The tag of a run that was sent again under another id."""
+_USE = "use:"
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class RunOrder:
         group: What it is shown with.
         job_type: The stage of a trial; `study`.
         config: Its configuration.
-        tags: What the page filters runs by, each `what:name`.
+        tags: What the page filters runs by, each `what:name`; those that a run has already stay.
         notes: What its page says above all else; empty for nothing.
         content: Digest of all that belongs to it, if it is rebuilt from records; empty for a running trial.
         epochs: All epochs that it is to hold then.
@@ -70,7 +74,7 @@ class RunOrder:
             group=config["group"],
             job_type=spec.stage,
             config=config,
-            tags=run_tags(labels, config["arms"]),
+            tags=[use_tag(settings.study, settings.profile), *run_tags(labels, config["arms"])],
             notes=withheld_notes(spec.data, config["withheld"]),
         )
 
@@ -88,19 +92,45 @@ def content_sha256(
     *,
     epochs: Iterable[Mapping[str, Any]] = (),
     summary: Mapping[str, Any],
+    stage: str = "",
     arms: Sequence[str] = (),
     shown: Iterable[str] = (),
+    images: int = 0,
 ) -> str:
     """Returns the digest of all that belongs to a whole run: equal for equal values, NaN among them.
 
     Args:
         epochs: Numbers of each epoch by name.
         summary: Final values.
+        stage: What its arms call its stage.
         arms: The arms that use the trial.
         shown: The sets whose images may be shown.
+        images: How many of these are shown at most; of no account where there is no such set.
     """
-    body = [list(epochs), dict(summary), sorted(arms), sorted(shown)]
+    sets = sorted(shown)
+    body = [list(epochs), dict(summary), stage, sorted(arms), sets, images if sets else 0]
     return hashlib.sha256(json.dumps(body, sort_keys=True, default=float).encode()).hexdigest()
+
+
+def content_of(
+    spec: TrialSpec, *, epochs: Iterable[Mapping[str, Any]], summary: Mapping[str, Any], images: int
+) -> str:
+    """Returns the digest of all that belongs to the run of a trial.
+
+    Args:
+        spec: The trial, with stage and arms of the study that sends it.
+        epochs: Numbers of each epoch by name.
+        summary: Final values.
+        images: Images that are shown at most.
+    """
+    return content_sha256(
+        epochs=epochs,
+        summary=summary,
+        stage=spec.stage,
+        arms=spec.arms,
+        shown=shown_sets(spec, images),
+        images=images,
+    )
 
 
 def shown_sets(spec: TrialSpec, images: int) -> list[str]:
@@ -122,6 +152,18 @@ def run_tags(labels: Mapping[str, str | None], arms: Iterable[str]) -> list[str]
     """Returns the tags of a run, `what:name` each; what has no name has no tag."""
     pairs = [*labels.items(), *(("arm", arm) for arm in arms)]
     return list(dict.fromkeys(f"{what}:{name}"[:LONGEST_TAG] for what, name in pairs if name))
+
+
+def use_tag(study: str, profile: str | None) -> str:
+    """Returns the tag of all runs that a study uses with a profile; others may use some of them, too."""
+    tag = f"{_USE}{study}{f'/{profile}' if profile else ''}"
+    # No two studies may have the same.
+    return tag if len(tag) <= LONGEST_TAG else f"{tag[: LONGEST_TAG - ID_LENGTH - 1]}-{short_id(tag)}"
+
+
+def uses(tags: Iterable[str]) -> set[str]:
+    """Returns those tags of a run that `use_tag` gives."""
+    return {tag for tag in tags if tag.startswith(_USE)}
 
 
 def withheld_notes(data: Mapping[str, Mapping[str, Any]], sets: Iterable[str]) -> str:

@@ -6,12 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from xferlab.tracking.content import run_tags
+from xferlab.tracking.content import SUPERSEDED, use_tag
 from xferlab.tracking.recorded import RecordedRun
 from xferlab.tracking.study_run import OVERLAYS
 
 HOURS = "training_hours"
-_SUPERSEDED = "superseded"
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class Dashboard:
     Attributes:
         title: Their title.
         tags: Tags that a run has to have to be shown.
-        without: Tags that it may not have: those of other profiles, and of runs that were sent again.
+        without: Tags that it may not have: that of runs that were sent again.
         sections: What the report shows, in order.
         workspace: What the workspace shows, in order.
     """
@@ -70,12 +69,7 @@ class Dashboard:
 
 
 def dashboard_of(
-    plan: Mapping[str, Any],
-    study: RecordedRun,
-    trials: Sequence[RecordedRun],
-    *,
-    title: str,
-    other_profiles: Iterable[str] = (),
+    plan: Mapping[str, Any], study: RecordedRun, trials: Sequence[RecordedRun], *, title: str
 ) -> Dashboard:
     """Returns the pages of a study; a panel of what no run holds is left out.
 
@@ -84,7 +78,6 @@ def dashboard_of(
         study: The run of the study.
         trials: The run of a trial of each stage of each arm.
         title: Their title.
-        other_profiles: Profiles of the study file whose runs are not shown.
     """
     result, cases = _result(study, trials), _cases(study)
     shared = [*_metrics(trials), _transfer(trials), _hours(trials), cases]
@@ -96,8 +89,8 @@ def dashboard_of(
     means = [panel for stage, panels in losses.items() for panel in _means(stage, study, panels)]
     return Dashboard(
         title=title,
-        tags=tuple(run_tags({"study": plan["study"], "profile": plan["profile"]}, ())),
-        without=(*(tag for name in other_profiles for tag in run_tags({"profile": name}, ())), _SUPERSEDED),
+        tags=(use_tag(plan["study"], plan["profile"]),),
+        without=(SUPERSEDED,),
         sections=_filled([result, *by_stage, *shared, _LINEAGE]),
         workspace=_filled([result, Section("Loss by arm", (), (*bands, *means)), *shared]),
     )

@@ -19,11 +19,10 @@ from xferlab.records.store import Store
 from xferlab.tracking import notes
 from xferlab.tracking.content import (
     RunOrder,
-    content_sha256,
+    content_of,
     is_shareable,
     pixel_row,
     run_config,
-    shown_sets,
 )
 from xferlab.tracking.lineage import taken_weights
 from xferlab.tracking.pipe import MirrorProcess
@@ -143,8 +142,7 @@ class TrialMirror:
         epochs = [self._epochs[number] for number in sorted(self._epochs)]
         tracking = spec.settings.tracking
         assert tracking is not None  # else there is no writer
-        shown = shown_sets(spec, tracking["images"])
-        return content_sha256(epochs=epochs, summary=summary, arms=spec.arms, shown=shown)
+        return content_of(spec, epochs=epochs, summary=summary, images=tracking["images"])
 
     def _patience_s(self) -> float:
         share_s = FINISH_SHARE * (time.monotonic() - self._started)

@@ -38,11 +38,15 @@ class MirroredRun:
         epochs: Values by epoch.
         content: Digest of all that belongs to it; empty where it is not whole.
         finished: Whether it was closed.
+        tags: Its tags.
+        place: Entity and project of an offline run; empty where its file is torn before they are told.
     """
 
     epochs: dict[int, dict[str, Any]] = field(default_factory=dict)
     content: str = ""
     finished: bool = False
+    tags: tuple[str, ...] = ()
+    place: tuple[str, str] = ("", "")
 
     @staticmethod
     def of_online(run: Any) -> MirroredRun:
@@ -50,7 +54,7 @@ class MirroredRun:
         # Not `scan_history`: it reads what the server exports some time after a run.
         rows = run.history(samples=_ALL, pandas=False)
         epochs = {row["epoch"]: row for row in rows if row.get("epoch") is not None}
-        return MirroredRun(epochs, run.summary.get(CONTENT, ""), run.state == "finished")
+        return MirroredRun(epochs, run.summary.get(CONTENT, ""), run.state == "finished", tuple(run.tags))
 
     @staticmethod
     def of_folder(folder: Path) -> MirroredRun:
@@ -66,6 +70,8 @@ class MirroredRun:
                     }
                 held.content = _values(record.summary.update).get(CONTENT, held.content)
                 held.finished |= record.HasField("exit")
+                if record.HasField("run"):
+                    held.tags, held.place = tuple(record.run.tags), (record.run.entity, record.run.project)
         return held
 
     def is_whole(self, content: str) -> bool:

@@ -31,6 +31,9 @@ _GRACE_S = 10.0
 _LAST_WORD_S = 0.5
 BEGUN = "begun"
 """The answer to the begin of a run that is not there yet."""
+PRESENT, WRITTEN = "present", "written"
+"""The answers to that of a run that is there or was left to a later attempt, and to the end of a run; a begin
+has the second, too, where that alone wrote what was missing."""
 _LATE = "W&B had not taken the whole run {:g} s later"
 _idle: list[MirrorProcess] = []
 

@@ -14,7 +14,7 @@ from xferlab.errors import RecordError, StorageError, UsageError
 from xferlab.records.reader import read_plan
 from xferlab.records.store import Store
 from xferlab.tracking import notes
-from xferlab.tracking.pipe import MirrorProcess
+from xferlab.tracking.pipe import BEGUN, WRITTEN, MirrorProcess
 from xferlab.tracking.recorded import RecordedRun, RecordedRuns
 from xferlab.tracking.study_run import StudyContent, study_order, study_run_id
 from xferlab.tracking.webhook import Notice
@@ -218,12 +218,12 @@ class _Rebuild:
         else:
             self._failures_in_a_row = 0
             notes.clear(self._store, self._plan["study"], run_id)
-            (report.written if word == "written" else report.present).append(run_id)
+            (report.written if word == WRITTEN else report.present).append(run_id)
             self._echo(f"{run_id}: {word}")
 
     def _send(self, writer: MirrorProcess, run: RecordedRun) -> str:
         writer.send("begin", **run.order.message(self._tracking, self._directory))
-        if (word := self._answer(writer)) == "present":
+        if (word := self._answer(writer)) != BEGUN:
             return word
         for result in run.order.epochs:
             writer.send("epoch", result=result)

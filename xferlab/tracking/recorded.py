@@ -15,7 +15,7 @@ from xferlab.records import codec
 from xferlab.records.layout import TrialFiles
 from xferlab.records.reader import read_cases, read_evaluation, read_history, read_outputs, read_trial
 from xferlab.records.store import Store
-from xferlab.tracking.content import RunOrder, content_sha256, pixel_row, run_config, shown_sets
+from xferlab.tracking.content import RunOrder, content_of, pixel_row, run_config, shown_sets
 from xferlab.tracking.lineage import taken_weights
 from xferlab.tracking.overlays import overlays
 from xferlab.tracking.study_run import StudyContent, study_order, study_summary
@@ -71,7 +71,7 @@ class RecordedRuns:
         epochs = [result.flat() for result in history]
         shown = shown_sets(spec, self._images)
         taken = taken_weights(store, spec, record)
-        content = content_sha256(epochs=epochs, summary=summary, arms=spec.arms, shown=shown)
+        content = content_of(spec, epochs=epochs, summary=summary, images=self._images)
 
         def messages() -> Iterator[dict[str, Any]]:
             for evaluation, measured in records.items():

@@ -11,7 +11,7 @@ from typing import Any
 from xferlab.plan.identity import sha256_of, short_id
 from xferlab.plan.sharing import sections_of
 from xferlab.plan.spec import TrialSpec
-from xferlab.tracking.content import STUDIES, RunOrder, content_sha256, run_tags, withheld_sentence
+from xferlab.tracking.content import STUDIES, RunOrder, content_sha256, run_tags, use_tag, withheld_sentence
 from xferlab.tracking.overlays import COLUMNS, Overlay
 from xferlab.tracking.summary import Headline
 
@@ -97,7 +97,7 @@ def study_order(plan: Mapping[str, Any], content: StudyContent | None = None) ->
         group=STUDIES,
         job_type="study",
         config=config,
-        tags=[*run_tags(labels, ()), *tasks],
+        tags=[use_tag(plan["study"], plan["profile"]), *run_tags(labels, ()), *tasks],
         notes=withheld_sentence(private) if private else "",
         content=content_sha256(epochs=content.epochs, summary=study_summary(content)) if content else "",
         epochs=content.epochs if content else (),

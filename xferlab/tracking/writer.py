@@ -29,8 +29,9 @@ import wandb
 from filelock import FileLock
 
 from xferlab.errors import StorageError
+from xferlab.tracking.content import SUPERSEDED, uses
 from xferlab.tracking.mirrored_run import CONTENT, MirroredRun, continues
-from xferlab.tracking.pipe import BEGUN, GAVE_UP
+from xferlab.tracking.pipe import BEGUN, GAVE_UP, PRESENT, WRITTEN
 from xferlab.tracking.wandb_objects import image_of, private_settings, weights_artifact
 
 LOCK_S = 60.0
@@ -79,14 +80,13 @@ def serve(lines: Iterable[bytes], answer: Callable[[str], None]) -> None:
         kind = message.pop("kind")
         if kind == "begin":
             run = RunWriter(message)
-            begun = run.begin()
-            answer(BEGUN if begun else "present")
-            run = run if begun else None
+            answer(word := run.begin())
+            run = run if word == BEGUN else None
         elif run is not None:
             getattr(run, kind)(**message)
             if kind == "end":
                 run = None
-                answer("written")
+                answer(WRITTEN)
     if run is not None:
         run.end(summary={}, outcome="interrupted", content="")
 
@@ -101,24 +101,33 @@ class RunWriter:
         self._root = Path(order["directory"])
         self._offline = order["mode"] == "offline"
         self._images: int = order["images"]
+        self._tags: dict[str, None] = dict.fromkeys(order["tags"])
         self._sets: list[str] = []
         self._sent: set[int] = set()
         self._last = 0  # the last epoch that is sent or was uploaded before
         self._skipped = False
 
-    def begin(self) -> bool:
-        """Opens the run; False where it is whole, or a later attempt has taken over."""
+    def begin(self) -> str:
+        """Opens the run and returns `BEGUN`.
+
+        Where it is not opened, `PRESENT`: it is whole, or a later attempt has taken over. Or `WRITTEN`: it
+        only lacked tags.
+        """
+        if self._offline:  # what `wandb.init` makes of a study that names nobody
+            self._entity = self._order["entity"] or wandb.setup().settings.entity or ""
         locks = self._root / "locks"
         locks.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(locks / self._id, timeout=LOCK_S)
         self._lock.acquire()
-        if not (self._is_latest(locks / f"{self._id}.latest") and self._claim()):
+        word = self._claim() if self._is_latest(locks / f"{self._id}.latest") else PRESENT
+        if word != BEGUN:
             self._lock.release()
-            return False
+            return word
         self._run = self._init()
         if not self._offline:
             self._last = max(0, self._run.step - 1)
-        return True
+            self._run.tags = dict.fromkeys([*self._run.tags, *self._tags])
+        return word
 
     def _is_latest(self, path: Path) -> bool:
         # What a killed attempt left behind may get the lock after the attempt that follows it.
@@ -130,36 +139,57 @@ class RunWriter:
         fresh.replace(path)
         return True
 
-    def _claim(self) -> bool:
-        """Chooses the run id to write under; False where its run is whole."""
+    def _claim(self) -> str:
+        """Chooses the run id to write under; returns what `begin` returns."""
         content, epochs = self._order["content"], self._order["epochs"]
         for run_id in _ids(self._order["run_id"]):
             self._id = run_id
             held = self._held_offline() if self._offline else self._held_online()
+            lacks_tags = not self._tags.keys() <= set(held.tags)
+            # Other studies and profiles may use it, too.
+            self._tags |= dict.fromkeys(tag for tag in held.tags if tag != SUPERSEDED)
             if content and held.is_whole(content):
-                return False
+                if not lacks_tags:
+                    return PRESENT
+                if not self._offline:
+                    self._add_tags(self._tags)
+                    return WRITTEN
             if not content or continues(held.epochs, epochs):
                 break
             if not self._offline:
-                self._supersede()
+                self._add_tags([SUPERSEDED])  # its steps cannot be rewritten: all goes under another id
         if self._offline:
             self._last = max(held.epochs, default=0)
-            for folder in self._folders():
-                if not _is_synced(folder):
-                    shutil.rmtree(folder)
-        return True
+            self._delete_folders()
+        return BEGUN
 
-    def _folders(self) -> list[Path]:
-        """Returns the offline folders of the run, oldest first."""
-        return sorted((self._root / "wandb").glob(f"offline-run-????????_??????-{self._id}"))
+    def _folders(self) -> Iterator[tuple[Path, MirroredRun]]:
+        """Yields the offline folders of the run, oldest first, and what they hold."""
+        for folder in sorted((self._root / "wandb").glob(f"offline-run-????????_??????-{self._id}")):
+            yield folder, MirroredRun.of_folder(folder)
+
+    def _is_here(self, run: MirroredRun) -> bool:
+        """Returns whether an offline run belongs to the entity and the project of this one."""
+        return run.place == (self._entity, self._order["project"])
+
+    def _delete_folders(self) -> None:
+        """Deletes what was not uploaded and is written again, also where it was for another project.
+
+        What other studies or profiles have there stays.
+        """
+        for folder, run in self._folders():
+            is_moved = uses(run.tags) <= uses(self._tags)
+            if not _is_synced(folder) and (self._is_here(run) or is_moved):
+                shutil.rmtree(folder)
 
     def _held_offline(self) -> MirroredRun:
-        """Returns the epochs that `wandb sync` has uploaded, and whether the last folder ends the run."""
+        """Returns the epochs that `wandb sync` has uploaded, the tags, and whether it was closed."""
         held = MirroredRun()
-        for folder in self._folders():
-            run = MirroredRun.of_folder(folder)
-            held.epochs |= run.epochs if _is_synced(folder) else {}
-            held.content, held.finished = run.content, run.finished
+        for folder, run in self._folders():
+            if self._is_here(run):
+                held.epochs |= run.epochs if _is_synced(folder) else {}
+                held.content, held.finished = run.content, run.finished
+                held.tags = (*held.tags, *run.tags)
         return held
 
     def _held_online(self) -> MirroredRun:
@@ -172,11 +202,10 @@ class RunWriter:
                 raise
             return MirroredRun()
 
-    def _supersede(self) -> None:
-        """Marks a run whose steps cannot be rewritten: all is sent again under another id."""
+    def _add_tags(self, tags: Iterable[str]) -> None:
         run = self._online_run()
-        if "superseded" not in run.tags:
-            run.tags = [*run.tags, "superseded"]
+        if more := [tag for tag in tags if tag not in run.tags]:
+            run.tags = [*run.tags, *more]
             run.update()
 
     def _online_run(self) -> Any:
@@ -194,7 +223,8 @@ class RunWriter:
             name=order["name"],
             group=order["group"],
             job_type=order["job_type"],
-            tags=order["tags"],
+            # Online, those given here would replace the ones that the run has.
+            tags=list(self._tags) if self._offline else (),
             notes=order["notes"] or None,
             config=order["config"],
             resume=None if self._offline else "allow",
@@ -288,7 +318,8 @@ class RunWriter:
             run.load(force=True)
 
     def _check_file(self) -> None:
-        runs = [MirroredRun.of_folder(folder) for folder in self._folders() if not _is_synced(folder)]
+        folders = [(folder, run) for folder, run in self._folders() if self._is_here(run)]
+        runs = [run for folder, run in folders if not _is_synced(folder)]
         if len(runs) != 1 or not runs[0].finished or runs[0].epochs.keys() != self._sent:
             free_mib = shutil.disk_usage(self._root).free / 2**20
             raise StorageError(

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -271,6 +271,7 @@ class Predictor:
         return [giver.learner.for_others(output, given.threshold or 0.0) for output in outputs]
 
 
+@runtime_checkable
 class Stored(Protocol):
     """A study's results: where they are, and the ids of its trials by name."""
 
@@ -296,9 +297,13 @@ def predictor(results: Stored, trial: str, *, device: str = "cpu") -> Predictor:
             installed.
 
     Raises:
-        UsageError: The study has no such trial, or there is no such device.
+        UsageError: These are no results, the study has no such trial, or there is no such device.
         RecordError: It is not complete, or its weights were altered.
     """
+    given: object = results
+    if not isinstance(given, Stored):
+        kind = type(given).__name__
+        raise UsageError(f"results: found a value of type {kind}; accepted: what `load_study` returns")
     names = results.trial_names
     trial_id = names.get(trial, trial)
     if trial_id not in names.values():
