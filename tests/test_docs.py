@@ -18,32 +18,44 @@ import pytest
 import yaml
 
 from tests.analysis.conftest import StudyBuilder
+from tests.plan.studies import HERE, SITES, text_digest
 from xferlab.cli.main import COMPLETE, VERBS, build_parser, main
+from xferlab.cohort import Case
 from xferlab.data.decode import read_image, read_labels
 from xferlab.data.pixels import stretch
 from xferlab.data.sources.config import FileConfig
 from xferlab.data.sources.manifest.table import read_table
 from xferlab.metrics import overlap
+from xferlab.plan.expand import expand
 from xferlab.study.load import LoadedStudy, load
 from xferlab.study.schema import Study
 from xferlab.study.space import load_space
+from xferlab.tasks import registry
+from xferlab.tasks.config import Engine
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 MAX_README_BYTES = 6_000
 ENVIRONMENT = {"XFERLAB_DATA": "/data"}
+TASKS = ("segmentation", "classification", "translation")
+CLASSES = ("normal", "covid19", "pathological")
 
 BASE = {
     "study": "study: base\n",
     "data": """data:
-  general: {source: phantom_cxr, count: 24}
-  portable: {source: phantom_cxr, count: 24, seed: 1, hold_out: 0.5}
+  mri: {source: phantom_mri, count: 300}
+  general: {source: phantom_cxr, count: 300}
+  portable: {source: phantom_cxr, count: 300, seed: 1, hold_out: 0.5}
 """,
     "stages": """stages:
-  donor: {data: general}
-  general: {data: general, starts_from: donor}
-  portable: {data: portable, starts_from: general}
+  donor: {data: mri}
+  general: {data: general, starts_from: donor, evaluate_on: [general.test, portable.hold_out]}
+  portable: {data: portable, starts_from: general, evaluate_on: [portable.test, portable.hold_out]}
+""",
+    "arms": """arms:
+  baseline: {}
+  scratch: {stages.general.starts_from: null}
 """,
 }
 """A study that pieces of YAML are put into, by its fields."""
@@ -120,25 +132,43 @@ def completed(text: str) -> str:
         if "stages" not in piece:
             text += "stages:\n" + "".join(f"  {name}: {{data: {name}}}\n" for name in piece["data"])
         return f"study: base\n{text}"
-    return "".join(field for name, field in BASE.items() if name not in piece) + text
+    base = dict(BASE)
+    if "stages" in piece:
+        named = sorted({stage["data"] for stage in piece["stages"].values() if "data" in stage})
+        sections = {name: {"source": "phantom_cxr", "count": 300} for name in named}
+        base |= {"data": f"data: {sections}\n", "arms": ""}
+    return "".join(field for name, field in base.items() if name not in piece) + text
+
+
+def cases_of(name: str, config: Any) -> list[Case]:
+    """Three hundred patients of a section, with the columns that pages name; its files are not read."""
+    return [
+        Case(
+            digest=text_digest(f"{name} {number}"),
+            name=f"{number}.png",
+            patient=f"{name} {number}",
+            pathology=CLASSES[number % 3],
+            columns={"pathology": CLASSES[number % 3], "source": SITES[number // 3 % 3]},
+        )
+        for number in range(300)
+    ]
 
 
 @pytest.mark.parametrize("text", numbered("yaml"))
-def test_every_piece_of_yaml_loads(text: str, tmp_path: Path) -> None:
+def test_every_piece_of_yaml_can_be_planned(text: str, tmp_path: Path) -> None:
     """A whole study, fields of one, arms, or a search space: by the keys at the top."""
     piece = yaml.safe_load(text)
-    if any("task" in stage for stage in piece.get("stages", {}).values()):
-        return  # tests/tasks/test_new_task.py runs it
-    if "study" in piece:
-        for profile in [None, *piece.get("profiles", ())]:
-            assert loaded(text, tmp_path, profile).warnings == ()
-    elif all(key.startswith("training.") for key in piece):
+    if any(stage.get("task", TASKS[0]) not in TASKS for stage in piece.get("stages", {}).values()):
+        return  # tests/tasks/test_new_task.py and tests/plan/test_page_example.py add these tasks
+    if all(key.startswith("training.") for key in piece):
         space = tmp_path / "space.yaml"
         space.write_text(text)
         base = loaded(completed(""), tmp_path).base
         assert len(load_space(space, base, stage="portable").parameters) == len(piece)
-    else:
-        assert loaded(completed(text), tmp_path).arms
+        return
+    whole = text if "study" in piece else completed(text)
+    for profile in [None, *piece.get("profiles", ())]:
+        assert expand(loaded(whole, tmp_path, profile), cases_of, HERE).warnings == ()
 
 
 def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,6 +240,12 @@ def test_the_page_of_commands_names_every_verb() -> None:
     assert [verb for verb in VERBS if f"`xferlab {verb}" not in text] == []
 
 
+def test_the_page_of_commands_names_every_optional_part() -> None:
+    parts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    text = (DOCS / "commands.md").read_text()
+    assert [part for part in parts if f"'.[{part}]'" not in text] == []
+
+
 def test_the_citation_has_the_fields_of_its_format_and_the_numbers_of_the_package() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     package = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -225,6 +261,20 @@ def rows(page: Path, heading: str) -> list[list[str]]:
     _, _, rest = page.read_text().partition(f"| {heading} |")
     table = rest.partition("\n\n")[0].splitlines()[2:]
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in table]
+
+
+@pytest.mark.parametrize(
+    ("task", "page"),
+    [("segmentation", "study-file"), ("classification", "classification"), ("translation", "translation")],
+)
+def test_the_tables_of_a_task_name_every_field(task: str, page: str) -> None:
+    text = (DOCS / f"{page}.md").read_text()
+    named = set(re.findall(r"`(\w+)", " ".join(re.findall(r"^\| (`.*?) \|", text, re.MULTILINE))))
+    declared = registry.task(task)
+    training = set(declared.training.model_fields) - (
+        set(Engine.model_fields) if page != "study-file" else set()
+    )
+    assert {*declared.model.model_fields, *training} - named == set()
 
 
 def test_every_promise_names_tests_that_exist() -> None:

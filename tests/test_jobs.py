@@ -289,6 +289,12 @@ def test_oliveira2018_runs_on_phantoms_and_prints_the_papers_numbers_beside_its_
     assert "These numbers say nothing about patients" in page
 
 
+def test_the_ablations_run_every_arm_but_the_one_that_needs_a_column() -> None:
+    arms = yaml.safe_load((ROOT / "search_spaces" / "ablations.yaml").read_text())
+    study = loaded(ROOT / "jobs" / "ablations.yaml")
+    assert set(arms) - set(study.arms) == {"kermany_only"}
+
+
 @pytest.mark.parametrize("profile", [None, "cpu"])
 @pytest.mark.parametrize("arm", ["baseline", "scratch", "labels_10"])
 def test_two_jobs_train_the_same_networks(profile: str | None, arm: str) -> None:

@@ -1,9 +1,11 @@
 """docs/tutorials/, docs/how-to/: the commands of a page run in an empty folder, and print what it quotes.
 
 A page is read from top to bottom. A block after "Save this as `NAME`" is written to this file, a block `sh`
-is run by bash, and a block `text` is what the commands before it print: with other numbers, ids and precision
-(by the processor), and `...` for any text. `<!-- not run: REASON -->` stands before a block that is passed
-over. `<!-- after: PAGE -->` is on a page that continues another one.
+is run by bash, and a block `text` is what the commands before it print: with other decimal numbers, ids and
+precision (by the processor), and `...` for any text. Whole numbers count images, epochs or trials, and are as
+quoted; only in a word with a decimal number, such as a line of CSV, they may differ, too.
+`<!-- not run: REASON -->` stands before a block that is passed over. `<!-- after: PAGE -->` is on a page that
+continues another one.
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ FILLED = ("notebook", "sample-report")
 DATA = os.environ.get("XFERLAB_DATA")
 
 _BLOCK = re.compile(r"^```(sh|text|yaml|python)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-_VARYING = re.compile(r"(?:\\\.){3}|b?float\d\d|[0-9a-f]{16}|\d(?:[\d,]|\\\.)*")
+_DECIMAL = re.compile(r"\d\.\d")
+_VARYING = re.compile(r"(?:\\\.){3}|b?float\d\d|[0-9a-f]{16}")
+_NUMBERS = re.compile(_VARYING.pattern + r"|\d+(?:\\\.\d+)?")
 
 pytestmark = pytest.mark.component
 needs_data = pytest.mark.skipif(not DATA, reason="XFERLAB_DATA names no folder of real images")
@@ -66,9 +70,11 @@ def blocks(text: str) -> Iterator[Block]:
 
 
 def shape(line: str) -> re.Pattern[str]:
-    """Returns the pattern of a quoted line: numbers, ids, the precision and widths of columns may differ."""
+    """Returns the pattern of a quoted line: what the processor changes and widths of columns may differ."""
     words = (
-        _VARYING.sub(lambda found: ".*" if found[0] == r"\.\.\." else r"\S+", re.escape(word))
+        (_NUMBERS if _DECIMAL.search(word) else _VARYING).sub(
+            lambda found: ".*" if found[0] == r"\.\.\." else r"\S+", re.escape(word)
+        )
         for word in line.split()
     )
     return re.compile(r"\s+".join(words))
@@ -229,8 +235,12 @@ def test_every_tutorial_is_tried_or_needs_a_cluster() -> None:
     assert all(f"<!-- after: {page} -->" in "".join(map(read, MINUTES)) for page in CONTINUED)
 
 
-def test_a_quoted_line_may_differ_in_numbers_and_ids_alone() -> None:
-    printed = "trial 0123456789abcdef x 7\ny\n10 complete"
-    assert unseen("trial  a1b2c3d4e5f60718 x  0.25\n...\n9 complete", printed) == []
+def test_a_quoted_line_may_differ_in_decimal_numbers_and_ids_alone() -> None:
+    printed = "trial 0123456789abcdef x 0.7\ny\n9 complete\na_0.png,64,1084,0.265,2"
+    assert unseen("trial  a1b2c3d4e5f60718 x  0.25\n...\n9 complete\na_0.png,64,985,0.24,1", printed) == []
+    assert unseen("left: 2,340 training images", "left: 1,800 training images") == [
+        "left: 2,340 training images"
+    ]
+    assert unseen("9 complete", "10 complete") == ["9 complete"]
     assert unseen("9 complete\nfirst", "first\n9 complete") == ["first"]
     assert unseen("9 complete", "9 incomplete") == ["9 complete"]

@@ -26,6 +26,7 @@ from xferlab.trial.predictor import Predictor
 pytestmark = pytest.mark.component
 
 NAME = "a/private/r01"
+PAGE = (Path(__file__).parents[2] / "docs" / "export.md").read_text()
 SECRETS = ("Doe", "ward7")
 
 Export = Callable[..., Said]
@@ -57,12 +58,15 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def export(study: Path, command: Command, tmp_path: Path) -> Export:
-    """Exports the trial into the folder `out` of the test's folder."""
+    """Exports the trial into the folder `out` of the test's folder; the page names what is written."""
     Image.fromarray(noise(77, 60)[:, :44]).save(tmp_path / "a.png")
 
     def export(format: str, *words: object, model: object = NAME, code: int = 0) -> Said:
         place = ("--storage", study.parent / "storage", "--out", "out")
-        return command("export", str(model), "--format", format, *map(str, (*place, *words)), code=code)
+        said = command("export", str(model), "--format", format, *map(str, (*place, *words)), code=code)
+        if code == 0 and format != "nnunet-splits":
+            assert [name for name in written(tmp_path / "out") if f"`{name}`" not in PAGE] == []
+        return said
 
     return export
 

@@ -20,6 +20,7 @@ from tests.data.test_dicom import write
 from xferlab.cli.main import main
 from xferlab.records import codec, layout, reader
 from xferlab.records.store import Store
+from xferlab.trial.trained_on import UNKNOWN_STEPS
 
 pytestmark = pytest.mark.component
 
@@ -251,7 +252,8 @@ def test_a_weights_file_gives_the_trials_pixels(
     unnamed = expected["predictions.csv"].replace(b"lung_", b"structure_")
     for model in ("bare.safetensors", "bare.pt"):
         options = {"model": model, "image_size": 64, "intensity": "zscore"}
-        assert predict(*images, threshold=level, out=model[-2:], **options).code == 0
+        said = predict(*images, threshold=level, out=model[-2:], **options, code=0)
+        assert f"warning: {model}: {UNKNOWN_STEPS}" in said.err
         assert contents(tmp_path / model[-2:]) == {**expected, "predictions.csv": unnamed}
 
 

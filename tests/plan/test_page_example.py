@@ -25,7 +25,8 @@ def test_the_example_of_the_page(plan_of: PlanOf) -> None:
     def index(name: str, config: Any) -> Sequence[Case]:
         return [replace(case, columns={"pathology": case.pathology}) for case in phantom_cases(name, config)]
 
-    plan = plan_of(base=f"study: s\nrepetitions: 3\n{text}", index=index, edits=edits)
+    plan = plan_of(base=f"study: s\n{text}", index=index, edits=edits)
+    assert plan.warnings == ()
     spec = trial(plan, "baseline/findings/r03")
     roles = [(given.role, len(given.trials), given.names) for given in spec.inputs]
     assert roles == [

@@ -152,16 +152,12 @@ def _of_file(path: Path, options: PredictOptions, device: torch.device) -> Predi
         origin = f"{path}, trial {trained.record.trial_id}"
         weights = read_weights(path, data)
         return _warned(Predictor.of_record(trained, weights, origin=origin, device=device))
-    return Predictor.of_weights(
-        path,
-        options={"image_size": options.image_size, "intensity": options.intensity},
-        device=device,
-        note=say,
-    )
+    given = {"image_size": options.image_size, "intensity": options.intensity}
+    return _warned(Predictor.of_weights(path, options=given, device=device, note=say))
 
 
 def _warned(predictor: Predictor) -> Predictor:
-    """Returns the network of a record; says it where nobody knows the steps of its data section."""
+    """Returns a network; says it where nobody knows the steps of its data section."""
     if predictor.section is None:
         print(f"warning: {predictor.origin}: {UNKNOWN_STEPS}", file=sys.stderr)
     return predictor
