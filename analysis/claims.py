@@ -29,7 +29,7 @@ from xferlab.analysis.estimates import (
 )
 from xferlab.analysis.results import EvaluationSet, StudyResults, is_drawn
 from xferlab.analysis.selection import ALL
-from xferlab.analysis.tables.model import interval, number
+from xferlab.analysis.tables.model import interval, measured
 from xferlab.metrics.claims import MIN_REPETITIONS, Claims, Place
 from xferlab.metrics.metric import Metric
 
@@ -138,7 +138,7 @@ class Verdict:
 
     def interval(self, unit: str) -> str:
         """Returns the interval with its level; a dash where there is none."""
-        shown = interval(self.low, self.high, unit)
+        shown = interval(self.low, self.high, unit, margin=self.claims.margin or 0.0)
         return shown if math.isnan(self.low) else f"{shown} ({100 * self.confidence:.4g} %)"
 
     @property
@@ -234,7 +234,7 @@ class Verdicts:
         unit = self.metric.unit
         if math.isnan(verdict.difference):
             return f"{verdict.title}: "
-        difference = number(verdict.difference, unit, signed=True) + (f" {unit}" if unit else "")
+        difference = measured(verdict.difference, unit, signed=True)
         shown = "(no interval)" if math.isnan(verdict.low) else verdict.interval(unit)
         return f"{verdict.title}: {difference} {shown}, {verdict.counts()}. "
 

@@ -102,7 +102,8 @@ def compare(cases: pd.DataFrame, comparison: Comparison, *, sets: tuple[Metric, 
     that is the same in all paired repetitions, as a split file may have it, counts as a hold-out here.
 
     Columns: pathology, metric, first_mean, second_mean, difference (second minus first, mean over paired
-    repetitions of the mean over images), low, high, p, df (`two_way_t` on hold-outs, else `corrected_t`),
+    repetitions of the mean over images; over splits where these have several seeds, of the mean over the
+    paired seeds of each), low, high, p, df (`two_way_t` on hold-outs, else `corrected_t`),
     no_p (the reason, a key of `NO_CLAIM` or `NO_P`; empty where p is given), num_repetitions (paired),
     num_planned, num_images, num_patients, counted_patients, num_lost (images that left), overlap (r on
     hold-outs, else test images per training image; in a stage before, patients), over_repetitions and
@@ -314,16 +315,19 @@ def _lost(num_lost: int, num_kept: int, rules: _Rules) -> str:
 
 def _row_of(measured: _Values, rules: _Rules) -> dict[str, Any]:
     """Returns the row of what a metric gives, with the reason where there is no p."""
-    num, estimate, difference = len(measured.first), measured.estimate, measured.second - measured.first
-    few = (len(np.unique(measured.splits)) < MIN_REPETITIONS, measured.fewest < MIN_COUNTED_PATIENTS)
+    num, estimate, splits = len(measured.first), measured.estimate, measured.splits
+    first, second = measured.first, measured.second
+    # Means over splits, in which the interval is centred: a split that lacks a seed counts like the others.
+    means = [float(by_split(side, splits).mean()) if num else np.nan for side in (first, second)]
+    few = (len(np.unique(splits)) < MIN_REPETITIONS, measured.fewest < MIN_COUNTED_PATIENTS)
     conditions = (rules.design.donors_differ, *few, np.isnan(estimate.p))
     why = next((key for key, holds in zip(NO_P, conditions, strict=True) if holds), "")
     reason = measured.reason or why
     estimate = estimate._replace(p=np.nan) if reason else estimate
     return {
-        "first_mean": measured.first.mean() if num else np.nan,
-        "second_mean": measured.second.mean() if num else np.nan,
-        "difference": difference.mean() if num else np.nan,
+        "first_mean": means[0],
+        "second_mean": means[1],
+        "difference": float(by_split(second - first, splits).mean()) if num else np.nan,
         **estimate._asdict(),
         "no_p": reason,
         "num_repetitions": num,
@@ -331,7 +335,7 @@ def _row_of(measured: _Values, rules: _Rules) -> dict[str, Any]:
         "num_patients": len(np.unique(measured.patients)),
         "counted_patients": counted_patients(measured.patients),
         "num_lost": measured.num_lost,
-        "overlap": rules.overlap(difference, measured.splits),
+        "overlap": rules.overlap(second - first, splits),
     }
 
 
@@ -368,7 +372,7 @@ def _of_sets(pairs: PairedSets, measure: SetMeasure, splits: Codes, rules: _Rule
     if reason:
         estimate = UNDEFINED
     elif rules.fixed_images:
-        left_out = pairs.without_each(measure, defined)
+        left_out = by_split(pairs.without_each(measure, defined), splits).mean(axis=0)
         overlap, differences = rules.overlap(second - first, splits), by_split(second - first, splits)
         estimate = jackknife_t(differences, left_out, patients, overlap=overlap)
         reason = "undefined" if np.isnan(left_out).any() else ""

@@ -46,7 +46,8 @@ class Design:
     either one donor for all repetitions of a side, or one for each, which then is such a stage.
 
     Attributes:
-        planned: Repetitions that both sides plan.
+        planned: Repetitions in which both sides are to be measured; where sites are left out, these may be
+            fewer than those that train.
         share: Mean number of training patients of a repetition over the number of patients who train in any
             repetition; the largest of all stages.
         num_train: Training images of a repetition in the stages that train on the section that is measured;
@@ -93,11 +94,12 @@ def design_of(results: StudyResults, first: Side, second: Side) -> Design:
     is_here = trained["data"] == second.evaluated.section
     is_few = trained["patients"] < FEW_TRAINING_PATIENTS
     pools = {(stage["stage"], stage["pool"]) for stage in (*stages, *others)}
-    planned, order = results.planned(), results.stages
+    planned = [results.planned_repetitions(side.arm, side.evaluated) for side in (first, second)]
+    order = results.stages
     origins, other = ({(end.role, end.origins) for end in side} for side in (ends, of_other))
     donors = dict.fromkeys(end.donor for end in ends if end.donor)
     return Design(
-        planned=min(planned[side.arm, side.stage] for side in (first, second)),
+        planned=len(frozenset.intersection(*planned)),
         share=float(trained["share"].max()),
         num_train=float(trained.loc[is_here, "num_train"].min()) if is_here.any() else math.inf,
         share_of_few=float(trained["share"].where(is_few, 0.0).max()),

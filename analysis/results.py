@@ -280,8 +280,12 @@ class StudyResults:
         """
         return {
             (arm, *vars(evaluated).values()): len(ids)
-            for (arm, evaluated), ids in self._evaluation_ids.items()
+            for (arm, evaluated), ids in self._planned_evaluations.items()
         }
+
+    def planned_repetitions(self, arm: str, evaluated: EvaluationSet) -> frozenset[int]:
+        """Returns the repetitions in which an arm is to be measured on a set, complete or not."""
+        return frozenset(self._planned_evaluations.get((arm, evaluated), {}).values())
 
     def grouped_arms(self, key: Callable[[str], Hashable]) -> tuple[tuple[str, ...], ...]:
         """Returns the arms, those of an equal key together; arms whose key is empty are left out."""
@@ -322,14 +326,17 @@ class StudyResults:
 
     def evaluation_ids(self, arm: str, evaluated: EvaluationSet) -> frozenset[str]:
         """Returns the ids of an arm's evaluations on a set, complete or not; equal ids are equal numbers."""
-        return frozenset(self._evaluation_ids.get((arm, evaluated), ()))
+        return frozenset(self._planned_evaluations.get((arm, evaluated), ()))
 
     @cached_property
-    def _evaluation_ids(self) -> dict[tuple[str, EvaluationSet], set[str]]:
-        ids = defaultdict[tuple[str, EvaluationSet], set[str]](set)
-        for evaluation in self.evaluations():
-            ids[evaluation.arm, evaluation.evaluated].add(evaluation.evaluation_id)
-        return ids
+    def _planned_evaluations(self) -> dict[tuple[str, EvaluationSet], dict[str, int]]:
+        """The repetition of each evaluation of an arm on a set, by its id."""
+        found = defaultdict[tuple[str, EvaluationSet], dict[str, int]](dict)
+        for each in self.evaluations():
+            found[each.arm, each.evaluated][each.evaluation_id] = self.trials_by_id[each.trial_id][
+                "repetition"
+            ]
+        return found
 
     def note(self, problem: str) -> None:
         """Adds a problem, once."""

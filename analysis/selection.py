@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -38,6 +38,28 @@ class ChainPair:
             EvaluationSet(self.before, self.section, self.part),
             EvaluationSet(self.after, self.section, self.part),
         )
+
+
+class Stored(NamedTuple):
+    """The arrays that a repetition stored: its number, its trial, and a row for each case."""
+
+    repetition: int
+    trial_id: str
+    rows: pd.DataFrame
+
+
+def first_stored(results: StudyResults, arm: str, *sets: EvaluationSet) -> Stored | None:
+    """Returns what the first repetition that stored any stored of some sets of a stage; None without one.
+
+    Where a split leaves sites out, the first complete repetition need not be measured on a set.
+    """
+    trials = results.trials[(results.trials["arm"] == arm) & (results.trials["state"] == "complete")]
+    of_stage = trials[trials["stage"] == sets[0].stage].sort_values("repetition")
+    for repetition, trial_id in zip(of_stage["repetition"], of_stage["trial_id"], strict=True):
+        frames = [results.outputs(str(trial_id), arm=arm, evaluated=evaluated) for evaluated in sets]
+        if stored := [frame for frame in frames if len(frame)]:
+            return Stored(int(repetition), str(trial_id), pd.concat(stored, ignore_index=True))
+    return None
 
 
 def ordered_pathologies(names: Iterable[str]) -> tuple[str, ...]:

@@ -92,9 +92,9 @@ class PairedSets:
         return [SetCases(side, weights) for side in self.sides]
 
     def without_each(self, measure: SetMeasure, defined: NDArray[np.bool_]) -> Floats:
-        """Returns the mean difference over some repetitions without each of the patients, (P,)."""
+        """Returns the difference of some J repetitions without each of the patients, (J, P)."""
         first, second = (side.value(measure)[defined] for side in self._left_out)
-        return np.asarray((second - first).mean(axis=0))
+        return second - first
 
     def fewest_patients(self, measure: SetMeasure) -> int:
         """Returns the number of patients of the class that has fewest, of all true classes."""

@@ -38,6 +38,13 @@ class Confusion(NamedTuple):
         whole = self.counts.sum(axis=2, keepdims=True)
         return np.where(whole > 0, self.counts / np.where(whole > 0, whole, 1), np.nan)
 
+    def shares_of(self, line: int) -> tuple[Floats, Floats, int]:
+        """Returns mean and sample SD of a line's shares, (columns,) each, and of how many repetitions.
+
+        They are those in which the line has cases; a class that one of them lacks takes nothing from others.
+        """
+        return mean_and_sd(self.shares[:, line])
+
 
 @dataclass(frozen=True, eq=False)
 class Told:

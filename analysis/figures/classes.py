@@ -133,8 +133,9 @@ def _drawn(shown: Sequence[Told]) -> Iterator[_Drawn]:
     )
     yield _Drawn("reliability", "reliability of probabilities", sentences, draw_reliability(shown))
     sentences = (
-        "Share of the images of each class, mean over repetitions; in parentheses their number in a "
-        "repetition, mean over repetitions. Lines: what images are; columns: what they are called.",
+        "Share of the images of each class, mean over the repetitions that have such images; in parentheses "
+        "their number in a repetition, mean over repetitions. Lines: what images are; columns: what they are "
+        "called.",
     )
     yield _Drawn("confusion", "what images of each class are called", sentences, _draw_confusions(shown))
 
@@ -258,7 +259,8 @@ def _draw_confusions(shown: Sequence[Told]) -> Figure:
 
 
 def _draw_confusion(axes: Any, matrix: Confusion) -> None:
-    shares, counts = mean_and_sd(matrix.shares)[0], matrix.counts.mean(axis=0)
+    shares = np.array([matrix.shares_of(line)[0] for line in range(len(matrix.true))])
+    counts = matrix.counts.mean(axis=0)
     axes.imshow(np.nan_to_num(shares), cmap="Blues", vmin=0, vmax=1)
     for edge in range(1, len(matrix.true)):  # cells of equal shares are told apart
         axes.axhline(edge - 0.5, color="white", linewidth=0.8)

@@ -23,7 +23,7 @@ from xferlab.analysis.figures.style import (
 )
 from xferlab.analysis.results import EvaluationSet
 from xferlab.analysis.selection import ALL
-from xferlab.analysis.tables.model import Record
+from xferlab.analysis.tables.model import Record, with_unit
 from xferlab.analysis.tables.notes import data_notes
 from xferlab.metrics.metric import Metric
 
@@ -70,7 +70,7 @@ def _picture(contents: Contents, lines: Sequence[Record], what: tuple[Metric, Ma
     place = f"{shows['section']}.{shows['part']}"
     return Picture(
         name=f"{_KIND}_{metric.name}_on_{shows['section']}_{shows['part']}",
-        title=f"{metric.label} of each arm on {place}",
+        title=f"{with_unit(metric.label, metric.unit)} of each arm on {place}",
         caption=(
             f"Points: mean over repetitions. Bars: {_LEVEL} t interval over repetitions.",
             "Repetitions share training patients, so that these bars are too short to compare arms by.",

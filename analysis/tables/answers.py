@@ -11,7 +11,7 @@ from xferlab.analysis.claims import Verdicts, declared_when, verdicts_of
 from xferlab.analysis.contents import HEADLINE, Contents
 from xferlab.analysis.division import division, leaves_sites_out
 from xferlab.analysis.selection import lineage
-from xferlab.analysis.tables.model import number
+from xferlab.analysis.tables.model import number, with_unit
 from xferlab.analysis.tables.notes import grey_levels
 from xferlab.analysis.tables.overview import label_share, spread
 from xferlab.analysis.tables.provenance import software
@@ -219,11 +219,8 @@ def _selection(facts: Facts) -> str:
 def _metrics(facts: Facts) -> str:
     names = facts.contents.aggregated["metric"].unique()
     shown = facts.contents.of_family(names, HEADLINE)
-    return (
-        f"{', '.join(metric.label for metric in shown)}; all are defined in section Definitions."
-        if shown
-        else ""
-    )
+    headings = ", ".join(with_unit(metric.label, metric.unit) for metric in shown)
+    return f"{headings}; all are defined in section Definitions." if shown else ""
 
 
 def _claims(facts: Facts) -> str:
@@ -236,7 +233,8 @@ def _claims(facts: Facts) -> str:
         if verdicts.claims.declared
         else "not declared: exploratory"
     )
-    return f"{titles}, by {verdicts.metric.label} on {verdicts.claims.on} ({when})."
+    judged = with_unit(verdicts.metric.label, verdicts.metric.unit)
+    return f"{titles}, by {judged} on {verdicts.claims.on} ({when})."
 
 
 def _statistics(facts: Facts) -> str:

@@ -157,7 +157,11 @@ def arms_tables(contents: Contents) -> Iterator[Table]:
 def _table(arms: AllArms) -> Table:
     results, evaluated, main = arms.results, arms.evaluated, arms.metrics[0]
     reached = [(with_unit(metric.label, metric.unit), metric.name) for metric in arms.metrics]
-    difference = [(f"{main.label}, difference", "difference"), (INTERVAL, "interval"), ("p (Holm)", "p")]
+    difference = [
+        (with_unit(f"{main.label}, difference", main.unit), "difference"),
+        (INTERVAL, "interval"),
+        ("p (Holm)", "p"),
+    ]
     layout = Layout(
         _HEAD, ("Pathology", "pathology"), [("Images (patients)", "counts"), *reached, *difference]
     )
@@ -204,9 +208,10 @@ def _records(arms: AllArms, group: tuple[str, ...]) -> Iterator[Record]:
 
 
 def _caption(arms: AllArms) -> tuple[str, ...]:
+    headings = ", ".join(with_unit(metric.label, metric.unit) for metric in arms.metrics)
     return (
-        f"{', '.join(metric.label for metric in arms.metrics)}: mean over repetitions ± sample SD over "
-        "repetitions (± SD over images, each averaged over repetitions).",
+        f"{headings}: mean over repetitions ± sample SD over repetitions (± SD over images, each averaged "
+        "over repetitions).",
         "Trained on: training patients (images) of a repetition, mean and, where they differ, range.",
         f"Difference: to {arms.results.baseline}, paired by repetition and image.",
         *inference_caption(arms.contrasts),

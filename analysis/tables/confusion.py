@@ -46,7 +46,7 @@ def _table(contents: Contents, evaluated: EvaluationSet, shown: Sequence[Told], 
             title=f"stage {evaluated.stage} on {evaluated.name}, what images of each class are called",
             caption=(
                 "Images of a repetition, mean over repetitions; in parentheses their share of the images of "
-                "the class, mean over repetitions ± sample SD.",
+                "the class, mean over the repetitions that have such images ± sample SD.",
                 "Called: the most probable class."
                 if not shown[0].confusions()[0].of
                 else "Called so: where the probability of the class is above 0.5.",
@@ -61,7 +61,6 @@ def _table(contents: Contents, evaluated: EvaluationSet, shown: Sequence[Told], 
 
 def _records(contents: Contents, shown: Told, matrix: Confusion) -> Iterator[Record]:
     counts = matrix.counts.mean(axis=0)
-    share, deviation, _ = mean_and_sd(matrix.shares)
     few = shown.num_patients < MIN_PATIENTS
     labels = {
         "arms": arm_names(contents.results, shown.arms),
@@ -70,11 +69,10 @@ def _records(contents: Contents, shown: Told, matrix: Confusion) -> Iterator[Rec
         "num_patients": shown.num_patients,
     }
     for row, true in enumerate(matrix.true):
-        cells = {
-            called: _cell(counts[row, column], share[row, column], np.nan if few else deviation[row, column])
-            for column, called in enumerate(matrix.called)
-        }
-        yield {**labels, "true": true, **cells}
+        share, deviation, _ = matrix.shares_of(row)
+        deviation = np.full_like(deviation, np.nan) if few else deviation
+        cells = map(_cell, counts[row], share, deviation)
+        yield {**labels, "true": true, **dict(zip(matrix.called, cells, strict=True))}
 
 
 def _cell(count: float, share: float, deviation: float) -> str:
@@ -85,9 +83,10 @@ def _cell(count: float, share: float, deviation: float) -> str:
 
 
 def _data(shown: Told, matrix: Confusion) -> Iterator[Record]:
-    (share, share_sd, _), (count, count_sd, _) = mean_and_sd(matrix.shares), mean_and_sd(matrix.counts)
+    count, count_sd, _ = mean_and_sd(matrix.counts)
     few = shown.num_patients < MIN_PATIENTS
     for row, true in enumerate(matrix.true):
+        share, share_sd, num_with_class = matrix.shares_of(row)
         for column, called in enumerate(matrix.called):
             yield {
                 "arm": ", ".join(shown.arms),
@@ -96,8 +95,9 @@ def _data(shown: Told, matrix: Confusion) -> Iterator[Record]:
                 "called": called,
                 "count": count[row, column],
                 "count_sd": np.nan if few else count_sd[row, column],
-                "share": share[row, column],
-                "share_sd": np.nan if few else share_sd[row, column],
+                "share": share[column],
+                "share_sd": np.nan if few else share_sd[column],
+                "num_with_class": num_with_class,
                 "num_repetitions": shown.num_repetitions,
                 "num_planned": shown.num_planned,
                 "num_images": shown.num_images,

@@ -19,7 +19,7 @@ from xferlab.analysis.selection import (
     detailed_arms,
     evaluation_sets,
 )
-from xferlab.analysis.tables.model import Column, Layout, Record, Table, file_name, number
+from xferlab.analysis.tables.model import Column, Layout, Record, Table, file_name, number, with_unit
 from xferlab.analysis.tables.notes import (
     INTERVAL,
     arm_names,
@@ -237,10 +237,11 @@ def _object_table(costs: ObjectCosts, shown: Sequence[str]) -> Table:
         for comparison, arms, record in costs.records()
         if set(arms) & set(shown)
     )
+    heading = with_unit(costs.metric.label, costs.metric.unit)
     return layout.fill(
         Table(
             name=f"objects_{file_name(f'{costs.section}_{costs.part}')}",
-            title=f"what each foreign object costs in {costs.metric.label} on {costs.section}.{costs.part}",
+            title=f"what each foreign object costs in {heading} on {costs.section}.{costs.part}",
             caption=(
                 "Difference: with one object of a kind on every image minus without, on the same images.",
                 _PAIRED,

@@ -14,7 +14,7 @@ from xferlab.analysis.fractions import Series, series_by_set, shown_metrics
 from xferlab.analysis.other_sets import labelled
 from xferlab.analysis.results import EvaluationSet
 from xferlab.analysis.selection import ALL
-from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, file_name, number
+from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, file_name, number, with_unit
 from xferlab.analysis.tables.notes import (
     INTERVAL,
     data_notes,
@@ -111,7 +111,11 @@ def _table(known: Fractions) -> Table:
     columns = [
         *(("Arm", "arm"), ("Trained on patients (images)", "trained"), ("Repetitions", "repetitions")),
         *((contents.heading(metric), metric.name) for metric in known.metrics),
-        *((f"{first.label}, difference", "difference"), (INTERVAL, "interval"), ("p", "p")),
+        *(
+            (with_unit(f"{first.label}, difference", first.unit), "difference"),
+            (INTERVAL, "interval"),
+            ("p", "p"),
+        ),
         ("Relative", "relative"),
     ]
     published = contents.published(evaluated)

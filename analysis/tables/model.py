@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
 
 ABSENT = "–"
+_MOST_DECIMALS = 12
 _DECIMALS = {"": 4, "px": 2, "mm": 2, "count": 2, "ms": 1, "s": 1}
 
 _STARS = ((0.05, "*"), (0.01, "**"), (0.001, "***"))
@@ -128,11 +129,23 @@ def number(value: object, unit: str = "", *, signed: bool = False) -> str:
     return text.replace("-", "−")
 
 
+def _decimals(value: float, least: int, bounds: Collection[float]) -> int:
+    """Returns with how many decimals a value is printed on that side of each bound on which it lies."""
+
+    def is_told_apart(decimals: int) -> bool:
+        shown = float(f"{value:.{decimals}f}")
+        return all((shown < b, shown > b) == (value < b, value > b) for b in bounds)
+
+    return next(filter(is_told_apart, range(least, _MOST_DECIMALS)), least)
+
+
 def p_value(value: float) -> str:
-    """Returns a p-value with three decimals; a dash for NaN."""
+    """Returns a p-value with three decimals, more where it would round up to a bound; a dash for NaN."""
     if math.isnan(value):
         return ABSENT
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
+    # Those that round down to a bound are not below it, as the text says.
+    bounds = [bound for bound, _ in _STARS if value < bound]
+    return "<0.001" if value < 0.001 else f"{value:.{_decimals(value, 3, bounds)}f}"
 
 
 def starred(value: float) -> str:
@@ -141,11 +154,22 @@ def starred(value: float) -> str:
     return " ".join((p_value(value), *marks[-1:]))
 
 
-def interval(low: float, high: float, unit: str = "") -> str:
-    """Returns `[low, high]` with signs; a dash for NaN."""
+def interval(low: float, high: float, unit: str = "", *, margin: float = 0.0) -> str:
+    """Returns `[low, high]` with signs; a dash for NaN.
+
+    An end that would round to 0, or to the margin on either side of it, has more decimals.
+    """
     if math.isnan(low) or math.isnan(high):
         return ABSENT
-    return f"[{number(low, unit, signed=True)}, {number(high, unit, signed=True)}]"
+    least, bounds = _DECIMALS.get(unit, 4), (-margin, 0.0, margin)
+    ends = (f"{end:+,.{_decimals(end, least, bounds)}f}" for end in (low, high))
+    return f"[{', '.join(ends)}]".replace("-", "−")
+
+
+def measured(value: object, unit: str, *, signed: bool = False) -> str:
+    """Returns a number as `number` does, followed by its unit; none for dimensionless values and counts."""
+    text = number(value, unit, signed=signed)
+    return f"{text} {unit}" if unit not in ("", "count") else text
 
 
 def with_unit(label: str, unit: str) -> str:

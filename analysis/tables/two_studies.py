@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from xferlab.analysis.results import EvaluationSet
 from xferlab.analysis.selection import ALL
-from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, file_name, number
+from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, file_name, number, with_unit
 from xferlab.analysis.tables.notes import (
     INTERVAL,
     data_notes,
@@ -23,6 +24,8 @@ from xferlab.analysis.tuning import tuned_notes
 from xferlab.analysis.two_studies import REASONS, TwoStudies, of_other
 from xferlab.metrics.metric import Metric
 
+_KEYS = ("arm", "pathology", "metric")
+_VALUES = ("difference", "low", "high", "p", "df", "no_p")
 _COLUMNS = (
     ("This study", "here"),
     ("Other study", "there"),
@@ -97,7 +100,7 @@ def _table(both: TwoStudies, evaluated: EvaluationSet, arms: Sequence[str]) -> T
                 ),
                 *data_notes(both.contents.results, [evaluated.stage], [evaluated.section]),
             ),
-            data=_data(rows, arms, known),
+            data=_data(rows, reasons, known),
         ),
         (_record(metric, arm, rows, (reasons[arm], known)) for metric in metrics for arm in arms),
     )
@@ -117,7 +120,7 @@ def _record(metric: Metric, arm: str, rows: pd.DataFrame, judged: tuple[str, pd.
         for row in paired[paired["pathology"] == ALL].to_dict("records"):
             cells |= difference_cells(row, metric.unit)
     return {
-        "metric": metric.label,
+        "metric": with_unit(metric.label, metric.unit),
         "arm": arm,
         "here": _reached(here, metric),
         "there": _reached(there, metric),
@@ -144,11 +147,19 @@ def _counts(side: Record) -> str:
     return f"{done} of {planned}, {images} ({patients})"
 
 
-def _data(rows: pd.DataFrame, arms: Sequence[str], known: pd.DataFrame) -> pd.DataFrame:
-    """Returns what both reach, and their difference where it has an interval, for all metrics."""
-    kept = rows[rows["arm"].isin([*arms, *map(of_other, arms)])]
-    if not len(known):
-        return kept
-    values = ["difference", "low", "high", "p", "df", "no_p"]
-    keys = ["arm", "pathology", "metric"]
-    return kept.merge(known[[*keys, *values]], on=keys, how="left")
+def _data(rows: pd.DataFrame, reasons: Mapping[str, str], known: pd.DataFrame) -> pd.DataFrame:
+    """Returns what both reach and, in lines of this study, the difference to the other, for all metrics.
+
+    Without pairs it is that of both means, with the reason why it has neither interval nor p.
+    """
+    kept = rows[rows["arm"].isin([*reasons, *map(of_other, reasons)])]
+    lines = [*kept[[*_KEYS, "mean"]].itertuples(index=False, name=None)]
+    means = {tuple(key): mean for *key, mean in lines}
+    apart = [
+        (arm, *which, mean - means.get((of_other(arm), *which), math.nan), reasons[arm])
+        for arm, *which, mean in lines
+        if arm in reasons
+    ]
+    frames = [known[[*_KEYS, *_VALUES]]] if len(known) else []
+    frames.append(pd.DataFrame(apart, columns=[*_KEYS, "difference", "no_p"]))
+    return kept.merge(pd.concat(frames).drop_duplicates([*_KEYS]), on=[*_KEYS], how="left")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -100,6 +101,23 @@ def test_without_a_margin_nothing_is_equivalent(tmp_path: Path) -> None:
     _, found = verdicts(tmp_path, claims=claims)
     assert {verdict.kind for verdict in found.verdicts} == {NOT_SUPPORTED}
     assert "the interval holds 0; this does not show equality" in found.sentence(found.verdicts[0])
+
+
+def test_distances_in_px_and_in_mm_are_told_apart(tmp_path: Path) -> None:
+    metrics = tuple(metric for metric in METRICS if metric.label == "HD95")
+    assert {metric.unit for metric in metrics} == {"px", "mm"}
+    contents, found = verdicts(
+        tmp_path, metrics=metrics, claims=replace(CLAIMS, metric="HD95_px", margin=None)
+    )
+    table = claims_table(contents, found)
+    assert table.title == "HD95 (px) on portable.hold_out"
+    reached = reached_by(contents, found.claims)
+    of_arms = reached_table(contents, found, reached)
+    assert of_arms is not None
+    assert of_arms.title == "what each arm reaches in HD95 (px) on portable.hold_out"
+    assert " px [" in found.sentence(found.verdicts[0])
+    (best,) = best_sentence(contents, found, reached)
+    assert re.match(r"Best mean: \w+ [\d.]+ px, before \w+ [\d.]+ px", best)
 
 
 @pytest.mark.parametrize(

@@ -353,6 +353,20 @@ def test_a_comparison_of_splits_with_seeds_is_one_of_their_means() -> None:
     assert set(few["no_p"]) == {"n < 5 repetitions"}  # four splits
 
 
+@pytest.mark.parametrize("part", ["hold_out", "test"])
+def test_a_split_that_lacks_a_seed_counts_like_the_others(part: str) -> None:
+    frame = cases(repetitions=20, part=part, moves=5 if part == "test" else 0)
+    frame["value"] += 0.4 * (frame["repetition"] == 19) * (frame["stage"] == "two")
+    lacking = frame[frame["repetition"] != 20]
+    row = compare(lacking, before_after(part, planned=20, seeds=2)).iloc[0]
+    means = lacking.pivot_table(index="repetition", columns="stage", values="value")
+    of_splits = means.groupby((means.index - 1) // 2).mean()
+    assert (row["first_mean"], row["second_mean"]) == pytest.approx((*of_splits.mean(),))
+    assert row["difference"] == pytest.approx(of_splits["two"].mean() - of_splits["one"].mean())
+    assert row["difference"] == pytest.approx((row["low"] + row["high"]) / 2)
+    assert row["num_repetitions"] == 19
+
+
 @pytest.mark.parametrize(("over_patients", "contrasts"), [(0.0, 1), (0.4, 1), (0.4, 3)])
 def test_the_smallest_supportable_difference_is_supported_four_times_in_five(
     over_patients: float, contrasts: int

@@ -140,7 +140,20 @@ def test_a_donor_that_is_trained_in_every_repetition_is_a_stage(results: StudyRe
 
 
 def test_fewer_repetitions_of_one_side_are_all_that_can_pair(results: StudyResults) -> None:
+    donor, held = (trials(results, "baseline", name)[0]["evaluations"] for name in ("donor", "portable"))
+    donor.append({**held[-1], "evaluation_id": "of the donor"})
     assert design_of(results, side("baseline", "donor"), BASELINE).planned == 1
+
+
+def test_only_repetitions_that_are_to_be_measured_can_pair(results: StudyResults) -> None:
+    """As where a split leaves sites out, and a section lacks one of them."""
+    for arm, number in (("baseline", 0), ("frozen", 0), ("frozen", 2)):
+        trial = trials(results, arm, "portable")[number]
+        trial["evaluations"] = [each for each in trial["evaluations"] if each["part"] == "test"]
+    assert design_of(results, BASELINE, SCRATCH).planned == 2
+    assert design_of(results, BASELINE, FROZEN).planned == 1
+    before, after = (Side("baseline", EvaluationSet(name, "portable", "hold_out")) for name in CHAIN)
+    assert design_of(results, before, after).planned == 2
 
 
 def test_parents_of_a_single_repetition_are_no_donors(tmp_path: Path) -> None:

@@ -44,7 +44,8 @@ def study(
                 for s, p in sets
             ]
             trial_id = str(len(trials))
-            trials.append({"trial_id": trial_id, "arms": [arm], "stage": stage, "evaluations": evaluations})
+            trial = {"trial_id": trial_id, "arms": [arm], "stage": stage, "repetition": 1}
+            trials.append({**trial, "evaluations": evaluations})
     plan = {
         "stages": ["donor", "general", "bridge", "portable"],
         "arms": {

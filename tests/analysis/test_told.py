@@ -11,7 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import confusion_matrix, f1_score, multilabel_confusion_matrix, roc_auc_score
+from sklearn.metrics import (
+    confusion_matrix,
+    f1_score,
+    multilabel_confusion_matrix,
+    recall_score,
+    roc_auc_score,
+)
 
 from tests.analysis.conftest import STUDY, StudyBuilder
 from xferlab.analysis import load_study
@@ -145,6 +151,29 @@ def test_confusion_matrices_are_those_of_scikit_learn(contents: Contents) -> Non
         assert table.columns == ("Called no", "Called yes")
     assert found == pytest.approx(np.mean(expected, axis=0).ravel())
     assert data["count"].sum() == pytest.approx(36 * (1 if exclusive else 3))
+
+
+def test_a_class_that_a_repetition_lacks_has_its_shares_of_the_others(tmp_path: Path) -> None:
+    class Rare(Classes):
+        def value(self, *, image: int, repetition: int, **what: Any) -> float:
+            rare = image % 3 == 2 and repetition == 2
+            return super().value(image=image - 2 * rare, repetition=repetition, **what)
+
+    contents = contents_of(Rare, tmp_path, arms=("baseline",), repetitions=3)
+    data = next(table for table in confusion_tables(contents) if LAST in table.title).data
+    wide = list(repetitions(contents))
+    with_class = {name: [w for w in wide if (w["LABEL"] == n).any()] for n, name in enumerate(NAMES)}
+    assert {name: len(of_class) for name, of_class in with_class.items()} == {"well": 3, "ill": 3, "worse": 2}
+    for number, (name, of_class) in enumerate(with_class.items()):
+        row = data[(data["true"] == name) & (data["called"] == name)].iloc[0]
+        recalls = [recall_score(w["LABEL"], w["CALLED"], labels=[number], average=None) for w in of_class]
+        assert row["share"] == pytest.approx(np.mean(recalls))
+        assert row["share_sd"] == pytest.approx(np.std(recalls, ddof=1))
+        assert (row["num_with_class"], row["num_repetitions"]) == (len(of_class), 3)
+    pictures = {picture.name: picture for picture in class_pictures(contents)}
+    (axes,) = pictures["confusion_portable_on_portable_hold_out"].figure.axes
+    drawn = [text.get_text().partition("\n")[0] for text in axes.texts]
+    assert drawn == [f"{share:.2f}" for share in data["share"]]
 
 
 def test_curves_and_matrices_are_drawn_with_their_numbers(contents: Contents) -> None:

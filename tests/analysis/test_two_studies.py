@@ -116,6 +116,12 @@ def test_what_pairs_no_images_or_repetitions_has_no_interval_and_says_why(
     assert {line.cells[-2:] for group in table.groups for line in group.rows} == {("–", reason)}
     assert any(note.startswith(f"{reason}: no interval, since {sentence}") for note in table.notes)
     assert "low" not in table.data
+    dice = table.data.query("metric == 'DICE' and pathology == 'all'").set_index("arm")
+    (line,) = next(group.rows for group in table.groups if group.labels == ("Dice",))
+    ours, theirs = dice.loc["baseline"], dice.loc["baseline (other study)"]
+    assert (ours["difference"], ours["no_p"]) == (pytest.approx(ours["mean"] - theirs["mean"]), reason)
+    assert line.cells[3] == f"{ours['difference']:+.4f}".replace("-", "−")
+    assert theirs[["difference", "no_p"]].isna().all()
 
 
 @pytest.mark.parametrize("tuned_there", [False, True])

@@ -54,7 +54,7 @@ def auc_p(outcome: Outcome) -> float:
     sides = [dict(zip(AREA.parts, np.moveaxis(side, -1, 0), strict=True)) for side in outcome.sides]
     pairs = PairedSets(sides, np.ones(outcome.sides.shape[1:3], dtype=bool), outcome.patients)
     first, second = pairs.differences(AREA)
-    left_out = pairs.without_each(AREA, np.ones(len(first), dtype=bool))
+    left_out = pairs.without_each(AREA, np.ones(len(first), dtype=bool)).mean(axis=0)
     overlap = outcome.design.overlap(second - first, outcome.splits)
     return jackknife_t(second - first, left_out, outcome.patients, overlap=overlap).p
 

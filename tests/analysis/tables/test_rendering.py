@@ -120,6 +120,17 @@ def test_numbers() -> None:
     assert interval(float("nan"), 0.2) == "–"
 
 
+def test_what_would_round_to_a_bound_has_more_decimals() -> None:
+    values = (0.0497, 0.04996, 0.0098, 0.00996, 0.00099, 0.0502, 0.0104)
+    told = ("0.0497 *", "0.04996 *", "0.0098 **", "0.00996 **", "<0.001 ***", "0.050", "0.010 *")
+    assert tuple(map(starred, values)) == told
+    assert interval(0.00003, 0.02) == "[+0.00003, +0.0200]"
+    assert interval(-0.03, -0.002, "mm") == "[−0.03, −0.002]"
+    assert interval(-0.0100, 0.00996) == "[−0.0100, +0.0100]"
+    assert interval(-0.01004, 0.00996, margin=0.01) == "[−0.01004, +0.00996]"
+    assert interval(0.0, 1e-17, margin=0.01) == "[+0.0000, +0.0000]"
+
+
 def test_file_names_from_data_stay_in_the_folder() -> None:
     assert file_name("../../etc/passwd") == "etc-passwd"
     assert file_name("a b/ç") == "a-b"

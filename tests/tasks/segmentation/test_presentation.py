@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +13,12 @@ from matplotlib.axes import Axes
 from PIL import Image
 from torch.nn import functional
 
-from tests.analysis.conftest import Marking, StudyBuilder, contents_of
+from tests.analysis.conftest import STUDY, Marking, StudyBuilder, contents_of
 from xferlab.analysis import load_study
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.figures.style import Picture
+from xferlab.analysis.results import EvaluationSet
+from xferlab.analysis.selection import first_stored
 from xferlab.metrics.measuring import metrics_of
 from xferlab.tasks.pictures import COLOURS, FILL_OPACITY, overlay
 from xferlab.tasks.segmentation.config import files_of
@@ -180,6 +183,32 @@ def test_artefacts_show_the_worst_stored_cases(pictures: dict[str, Picture]) -> 
     # Both counts are (image + repetition) % 3 before, bridges only of even images; 0 after.
     assert before[0] == "2 bridges, 2 islands"
     assert after[0] == "0 bridges, 0 islands"
+
+
+def test_a_repetition_that_is_not_measured_on_a_set_is_not_shown(tmp_path: Path) -> None:
+    """As where a split leaves sites out, and the section lacks the first one."""
+
+    class LeavesOut(StudyBuilder):
+        def _trial(self, arms: list[str], stage: str, repetition: int, parent: str) -> dict[str, Any]:
+            trial = super()._trial(arms, stage, repetition, parent)
+            kept = [
+                e
+                for e in trial["evaluations"]
+                if e["part"] == "test" or (stage, repetition) != ("portable", 1)
+            ]
+            return {**trial, "evaluations": kept}
+
+    builder = LeavesOut(tmp_path, arms=("baseline",), repetitions=2, missing=set(), compare_to=None)
+    results = load_study(builder.write(), STUDY)
+    stored = first_stored(results, "baseline", EvaluationSet("portable", "portable", "hold_out"))
+    assert stored is not None
+    assert (stored.repetition, len(stored.rows)) == (2, 6)
+    pictures = {each.name: each for each in task_pictures(Contents(results))}
+    shown = pictures["overlays_general_to_portable_baseline"]
+    assert any(sentence.startswith("Repetition 2;") for sentence in shown.caption)
+    assert texts(shown.figure.axes[2])[0] == "Dice 0.920"
+    (title, *_) = texts(pictures["artefacts_general_to_portable_baseline"].figure.axes[0])
+    assert title.endswith("repetition 2")
 
 
 def test_several_structures_have_a_colour_each_and_the_targets_of_all(tmp_path: Path) -> None:

@@ -43,8 +43,8 @@ def class_heat_picture(
             "Top: what the network sees of an image. Below: for each class the mean, over the patches that "
             "cover a pixel, of their Grad-CAM times their probability of the class. All maps are on the one "
             "scale at the right, so that images and classes compare by their level.",
-            "First complete repetition; of each pathology the first stored cases. Below each image: the most "
-            "probable class with its probability, the mean over the patches.",
+            "First repetition with stored images; of each pathology the first of them. Below each image: the "
+            "most probable class with its probability, the mean over the patches.",
             *licence_note(contents.results, evaluated.section, [arm]),
             *data_notes(contents.results, (), [evaluated.section]),
         ),

@@ -18,6 +18,7 @@ from xferlab.analysis.contents import Contents
 from xferlab.analysis.figures.markers import Dots, dots_caption, draw_dots
 from xferlab.analysis.figures.style import PAGE_IN, Picture, drawing, value_label
 from xferlab.analysis.markers import Marked
+from xferlab.analysis.selection import first_stored
 from xferlab.analysis.tables.markers import markers_notes
 from xferlab.analysis.tables.model import file_name
 from xferlab.analysis.tables.notes import licence_note
@@ -41,24 +42,16 @@ def marker_pictures(contents: Contents, marked: Marked) -> Iterator[Picture]:
 
 
 def _stored(contents: Contents, marked: Marked) -> pd.DataFrame:
-    """The arrays of the first complete repetition of all parts, a row for each case, with its class `of`."""
-    trials = contents.results.trials
-    is_done = (trials["arm"] == marked.arm) & (trials["stage"] == marked.stage)
-    done = trials[is_done & (trials["state"] == "complete")].sort_values("repetition")
+    """The arrays of the first repetition that stored some, of all parts, by case, with its class `of`."""
     sets = [
         evaluated
         for evaluated in contents.plain_sets
         if (evaluated.stage, evaluated.section) == (marked.stage, marked.section)
     ]
-    frames = [
-        contents.results.outputs(str(trial_id), arm=marked.arm, evaluated=evaluated)
-        for trial_id in done["trial_id"].head(1)
-        for evaluated in sets
-    ]
-    frames = [frame.set_index("case") for frame in frames if len(frame)]
-    if not frames:
+    stored = first_stored(contents.results, marked.arm, *sets) if sets else None
+    if stored is None:
         return pd.DataFrame()
-    rows = pd.concat(frames)
+    rows = stored.rows.set_index("case")
     of = marked.cases.set_index("case")["of"]
     rows = rows[~rows.index.duplicated() & rows.index.isin(of.index)]
     return rows.assign(of=of.reindex(rows.index))
@@ -90,7 +83,7 @@ def _outlines_picture(contents: Contents, marked: Marked, cases: Mapping[str, Ma
             "Top: the image before masking. Middle: outlines of the masks that the stage takes, with the "
             "lines of the cardiothoracic ratio (CTR): widest extent of the heart, and extent from the outer "
             "edge of one lung to that of the other. Bottom: what the network sees.",
-            f"Arm {marked.arm}, first complete repetition; of each class the stored image with the median "
+            f"Arm {marked.arm}, first repetition with stored images; of each class the image with the median "
             "ratio, at the size of the stored pixels.",
             *licence_note(contents.results, marked.section, [marked.arm]),
             *markers_notes(contents, marked),
@@ -177,8 +170,8 @@ def _patches_picture(contents: Contents, marked: Marked, frame: pd.DataFrame) ->
             f"A dot for each patch of stored images that is told right: {counts}. Left: its mean grey level, "
             "without masked pixels (inter-patch). Right: its SD (intra-patch).",
             *dots_caption(),
-            f"Arm {marked.arm}, first complete repetition. Patches of one image overlap: neither they nor "
-            "images of one patient are independent.",
+            f"Arm {marked.arm}, first repetition with stored images. Patches of one image overlap: "
+            "neither they nor images of one patient are independent.",
             *markers_notes(contents, marked),
         ),
         figure=draw_dots(panels, {"patch": None}),

@@ -12,7 +12,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.figures.style import PAGE_IN, Picture, drawing
 from xferlab.analysis.results import EvaluationSet
-from xferlab.analysis.selection import detailed_arms
+from xferlab.analysis.selection import detailed_arms, first_stored
 from xferlab.analysis.tables.model import file_name
 from xferlab.analysis.tables.notes import data_notes, licence_note
 from xferlab.metrics.classes import voted
@@ -39,18 +39,13 @@ def pictures(contents: Contents) -> Iterator[Picture]:
 
 
 def _stored(contents: Contents, arm: str, evaluated: EvaluationSet) -> pd.DataFrame:
-    """The arrays of an arm's first complete repetition, by case; empty where none are stored."""
-    trials = contents.results.trials
-    done = trials[
-        (trials["arm"] == arm) & (trials["stage"] == evaluated.stage) & (trials["state"] == "complete")
-    ].sort_values("repetition")
-    for trial_id in done["trial_id"].head(1):
-        rows = contents.results.outputs(str(trial_id), arm=arm, evaluated=evaluated)
-        if len(rows):
-            names = contents.results.trials_by_id[str(trial_id)]["targets"]
-            called = [_called(row, names) for row in rows.to_dict("records")]
-            return rows.assign(called=called).set_index("case")
-    return pd.DataFrame()
+    """The arrays of the first repetition of an arm that stored some, by case; empty where none did."""
+    stored = first_stored(contents.results, arm, evaluated)
+    if stored is None:
+        return pd.DataFrame()
+    names = contents.results.trials_by_id[stored.trial_id]["targets"]
+    called = [_called(row, names) for row in stored.rows.to_dict("records")]
+    return stored.rows.assign(called=called).set_index("case")
 
 
 def _called(row: Mapping[Hashable, Any], names: Sequence[str]) -> str:
@@ -73,7 +68,7 @@ def _picture(
             "What the network sees, and over it where it looks for the class that it calls the image "
             "(Grad-CAM: from dark, nothing, to bright: the maximum of the image, or, where patches vote, 1). "
             "White: the outline of the masks, where the stage takes any.",
-            "First complete repetition; of each pathology the first stored cases. Below: the class "
+            "First repetition with stored images; of each pathology the first of them. Below: the class "
             "that the image is called, with its probability.",
             *licence_note(results, evaluated.section, by_arm),
             *data_notes(results, (), [evaluated.section]),

@@ -86,9 +86,10 @@ class _Outputs:
         trials = results.trials
         done = trials[(trials["arm"] == arm) & (trials["state"] == "complete")]
         self._trial_ids = done.set_index(["stage", "repetition"])["trial_id"]
-        complete = [set(done.loc[done["stage"] == stage, "repetition"]) for stage in self.stages]
-        self.repetitions = sorted(set.intersection(*complete))
-        """The repetitions that all stages have completed."""
+        cases = results.cases[results.cases["arm"] == arm]
+        measured = [set(evaluated.rows(cases)["repetition"]) for evaluated in sets]
+        self.repetitions = sorted(set.intersection(*measured))
+        """The repetitions in which all stages are measured on the cases; with sites left out, not all are."""
         self._pixels: dict[int, list[pd.DataFrame]] = {}
 
     def values(self, evaluated: EvaluationSet, metrics: Sequence[str]) -> pd.DataFrame:
@@ -136,8 +137,8 @@ class _Outputs:
 def _overlays(outputs: _Outputs) -> Picture | None:
     """Returns the outputs for typical cases; None where no pixels are stored.
 
-    Of the stored cases of the first repetition that all stages completed: for each pathology the one with the
-    median Dice of the last stage, and in a free column the lowest of the others.
+    Of the stored cases of the first repetition in which all stages are measured: for each pathology the one
+    with the median Dice of the last stage, and in a free column the lowest of the others.
     """
     if not outputs.repetitions:
         return None

@@ -16,7 +16,7 @@ from xferlab.analysis.contents import Contents
 from xferlab.analysis.figures.images import MAX_CASES, Line, Pixels, lines_of_images
 from xferlab.analysis.figures.style import Picture, drawing
 from xferlab.analysis.results import EvaluationSet, StudyResults
-from xferlab.analysis.selection import detailed_arms
+from xferlab.analysis.selection import detailed_arms, first_stored
 from xferlab.analysis.tables.model import file_name
 from xferlab.analysis.tables.notes import data_notes, diverged, licence_note
 from xferlab.tasks.pictures import COLOURS
@@ -53,7 +53,7 @@ def _sets(contents: Contents) -> Iterator[EvaluationSet]:
 
 @dataclass(frozen=True, eq=False)
 class _Shown:
-    """Some stored cases of the first complete repetition of an arm.
+    """Some cases of the first repetition of an arm that stored any.
 
     Attributes:
         results: The study.
@@ -76,21 +76,15 @@ class _Shown:
     @staticmethod
     def of(results: StudyResults, evaluated: EvaluationSet, arm: str) -> _Shown | None:
         """Returns cases of each quality; None where no pixels are stored."""
-        trials = results.trials
-        done = trials[
-            (trials["arm"] == arm) & (trials["stage"] == evaluated.stage) & (trials["state"] == "complete")
-        ].sort_values("repetition")
-        for trial in done.head(1).to_dict("records"):
-            stored = results.outputs(str(trial["trial_id"]), arm=arm, evaluated=evaluated)
-            if len(stored):
-                domain = _domain(results, evaluated)
-                values = _values(results, evaluated, arm, trial["repetition"])
-                rows = stored.set_index("case").join(values)
-                is_known = domain == "b" and "mask" in _kinds(rows) and rows["DICE"].notna().any()
-                ranking = "DICE" if is_known else "CYCLE"
-                rows = _spread(rows, ranking)
-                return _Shown(results, evaluated, arm, int(trial["repetition"]), domain, ranking, rows)
-        return None
+        stored = first_stored(results, arm, evaluated)
+        if stored is None:
+            return None
+        domain = _domain(results, evaluated)
+        values = _values(results, evaluated, arm, stored.repetition)
+        rows = stored.rows.set_index("case").join(values)
+        is_known = domain == "b" and "mask" in _kinds(rows) and rows["DICE"].notna().any()
+        ranking = "DICE" if is_known else "CYCLE"
+        return _Shown(results, evaluated, arm, stored.repetition, domain, ranking, _spread(rows, ranking))
 
     @property
     def structures(self) -> tuple[str, ...]:
