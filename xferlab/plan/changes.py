@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from xferlab.errors import listed
-from xferlab.plan.document import to_document
+from xferlab.plan.document import described, to_document
 from xferlab.plan.identity import differing, flattened
 from xferlab.plan.plan import Plan
 from xferlab.study.load import LoadedStudy
@@ -133,9 +133,9 @@ def _span(repetitions: list[str]) -> str:
 
 def _overridden(loaded: LoadedStudy, document: Mapping[str, Any]) -> Iterator[str]:
     """Yields the arms that override other fields, or with other values."""
-    planned = {name: arm["description"] for name, arm in document["arms"].items()}
+    planned = {name: flattened(described(arm["description"])) for name, arm in document["arms"].items()}
     for name in loaded.arms:
-        if name in planned and flattened(planned[name]) != flattened(dict(loaded.overrides.get(name, {}))):
+        if name in planned and planned[name] != flattened(described(loaded.overrides.get(name, {}))):
             yield f"arm {name} overrides other values"
 
 

@@ -51,9 +51,9 @@ def check(study: Study) -> list[Finding]:
 
 
 def pairing(base: Study, arm: Study) -> Iterator[Finding]:
-    """Yields what an arm changes about hold-outs and same patients by giving a section as a whole, and stages.
+    """Yields what an arm changes about hold-outs and same patients by giving a section as a whole.
 
-    Reports order the stages of all arms as the study does, so it must know each that is trained.
+    It adds no trained stage either: reports order the stages of all arms as the study does.
     """
     for name, stage in arm.stages.items():
         if name not in base.stages and stage.weights is None:
