@@ -165,6 +165,12 @@ def _measured_otherwise(plan: Plan, document: Mapping[str, Any]) -> Iterator[str
     if differing:
         groups = listed(list(dict.fromkeys(differing)), SHOWN)
         yield f"{_trials(len(differing))} evaluated on other cases or otherwise ({groups})"
+    shown = {
+        trial["trial_id"]: (trial.get("features") or {}).get("features_id") for trial in document["trials"]
+    }
+    now = {trial.trial_id: trial.features and trial.features.features_id for trial in plan.trials}
+    if any(shown[trial_id] != now[trial_id] for trial_id in shown.keys() & now.keys()):
+        yield "features changed"
 
 
 def _reported_otherwise(plan: Plan, document: Mapping[str, Any]) -> Iterator[str]:
