@@ -24,7 +24,7 @@ Scalar = str | int | float | bool
 Count = Annotated[int, Field(ge=1, le=1_000_000), NO_BOOL]  # bounds first, or the JSON Schema lacks them
 
 
-def null_if(default: Scalar) -> AfterValidator:
+def null_if(default: Scalar | BaseModel) -> AfterValidator:
     """Returns what makes a default that is spelled out null: null fields stay out of ids."""
     return AfterValidator(lambda value: None if value == default else value)
 

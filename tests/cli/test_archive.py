@@ -169,6 +169,23 @@ def test_an_archive_holds_no_images_accounts_hosts_or_folders(
     assert not [each for each in entries(tmp_path / "b.zip") if each.startswith("study/")]
 
 
+@pytest.mark.parametrize("shareable", [False, True])
+def test_patients_that_another_profile_lists_leave_the_study_file_out(
+    command: Command, study: Path, tmp_path: Path, shareable: bool
+) -> None:
+    patients = [["phantom-2-0", "phantom-2-1"]]
+    data = {**TINY["data"], "portable": {**TINY["data"]["portable"], "shareable": shareable}}
+    write_study(tmp_path, **{
+        **STUDY, "data": data, "profiles": {"joined": {"data.portable.different_patients": patients}},
+    })  # fmt: skip
+    said = command("archive", study, "--out", tmp_path / "a.zip").err
+    held = entries(tmp_path / "a.zip")
+    assert ("study/study.yaml" in held) == shareable
+    assert ("study.yaml is left out: it lists patients of portable, not `shareable`" in said) != shareable
+    if not shareable:
+        assert not [name for name, entry in held.items() if b"phantom-2-1" in entry]
+
+
 def test_weights_go_in_if_they_are_asked_for(command: Command, study: Path, tmp_path: Path) -> None:
     command("archive", study, "--out", tmp_path / "w.zip", "--weights", code=0)
     weights = {name: data for name, data in entries(tmp_path / "w.zip").items() if "safetensors" in name}

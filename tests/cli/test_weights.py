@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import pickle
@@ -135,6 +136,50 @@ def test_weights_that_do_not_fit_are_told_at_the_arm_of_the_trial(
     assert run.code == 2
     for text in (run.err, check.out):
         assert text.startswith(f"{path}:{line}: arm 'c': c/a/r01: ")
+
+
+def digest_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def of_two(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """Stages that start from one file, which two stages give."""
+    return {
+        "donor": {"weights": {"path": "donor.pt", **first}},
+        "again": {"weights": {"path": "donor.pt", **second}},
+        "a": {"data": "a", "starts_from": "donor"},
+        "b": {"data": "a", "starts_from": "again"},
+    }
+
+
+def test_a_digest_that_one_stage_gives_holds_for_all_that_give_the_file(
+    study: Callable[..., Path], command: Command, tmp_path: Path
+) -> None:
+    path = study(dict, stages=of_two({"sha256": "a" * 64}, {}))
+    what = f"donor {tmp_path}/donor.pt has SHA-256 {digest_of(tmp_path / 'donor.pt')}; the study gives aaa"
+    for verb in (["check"], ["run", "--executor", "in-process"]):
+        said = command(verb[0], path, *verb[1:], code=2)
+        assert what in said.out + said.err
+        assert f"{path}:{DONOR_LINE}: " in said.out + said.err
+    path = study(dict, stages=of_two({"sha256": "a" * 64}, {"sha256": "b" * 64}))
+    said = command("plan", path, code=2)
+    assert f"donor.pt has SHA-256 {'a' * 64} in one stage or arm and {'b' * 64} in this one" in said.err
+
+
+def test_a_file_whose_digest_the_study_gives_may_go_once_the_storage_has_it(
+    study: Callable[..., Path], command: Command, tmp_path: Path
+) -> None:
+    study(dict)
+    digest = digest_of(tmp_path / "donor.pt")
+    path = study(dict, stages=of_two({"sha256": digest}, {}))
+    run = ("run", path, "--executor", "in-process")
+    command(*run, code=0)
+    (tmp_path / "donor.pt").unlink()
+    for words in (run, ("check", path), ("plan", path)):
+        command(*words, code=0)
+    assert "2 trials (2 complete" in command("plan", path).out
+    path.write_text(path.read_text().replace(digest, "a" * 64))
+    assert "donor.pt: there is no such file; correct `weights.path`" in command("plan", path, code=2).err
 
 
 class Harm:

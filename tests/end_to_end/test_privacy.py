@@ -62,6 +62,7 @@ def write_study(folder: Path, *, shareable: bool) -> Path:
         "arms": {
             "baseline": {},
             "more": {
+                "data.lungs": section,  # as a whole, with its patients
                 "data.lungs2": {**section, "hold_out": 0.0, "same_patient": []},
                 "stages.lungs.evaluate_on": ["lungs2.test"],
             },

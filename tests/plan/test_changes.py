@@ -79,6 +79,14 @@ def test_another_measurement_renews_no_trial(plan_of: PlanOf) -> None:
     assert differing(plan_of(), now) == ["3 trials evaluated on other cases or otherwise (baseline/general)"]
 
 
+def test_other_features_are_told(plan_of: PlanOf) -> None:
+    features = "features: {{on: portable.hold_out, cases: {}}}\n"
+    few, more = plan_of(features.format(4)), plan_of(features.format(8))
+    for last, now in ((plan_of(), few), (few, more), (more, plan_of())):
+        assert differing(last, now) == ["features changed"]
+    assert differing(few, few) == []
+
+
 def test_the_machine_is_named_where_it_decides(plan_of: PlanOf) -> None:
     [phrase] = differing(plan_of(), plan_of(setting=replace(HERE, device="cuda")))
     assert "execution.device cpu -> cuda" in phrase

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.plan.studies import GIVEN, HERE, PlanOf, parts, patients, phantom_cases
+from xferlab.plan.changes import changes
 from xferlab.plan.document import to_document, totals
 
 ARMS = """\
@@ -98,6 +99,19 @@ def test_every_arm_has_its_stages_and_its_changes_as_written(plan_of: PlanOf) ->
     assert arms["baseline"]["description"] == {}
     assert arms["scratch"]["description"] == {"stages.general.starts_from": None}
     assert to_document(plan_of())["arms"]["baseline"]["description"] == {}
+
+
+def test_an_arm_that_gives_a_section_as_a_whole_names_no_patients(plan_of: PlanOf) -> None:
+    names = "same_patient: [[P 1, P 2]], different_patients: [[P 3, P 4]]"
+    section = f"{{source: phantom_cxr, count: 60, seed: 1, {names}}}"
+    arms = f"arms: {{baseline: {{}}, whole: {{data.fixed: {section}}}}}\n"
+    plan = plan_of(arms, edits={"{source: phantom_cxr, count: 60, seed: 1}": section})
+    document = to_document(plan)
+    assert document["arms"]["whole"]["description"] == {
+        "data.fixed": {"source": "phantom_cxr", "count": 60, "seed": 1}
+    }
+    assert not {"P 1", "P 3"} & set(json.dumps(document).split('"'))
+    assert changes(plan.loaded, document, None, fields=lambda old, new: ()) == []
 
 
 def test_trials_refer_to_each_other_and_to_all_of_their_names(plan_of: PlanOf) -> None:

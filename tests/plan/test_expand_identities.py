@@ -45,6 +45,7 @@ from xferlab.tasks.segmentation.config import TASK
             "training: {weight_decay: 0, score: loss, plateau: {of: score}, milestones: null}",
             {},
         ),  # so are these
+        ("training: {augmentation: {}}", {}),  # it varies nothing
         ("", {"count: 60, seed: 1": "seed: 1, note: shown, count: 60"}),
         ("", {"{data: mri}": "{data: mri, resources: {cpu: 2}}"}),
         ("arms: {another: {}, baseline: {}}", {}),

@@ -396,3 +396,27 @@ def test_values_of_the_data_may_make_other_classes_than_those_of_the_parent(
     edits = {f"b/{number}": {"finding": "other"} for number in range(48) if number // 2 % 3 == 0}
     (warning,) = planned(edits).loaded.warnings
     assert "learns normal, other, tb, and 'first', which it starts from, normal, tb, viral" in warning.what
+
+
+def test_sources_of_masks_count_an_image_in_each_of_its_classes(plan_of: PlanOf) -> None:
+    cells = ("tb|viral", "viral", "healthy", "tb")
+    cases = {f"a/{number}": {"finding": cells[number // 2 % 4]} for number in range(60)}
+    several = "{column: finding, separator: '|', names: {tb: [tb], viral: [viral]}}"
+    find = (
+        f"find: {{task: classification, data: a, classes: {several}, masks: {{from: lungs, keep: inside}}, "
+        "model: {name: resnet18, image_size: 32, outputs: independent}}"
+    )
+    plan = plan_of(
+        base=f"{DATA}stages:\n  lungs: {{data: a}}\n  {find}\n",
+        index=lambda name, config: cases_of(name, config, cases),
+    )
+    spec = trial(plan, "baseline/find/r01")
+    of_part = Counter(
+        name
+        for row in plan.selections[spec.selection].part("train").rows
+        for name in {"0": ["none"], "1": ["tb"], "2": ["viral"], "3": ["tb", "viral"]}[row[2]]
+    )
+    (entry,) = (each for each in to_document(plan)["trials"] if each["trial_id"] == spec.trial_id)
+    sources = entry["mask_sources"]["train"]
+    assert {name: sum(numbers.values()) for name, numbers in sources.items()} == of_part
+    assert set(of_part) == {"tb", "viral", "none"}

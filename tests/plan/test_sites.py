@@ -12,6 +12,7 @@ import pytest
 from tests.plan.studies import (
     NO_NUMBER,
     SITES,
+    STAGES,
     STUDY,
     PlanOf,
     parts,
@@ -188,6 +189,13 @@ def test_numbers_of_repetitions_that_the_data_contradict_are_refused_at_their_li
     assert len(found) == len(told)
     for problem, start in zip(found, told, strict=True):
         assert str(problem).partition("study.yaml:")[2].startswith(start)
+
+
+def test_a_warning_of_a_stage_stops_no_plan(plan_of: PlanOf) -> None:
+    best = STAGES.replace("starts_from: donor", "starts_from: donor, chaining: best")
+    arms = "arms: {baseline: {}, scratch: {stages.general.starts_from: null}}\n"
+    plan = by_site(plan_of, arms, edits={STAGES: best})
+    assert any("has `chaining: best` and starts from no trained stage" in str(each) for each in plan.warnings)
 
 
 def test_a_study_may_say_how_many_sites_there_are(plan_of: PlanOf) -> None:

@@ -67,6 +67,7 @@ ARMS = [
         "this section has hold_out 0.0 in the study and 0.1 in ",
     ),
     ("data.x: {source: lgg, root: x, hold_out: 0.1}", "a section that only an arm has may not set hold_out"),
+    ("stages.x: {data: mri}", "stage 'x' is trained, and only an arm has it; declare it in the study's own"),
     ("include: x.yaml", "include is 'x.yaml'; it must be FILE.yaml#ARM, in quotes if it begins with #"),
     ("include: [3]", "include is 3; it must be FILE.yaml#ARM"),
     ("include: '#bb'", "s.yaml has no arm 'bb'; it has b. Did you mean 'b'?"),

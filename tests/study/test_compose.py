@@ -110,30 +110,25 @@ stages: {donor: {data: mri}}
 """
 
 
-def test_arms_may_add_sections_and_stages(write: Write) -> None:
+def test_arms_may_add_sections_and_given_weights(write: Write) -> None:
     path = write(
         """\
         arms:
           a:
-            stages.second.starts_from: first
-            stages.first: {data: extra}
-            stages.second: {data: mri}
-            data.extra: {source: lgg, root: x}
+            stages.second.starts_from: donor
+            stages.second.data: extra
             stages.donor: {weights: buda2019}
+            data.extra: {source: lgg, root: x}
             stages.donor.weights.sha256: 0000000000000000000000000000000000000000000000000000000000000000
         """,
-        base=BASE,
+        base=BASE.replace("donor: {data: mri}", "second: {data: mri}"),
     )
     assert "sha256 is 0; it must be text" in problems(path)[0]
     path.write_text(path.read_text().replace("sha256: 0", "sha256: f"))
     loaded = load(path)
     arm = loaded.arms["a"]
-    assert list(loaded.base.stages) == ["donor"]
-    assert {name: stage.repetitions for name, stage in arm.stages.items()} == {
-        "donor": None,
-        "first": 1,
-        "second": 25,
-    }
+    assert list(loaded.base.stages) == ["second"]
+    assert {name: stage.repetitions for name, stage in arm.stages.items()} == {"second": 25, "donor": None}
     weights = arm.stages["donor"].weights
     assert weights is not None
     assert (weights.name, weights.sha256) == ("buda2019", "f" + "0" * 63)

@@ -24,7 +24,7 @@ from xferlab.cli.output import tell
 from xferlab.cli.session import Session
 from xferlab.cli.view import count_of
 from xferlab.errors import UsageError
-from xferlab.plan.identity import json_with_checksum
+from xferlab.plan.identity import flattened, json_with_checksum
 from xferlab.plan.spec import PlannedTrial
 from xferlab.records import archiving
 from xferlab.records.archive import CRATE, MANIFEST, STORAGE, VERSIONS, FileFacts, Manifest
@@ -32,8 +32,10 @@ from xferlab.records.cancellations import read_cancelled
 from xferlab.records.complete import complete_trials
 from xferlab.records.crate import Description, metadata
 from xferlab.records.sharing import Sharing
+from xferlab.study.compose import NAMES_OF_PATIENTS
 from xferlab.study.yaml_lines import written
 
+_PATIENTS = tuple(f".{field}" for field in NAMES_OF_PATIENTS)
 _HEADER = "# Of paths, this file has the last parts only. Comments are left out.\n"
 
 
@@ -75,20 +77,33 @@ def _tables(results: StudyResults) -> dict[str, bytes]:
 
 def _study_file(session: Session, plan: Mapping[str, Any]) -> tuple[dict[str, bytes], list[str]]:
     """Returns the study file as it may be shared, and what a reader should know of it."""
-    loaded, name = session.loaded, session.path.name
-    sections = [section for study in (loaded.base, *loaded.arms.values()) for section in study.data.items()]
-    naming = {
-        name
-        for name, each in sections
-        if (each.same_patient or each.different_patients) and not each.shareable
-    }
-    if naming:
-        return {}, [f"{name} is left out: it lists patients of {', '.join(sorted(naming))}, not `shareable`"]
-    shared = _HEADER + written(Sharing().of(loaded.drafts[""].document.value))
+    document, name = session.loaded.drafts[""].document.value, session.path.name
+    if naming := _sections_that_name_patients(document):
+        return {}, [f"{name} is left out: it lists patients of {', '.join(naming)}, not `shareable`"]
+    shared = _HEADER + written(Sharing().of(document))
     remarks = [f"{name} is in the archive without comments, folders, buckets and accounts"]
     if session.is_edited_since(plan):
         remarks.append(f"{name} has changed since the last plan; the archive holds it as it is now")
     return {f"study/{name}": shared.encode()}, remarks
+
+
+def _sections_that_name_patients(document: Any) -> list[str]:
+    """Returns the sections whose patients a study file lists and that it does not always call shareable.
+
+    All arms and profiles of the file count, also those that do not hold now.
+    """
+    leaves = flattened(document)
+    listed = {path.split(".")[-2] for path, value in leaves.items() if value and path.endswith(_PATIENTS)}
+
+    def is_shareable(name: str) -> bool:
+        ends = (
+            f"data.{name}.source",
+            f"data.{name}.shareable",
+        )  # with a source, a section is given as a whole
+        given = {path.removesuffix(end) for end in ends for path in leaves if path.endswith(end)}
+        return all(leaves.get(start + ends[1]) is True for start in given)
+
+    return sorted(name for name in listed if not is_shareable(name))
 
 
 def _names(plan: Mapping[str, Any]) -> Iterator[str]:

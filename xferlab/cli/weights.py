@@ -13,6 +13,7 @@ from xferlab.errors import DonorError, Problem, StorageError, StudyError
 from xferlab.plan.identity import canonical_json
 from xferlab.plan.spec import Input, TrialSpec
 from xferlab.records.complete import complete_trials
+from xferlab.records.layout import donor_path
 from xferlab.records.store import Store
 from xferlab.study.load import LoadedStudy
 from xferlab.study.stage import Weights
@@ -38,7 +39,13 @@ class GivenWeights:
 
     @cached_property
     def by_name(self) -> dict[str, Weights]:
-        """The weights that a stage starts from, by name or path; arms may differ in them."""
+        """The weights that a stage starts from, by name or path; arms may differ in them.
+
+        Where several stages give the same, a digest that one of them gives holds for all.
+
+        Raises:
+            StudyError: Two give different digests of the same; with a line.
+        """
         studies = self.loaded.arms.values()
         used = [
             study.stages[parent]
@@ -46,25 +53,40 @@ class GivenWeights:
             for stage in study.stages.values()
             for parent in stage.origins.values()
         ]
-        given = (stage.weights for stage in used if stage.weights)
-        return {weights.name or weights.path or "": weights for weights in given}
+        given = dict[str, Weights]()
+        for weights in (stage.weights for stage in used if stage.weights):
+            name = weights.name or weights.path or ""
+            known = given.setdefault(name, weights)
+            if known.sha256 is None:
+                given[name] = weights
+            elif weights.sha256 not in (None, known.sha256):
+                what = (
+                    f"{name} has SHA-256 {known.sha256} in one stage or arm and {weights.sha256} in this one"
+                )
+                raise StudyError([self._problem(weights, f"{what}; give the digest of the file in both")])
+        return given
 
     def digests(self) -> dict[str, str]:
-        """Returns the digests of those that are on this machine, by name or path.
+        """Returns the digests of those that are on this machine or kept in the storage, by name or path.
 
         Raises:
-            StudyError: A name is unknown; with its line.
+            StudyError: A name is unknown, or has two digests; with its line.
         """
         if not self.by_name:
             return {}
         from xferlab.trial.pretrained import at_hand
 
-        digests = self._each(lambda weights: at_hand(weights, cache_dir=self.cache_dir))
+        digests = self._each(
+            lambda weights: at_hand(weights, cache_dir=self.cache_dir) or self._kept(weights)
+        )
         return {name: digest for name, digest in digests.items() if digest}
 
     def refuse_absent(self) -> None:
-        """Raises StudyError with all files that the study names by their paths and that do not exist."""
-        self._each(_refuse_absent)
+        """Raises StudyError with all files that the study names by their paths and that do not exist.
+
+        One whose digest the study gives may be gone once the storage has it.
+        """
+        self._each(self._refuse_absent)
 
     def store_all(self) -> dict[str, str]:
         """Fetches and stores all, so that ids are known and workers find them.
@@ -79,9 +101,12 @@ class GivenWeights:
             return {}
         from xferlab.trial.pretrained import store_weights
 
-        return self._each(
-            lambda weights: store_weights(weights, self.store, cache_dir=self.cache_dir, note=say)
-        )
+        def stored(weights: Weights) -> str:
+            if (digest := self._kept(weights)) is not None:
+                return digest
+            return store_weights(weights, self.store, cache_dir=self.cache_dir, note=say)
+
+        return self._each(stored)
 
     def _each(self, work: Callable[[Weights], T]) -> dict[str, T]:
         """Returns what is made of each, by name or path; raises StudyError with all DonorErrors."""
@@ -90,21 +115,36 @@ class GivenWeights:
             try:
                 results[name] = work(weights)
             except DonorError as error:
-                problems.append(self._problem(name, str(error)))
+                problems.append(self._problem(weights, str(error)))
         if problems:
             raise StudyError(problems)
         return results
 
-    def _problem(self, name: str, what: str, *, arm: str | None = None, severity: str = "error") -> Problem:
+    def _kept(self, weights: Weights) -> str | None:
+        """Returns the digest that the study gives of a file that is gone and that the storage has."""
+        if weights.path is None or weights.sha256 is None or Path(weights.path).is_file():
+            return None
+        return weights.sha256 if self.store.exists(donor_path(weights.sha256)) else None
+
+    def _refuse_absent(self, weights: Weights) -> None:
+        path = weights.path
+        if path is not None and not Path(path).is_file() and self._kept(weights) is None:
+            raise DonorError(f"donor {path}: there is no such file; correct `weights.path` in the study")
+
+    def _problem(
+        self, weights: Weights, what: str, *, arm: str | None = None, severity: str = "error"
+    ) -> Problem:
         """Returns what is wrong with weights, at the line where `arm`, or the first arm, names them."""
-        arm, stage = next(
-            (candidate, stage)
+        naming = [
+            (config.weights, candidate, stage)
             for candidate, study in self.loaded.arms.items()
             for stage, config in study.stages.items()
             if arm in (None, candidate)
             and config.weights
-            and name in (config.weights.name, config.weights.path)
-        )
+            and (config.weights.name, config.weights.path) == (weights.name, weights.path)
+        ]
+        # The stage that gives the digest, where several give these weights.
+        _, arm, stage = min(naming, key=lambda place: place[0] != weights)
         return self.loaded.problem(arm, Finding(("stages", stage, "weights"), what, severity))
 
     def problems(self, trials: Sequence[TrialSpec], *, stored: bool) -> Iterator[Problem]:
@@ -122,15 +162,15 @@ class GivenWeights:
 
         for trial, given in started:
             assert given.donor is not None
-            name, arm, notes = given.donor.title, trial.arms[0], list[str]()
+            weights, arm, notes = self.by_name[given.donor.title], trial.arms[0], list[str]()
             try:
-                if stored:
+                if stored or self._kept(weights):
                     check_fits(trial, given, self.store, cache_dir=self.cache_dir)
                 else:
-                    check_file(trial, given, self.by_name[name], cache_dir=self.cache_dir, note=notes.append)
+                    check_file(trial, given, weights, cache_dir=self.cache_dir, note=notes.append)
             except DonorError as error:
-                yield self._problem(name, f"{trial.name}: {error}", arm=arm)
-            yield from (self._problem(name, note, arm=arm, severity="warning") for note in notes)
+                yield self._problem(weights, f"{trial.name}: {error}", arm=arm)
+            yield from (self._problem(weights, note, arm=arm, severity="warning") for note in notes)
 
     def parent_problems(self, trials: Sequence[TrialSpec]) -> Iterator[Problem]:
         """Yields what is wrong with the weights of complete trials from which incomplete trials start.
@@ -156,11 +196,6 @@ class GivenWeights:
                 role = next(given.role for given in trial.inputs if parent in given.trials)
                 path = ("stages", trial.stage, *role.split("."))
                 yield self.loaded.problem(trial.arms[0], Finding(path, f"{trial.name}: {error}", severity))
-
-
-def _refuse_absent(weights: Weights) -> None:
-    if weights.path is not None and not Path(weights.path).is_file():
-        raise DonorError(f"donor {weights.path}: there is no such file; correct `weights.path` in the study")
 
 
 def _one_a_network(trials: Sequence[TrialSpec]) -> list[tuple[TrialSpec, Input]]:

@@ -26,6 +26,13 @@ def matches(cell: str, wanted: Value) -> bool:
         return False
 
 
+def classes_of_label(label: int, *, several: bool) -> tuple[int, ...]:
+    """Returns the numbers of the classes of a label, from 0; with `several`, each bit of it is a class."""
+    return (
+        tuple(number for number in range(label.bit_length()) if label >> number & 1) if several else (label,)
+    )
+
+
 @dataclass(frozen=True)
 class Labelling:
     """The classes of a stage.
@@ -63,9 +70,7 @@ class Labelling:
 
     def names_of(self, label: int) -> tuple[str, ...]:
         """Returns the names of the classes of a label."""
-        if not self.separator:
-            return (self.names[label],)
-        return tuple(name for number, name in enumerate(self.names) if label >> number & 1)
+        return tuple(self.names[number] for number in classes_of_label(label, several=bool(self.separator)))
 
     def labels(self, cases: Iterable[Case]) -> Mapping[str, int]:
         """Returns the label of each case that has one, by digest.

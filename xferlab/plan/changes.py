@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from xferlab.errors import listed
-from xferlab.plan.document import to_document
+from xferlab.plan.document import described, to_document
 from xferlab.plan.identity import differing, flattened
 from xferlab.plan.plan import Plan
 from xferlab.study.load import LoadedStudy
@@ -133,9 +133,9 @@ def _span(repetitions: list[str]) -> str:
 
 def _overridden(loaded: LoadedStudy, document: Mapping[str, Any]) -> Iterator[str]:
     """Yields the arms that override other fields, or with other values."""
-    planned = {name: arm["description"] for name, arm in document["arms"].items()}
+    planned = {name: flattened(described(arm["description"])) for name, arm in document["arms"].items()}
     for name in loaded.arms:
-        if name in planned and flattened(planned[name]) != flattened(dict(loaded.overrides.get(name, {}))):
+        if name in planned and planned[name] != flattened(described(loaded.overrides.get(name, {}))):
             yield f"arm {name} overrides other values"
 
 
@@ -165,6 +165,12 @@ def _measured_otherwise(plan: Plan, document: Mapping[str, Any]) -> Iterator[str
     if differing:
         groups = listed(list(dict.fromkeys(differing)), SHOWN)
         yield f"{_trials(len(differing))} evaluated on other cases or otherwise ({groups})"
+    shown = {
+        trial["trial_id"]: (trial.get("features") or {}).get("features_id") for trial in document["trials"]
+    }
+    now = {trial.trial_id: trial.features and trial.features.features_id for trial in plan.trials}
+    if any(shown[trial_id] != now[trial_id] for trial_id in shown.keys() & now.keys()):
+        yield "features changed"
 
 
 def _reported_otherwise(plan: Plan, document: Mapping[str, Any]) -> Iterator[str]:

@@ -105,8 +105,9 @@ def settled(loaded: LoadedStudy, rule: Rule) -> LoadedStudy:
         for finding in (*numbers(study, rule.num_repetitions, what), *_unpaired(with_number(study, number)))
     ]
     problems += [loaded.problem(arm, finding) for arm in arms for finding in of_other_arms(arms, arm)]
-    if problems:
-        raise StudyError(tuple(dict.fromkeys(problems)))
+    # Loading the study told its warnings.
+    if errors := dict.fromkeys(problem for problem in problems if problem.severity == "error"):
+        raise StudyError(tuple(errors))
     return replace(loaded, base=with_number(loaded.base, number), arms=arms)
 
 

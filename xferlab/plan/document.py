@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import PurePath
 from statistics import fmean
@@ -17,6 +17,7 @@ from xferlab.plan.identity import short_id
 from xferlab.plan.mask_sources import MaskSources
 from xferlab.plan.plan import Plan
 from xferlab.plan.spec import GATE, PLAN_VERSION, OtherSet, TrialSpec, without_nothing
+from xferlab.study.compose import NAMES_OF_PATIENTS
 from xferlab.study.split import Split
 from xferlab.study.stage import Stage
 from xferlab.study.tuned import Tuned
@@ -176,7 +177,7 @@ def _arm(plan: Plan, arm: str) -> dict[str, Any]:
         if name in base.data and _steps(config) != _steps(base.data[name])
     }
     return {
-        "description": dict(plan.loaded.overrides.get(arm, {})),
+        "description": described(plan.loaded.overrides.get(arm, {})),
         "shareable": {name: config.shareable for name, config in study.data.items()},
         "stages": {
             name: {
@@ -194,6 +195,16 @@ def _arm(plan: Plan, arm: str) -> dict[str, Any]:
         **({"steps": steps} if steps else {}),
         # Only where there is one: an arm that was not searched for says nothing.
         **({"tuned": [_search(plan, search) for search in tuned]} if tuned else {}),
+    }
+
+
+def described(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what an arm changes, without the names of patients of sections that it gives as a whole."""
+    return {
+        path: {name: part for name, part in value.items() if name not in NAMES_OF_PATIENTS}
+        if path.startswith("data.") and isinstance(value, Mapping)
+        else value
+        for path, value in overrides.items()
     }
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from functools import cache
 
+from xferlab.cohort.labels import classes_of_label
 from xferlab.plan.growing import ancestors
 from xferlab.plan.plan import Plan
 from xferlab.plan.spec import MASKS, TrialSpec
@@ -13,6 +14,8 @@ from xferlab.plan.spec import MASKS, TrialSpec
 SOURCES = ("trained", "selected", "unseen")
 """What a network knew of a case that it predicts: it trained on the patient, or its best epoch was chosen by
 the patient, or neither; and so the networks whose weights it goes back to."""
+
+NO_CLASS = "none"
 
 
 class MaskSources:
@@ -27,7 +30,8 @@ class MaskSources:
     def of(self, trial: TrialSpec) -> dict[str, dict[str, dict[str, int]]]:
         """Returns numbers of cases by part, class and source (`SOURCES`); empty where it takes no masks.
 
-        The class is the label where the task learns any, else the pathology.
+        The class is the label where the task learns any, else the pathology. A case of several classes counts
+        in each of them, one of none under `none`.
         """
         if not trial.input(MASKS):
             return {}
@@ -38,12 +42,18 @@ class MaskSources:
                 units = self._units(item.trial)
                 for digest in self._plan.selections[item.selection].digests:
                     _, part, *label = rows[digest]
-                    name = trial.targets[int(label[0])] if label else self._cases[digest].pathology
-                    by_class = counts.setdefault(part, {}).setdefault(
-                        name, Counter(dict.fromkeys(SOURCES, 0))
-                    )
-                    by_class[units.get(self._unit(digest), "unseen")] += 1
+                    source = units.get(self._unit(digest), "unseen")
+                    by_class = counts.setdefault(part, {})
+                    for name in self._classes(trial, digest, *label):
+                        by_class.setdefault(name, Counter(dict.fromkeys(SOURCES, 0)))[source] += 1
         return {part: {name: dict(n) for name, n in classes.items()} for part, classes in counts.items()}
+
+    def _classes(self, trial: TrialSpec, digest: str, label: str | None = None) -> tuple[str, ...]:
+        """The classes of a case for a trial, which may learn labels."""
+        if label is None:
+            return (self._cases[digest].pathology,)
+        numbers = classes_of_label(int(label), several=trial.identity.has_several)
+        return tuple(trial.targets[number] for number in numbers) or (NO_CLASS,)
 
     def _unit(self, digest: str) -> str:
         return self._plan.selector.cohort.unit(self._cases[digest])

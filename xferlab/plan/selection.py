@@ -13,6 +13,7 @@ from xferlab.data.sources.registry import DataSection, told
 from xferlab.plan.division import rule_of, settled
 from xferlab.plan.identity import canonical_json, sha256_of
 from xferlab.plan.labels import with_classes
+from xferlab.study.compose import NAMES_OF_PATIENTS
 from xferlab.study.load import LoadedStudy
 from xferlab.study.schema import Study
 from xferlab.study.tuned import Tuned
@@ -22,7 +23,7 @@ Index = Callable[[str, DataSection], Sequence[Case]]
 
 def without_patients(config: DataSection) -> dict[str, Any]:
     """Returns what a trial must know of a section; it knows cases by digest, and no patient."""
-    return told(config, without=("same_patient", "different_patients"))
+    return told(config, without=NAMES_OF_PATIENTS)
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,17 @@ def check(study: Study) -> list[Finding]:
 
 
 def pairing(base: Study, arm: Study) -> Iterator[Finding]:
-    """Yields what an arm changes about hold-outs and same patients by giving a section as a whole."""
+    """Yields what an arm changes about hold-outs and same patients by giving a section as a whole.
+
+    It adds no trained stage either: reports order the stages of all arms as the study does.
+    """
+    for name, stage in arm.stages.items():
+        if name not in base.stages and stage.weights is None:
+            yield Finding(
+                ("stages", name),
+                f"stage {name!r} is trained, and only an arm has it; declare it in the study's own stages: "
+                "arms that do not start from it share its trials",
+            )
     for name, section in arm.data.items():
         for field in PAIRING_FIELDS:
             value = getattr(section, field)

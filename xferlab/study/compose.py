@@ -44,7 +44,9 @@ NOT_IN_PROFILES = {
     "arms": "change the arms themselves; `arms.NAME: null` leaves one out",
     "profiles": "profiles do not nest",
 }
-PAIRING_FIELDS = ("hold_out", "same_patient", "different_patients")
+NAMES_OF_PATIENTS = ("same_patient", "different_patients")
+"""Fields of a data section that hold real names of patients, which no record does."""
+PAIRING_FIELDS = ("hold_out", *NAMES_OF_PATIENTS)
 MAX_INCLUDES = 16
 SHOWN = 4
 """Fields that a warning names before it says how many more there are."""

@@ -94,7 +94,7 @@ class Supervised(Loop):
     """Learning-rate reduction after given epochs, in place of `plateau`."""
     rotation: Rotation | None = None
     """Augmentation; null trains on the images as they are."""
-    augmentation: Augmentations | None = None
+    augmentation: Annotated[Augmentations | None, null_if(Augmentations())] = None
     """What else varies between epochs."""
 
     @property

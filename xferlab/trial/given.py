@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from xferlab.cohort import Selection
+from xferlab.cohort.labels import classes_of_label
 from xferlab.errors import TrainingError
 from xferlab.metrics.metric import PASSED
 from xferlab.plan.spec import GATE, MASKS, Input, TrialSpec
@@ -80,10 +81,10 @@ class Given:
 
 def _classes(selection: Selection, spec: TrialSpec) -> Counter[int]:
     """How many of the cases have each class, by its number; empty where labels are not learnt."""
-    if not spec.identity.has_several:
-        return Counter(selection.labels)
-    numbers = range(len(spec.targets))
-    return Counter(number for label in selection.labels for number in numbers if label >> number & 1)
+    several = spec.identity.has_several
+    return Counter(
+        number for label in selection.labels for number in classes_of_label(label, several=several)
+    )
 
 
 @dataclass(frozen=True)
