@@ -76,6 +76,11 @@ class Identity(TrialIdentity):
         return not self.is_exclusive
 
     @property
+    def calls_by(self) -> str | None:
+        """Patches vote for the class of an image."""
+        return "votes" if self.model.patches else None
+
+    @property
     def preprocessing(self) -> str:
         """How grey levels are normalised."""
         return ", ".join(filter(None, (self.model.intensity, self.model.standardise)))

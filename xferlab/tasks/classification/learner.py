@@ -251,8 +251,12 @@ class ClassificationLearner(SupervisedLearner[ImageExamples, Batch]):
         return arrays(self._region, examples, row, self._read(prediction))
 
     def for_others(self, prediction: Array, threshold: float) -> Mapping[str, Array]:
-        """Returns the probability of each class."""
-        return {"probability": self._read(prediction).probability}
+        """Returns the probability of each class, and of patches the class that they vote for."""
+        case = self._read(prediction)
+        if case.voted is None:
+            return {"probability": case.probability}
+        called = np.uint8(255) * (np.arange(self._num_classes) == case.voted)
+        return {"probability": case.probability, "called": called}
 
     def present(
         self, image: Pixels, prediction: Array, *, height: int, targets: Sequence[str], threshold: float
