@@ -19,6 +19,7 @@ from tests.conftest import Command
 from tests.exporting.test_facts import facts
 from tests.studies import TINY, noise, write_pack, write_study
 from xferlab.cli.main import main
+from xferlab.data.pixels import Picture
 from xferlab.data.sources.described import described, description
 from xferlab.data.sources.registry import read_section
 from xferlab.errors import ExportError
@@ -89,6 +90,66 @@ def test_the_folder_predicts_what_the_trial_predicts(ids, image, command: Comman
     assert config["sections"][0].items() >= STEPS.items()
     assert config["trial_id"] == ids[1][stage]
     assert store.location not in Path("e/config.json").read_text()
+
+
+def band_cut(grey: np.ndarray) -> np.ndarray:
+    """The rule of `crop_black_band` as `preprocessing.json` tells it, pixel by pixel."""
+    height, column = len(grey), grey[:, grey.shape[1] // 2]
+    begin = max([-(-height // 2), *(row + 1 for row in range(height) if column[row] > 8)])
+    band = [row for row in range(begin, height) if column[row] == 0]
+    return grey[: band[0]] if band else grey
+
+
+def test_who_does_what_preprocessing_json_says_gets_what_predict_says(ids, image, command: Command) -> None:
+    """On a section with every step, and an image with a band: prepared pixels, and a structure's mask."""
+    store, trials = ids
+    place = ("--storage", store.location)
+    command("export", "a/lungs/r01", "--format", "torch", "--out", "e", *place, code=0)
+    told = json.loads(Path("e/preprocessing.json").read_text())
+    names = ["grey", "crop_black_band", "degrade_to", "equalise", "gamma", "resize"]
+    assert [step["name"] for step in told["steps"]][:6] == names
+    grey = np.asarray(Image.open(image).convert("L"))
+    seen, scale = band_cut(grey), 16 / 60
+    small = (round(60 * scale), round(len(seen) * scale))
+    bilinear = Image.Resampling.BILINEAR
+    soft = np.asarray(Image.fromarray(seen).resize(small, bilinear).resize(seen.shape[::-1], bilinear))
+    ranks = np.array([[(soft <= value).sum() for value in row] for row in soft])
+    darkest = int((soft == soft.min()).sum())
+    shares = ((ranks - darkest) / (soft.size - darkest)) ** 0.7
+    size = told["steps"][5]["values"]
+    toned = Image.fromarray(np.rint(255 * shares).astype(np.uint8))
+    prepared = np.asarray(toned.resize((size["width_px"], size["height_px"]), bilinear))
+    predictor = Predictor.of_trial(store, trials["lungs"], torch.device("cpu"))
+    picture = Picture(grey)
+    assert np.array_equal(predictor.prepared(picture)[0], prepared)
+    assert told["outside_the_graph"] == [
+        "The output is stretched to the size that the image had before the step `resize`, bilinear.",
+        "The rows that `crop_black_band` cuts off are put below the masks again, as background (0).",
+    ]
+    probability = np.asarray(predictor.predictions([prepared[None]])[0][0], np.float32)
+    mask = np.zeros(grey.shape, bool)
+    stretched = Image.fromarray(probability).resize(seen.shape[::-1], bilinear)
+    mask[: len(seen)] = np.asarray(stretched) > told["thresholds"]["probability"]
+    command("predict", "a/lungs/r01", image, "--out", "q", *place, code=0)
+    assert np.array_equal(np.asarray(Image.open("q/a_mask.png")) > 0, mask)
+
+
+def test_an_export_says_where_sections_are_read_differently(ids, command: Command, monkeypatch) -> None:
+    store, trials = ids
+    predictor = Predictor.of_trial(store, trials["lungs"], torch.device("cpu"))
+    plain = read_section({"source": "phantom_cxr", "count": 3})
+    mixed = replace(predictor, sections=(plain, *predictor.sections))
+    monkeypatch.setattr(Predictor, "of_trial", lambda *_: mixed)
+    place = ("--storage", store.location)
+    said = command("export", "a/lungs/r01", "--format", "huggingface", "--out", "e", *place, code=0)
+    what = (
+        "these weights were trained on several data sections that differ in what they do to their images "
+        "(1: none; 2: crop_black_band: true, degrade_to: 16, equalise: true, gamma: 0.7); images are read as "
+        "those of the first"
+    )
+    assert f"warning: {what}" in said.err
+    assert what in Path("e/README.md").read_text()
+    assert what in json.loads(Path("e/preprocessing.json").read_text())["outside_the_graph"][-1]
 
 
 def test_a_record_alone_does_not_tell_steps_and_names(ids, image, command: Command, tmp_path: Path) -> None:

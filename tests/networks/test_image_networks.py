@@ -210,6 +210,20 @@ def test_batch_normalised_networks_start_as_pytorch_has_it(name):
     assert same(copied(network), copied(expected))
 
 
+@pytest.mark.parametrize("name", ["resnet18", "efficientnet_lite0"])
+def test_forty_steps_are_enough_to_tell_images_apart_in_evaluation(name):
+    """Small sets of images give no more; statistics of the start that outlive them make all outputs equal."""
+    network = build(name, in_channels=1, out_channels=2, head=Head(), width=0.25)
+    initialise(network, 7)
+    generator = torch.Generator().manual_seed(0)
+    with torch.inference_mode():
+        for _ in range(40):
+            cases = torch.randn(8, 1, 64, 64, generator=generator).cumsum(dim=2)
+            trained = network.train()(cases)
+        evaluated = network.eval()(cases)
+    assert float(evaluated.std(dim=0).mean() / trained.std(dim=0).mean()) > 0.1
+
+
 @pytest.mark.parametrize("name", ["vgg16", "vgg19"])
 def test_a_deep_network_without_batch_normalisation_tells_images_apart_from_the_start(name):
     """Of what differs between two images, PyTorch's own weights leave 2e-4 (vgg16) and 1e-5 (vgg19)."""

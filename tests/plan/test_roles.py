@@ -130,6 +130,20 @@ def test_every_case_is_predicted_in_each_role(planned: Callable[..., Plan]) -> N
             assert predictors(plan, each, role).keys() == set(plan.selections[each.selection].digests)
 
 
+def by_votes(plan: Plan) -> str | None:
+    gate: dict[str, str] = trial(plan, "baseline/whole/r01").identity.to_json()["gate"]
+    return gate.get("by")
+
+
+def test_a_gate_of_patches_is_told_from_one_that_takes_the_most_probable_class(
+    planned: Callable[..., Plan],
+) -> None:
+    views = "views: {data: b, task: classification, model: {image_size: 64, %s}, classes: {column: finding}}"
+    for patches, by in (("patches: {size_px: 32, number: 9}", "votes"), ("patches: null", None)):
+        edits = {"views: {data: b, task: labelled, classes: {column: finding}}": views % patches}
+        assert by_votes(planned(base=SHARED, edits=edits)) == by
+
+
 def test_an_identity_holds_what_can_change_the_weights(planned: Callable[..., Plan]) -> None:
     plan = planned(base=SHARED)
     spec = trial(plan, "baseline/whole/r01")
@@ -143,6 +157,7 @@ def test_an_identity_holds_what_can_change_the_weights(planned: Callable[..., Pl
     }
     assert identity["gate"] == {"trials": {plan.names["baseline/views/r01"]: selection}, "places": [1]}
     assert identity["parent"] is None
+    assert by_votes(plan) is None
     assert TrialSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
     entry = next(e for e in to_document(plan)["trials"] if e["trial_id"] == spec.trial_id)
     stored = PlannedTrial.from_entry(json.loads(json.dumps(entry)))

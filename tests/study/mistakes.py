@@ -51,11 +51,21 @@ FIELDS = [
             ("{lung: 255}", "data.mri.labels.lung is 255; it must be a list or a mapping."),
             (
                 "{lung: {abov: 3}}",
-                "unknown name 'abov' in data.mri.labels.lung; accepted: above. Did you mean 'above'?",
+                "unknown name 'abov' in data.mri.labels.lung; only 'above' may stand there. Did you mean ",
             ),
             (
                 "{masks: {lung: {above: 0}}}",
-                "unknown name 'lung' in data.mri.labels.masks; accepted: above.",
+                "data.mri.labels: 'masks' holds a mapping of structures, and `labels` takes structures",
+            ),
+            (
+                "{mask_left: {left_lung: [255]}}",
+                "data.mri.labels: 'mask_left' holds a mapping of structures, and `labels` takes structures "
+                "with their mask values, not columns. Name 'left_lung' itself in `labels`, and its column in "
+                "`structures`: {left_lung: mask_left}",
+            ),
+            (
+                "{lung: {below: 3}}",
+                "unknown name 'below' in data.mri.labels.lung; only 'above' may stand there.",
             ),
             ("{lung: {}}", "data.mri.labels.lung is a mapping; it must be at least 1 entry long."),
             ("{lung: {above: true}}", "data.mri.labels.lung.above: true is not a number"),

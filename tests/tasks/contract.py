@@ -104,7 +104,8 @@ class LearnerContract:
             assert array.dtype.kind in "uif"
         given = learner.for_others(prediction, 0.5)
         arrays = {"structures": ["structures"], "classes": ["probability"], "": []}
-        assert list(given) == arrays[task(self.identity.task).targets]
+        called = ["called"] if self.identity.calls_by else []
+        assert list(given) == arrays[task(self.identity.task).targets] + called
         for array in given.values():
             assert array.dtype == np.float32 or set(np.unique(array)) <= {0, 255}
         image, targets = examples.case(1)[0][0], self.targets or self.identity.default_targets

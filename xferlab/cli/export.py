@@ -42,6 +42,7 @@ def _export_model(options: ExportOptions) -> int:
 
     from xferlab.exporting.formats import Trained, write
     from xferlab.exporting.graph import LIMIT, Graph
+    from xferlab.exporting.preprocessing import outside
     from xferlab.trial.predictor import Predictor
 
     predictor = Predictor.of_trial(trial.store, trial.trial_id, torch.device("cpu"))
@@ -62,8 +63,10 @@ def _export_model(options: ExportOptions) -> int:
         f"{facts.name}, {predictor.origin}, as {options.format} in {options.out}: {', '.join(files)}\n"
         f"largest difference from the network on {case}: {difference:.3g} ({LIMIT:g} is accepted)"
     )
-    for line in graph.exported.outside:
+    for line in outside(graph):
         print(line)
+    if not predictor.reads_alike:
+        print(f"warning: {predictor.readings}", file=sys.stderr)
     if predictor.section is None:
         print(f"warning: {UNKNOWN_STEPS}", file=sys.stderr)
     if not facts.licence and is_card:

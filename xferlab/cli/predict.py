@@ -19,7 +19,6 @@ from xferlab.cli.options import PredictOptions
 from xferlab.cli.output import tell
 from xferlab.cli.trials import KnownTrials, StoredTrial, weights_file
 from xferlab.cli.view import count_of, progress_bar, say
-from xferlab.cohort import STEPS
 from xferlab.data.formats import SUFFIXES
 from xferlab.data.sources.config import SourceConfig
 from xferlab.errors import DataError, Problem, StorageError, UsageError, attempt, joined
@@ -173,11 +172,7 @@ def _warn_of_others(predictions: Sequence[Prediction], predictor: Predictor) -> 
     """Says which images are of another kind than those that the weights are for, as far as that is known."""
     section = predictor.section
     if not predictor.reads_alike:
-        print(
-            "warning: these weights were trained on several data sections that differ in what they do to "
-            f"their images ({', '.join(STEPS)}); images are read as those of the first",
-            file=sys.stderr,
-        )
+        print(f"warning: {predictor.readings}", file=sys.stderr)
     accepted = section.modalities if section else SourceConfig.modalities
     trained_on = section.contents if section else ""
     others: dict[str, list[Prediction]] = defaultdict(list)

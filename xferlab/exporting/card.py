@@ -75,6 +75,8 @@ def _parts(graph: Graph, facts: Facts) -> Iterator[str]:
     )
     numbered = enumerate(steps(graph), start=1)
     yield "\n".join(f"{number}. {step.name}: {step.rule}" for number, step in numbered)
+    if not graph.predictor.reads_alike:
+        yield f"Note: {graph.predictor.readings}."
     yield _decision(graph)
     if graph.predictor.givers:
         yield (

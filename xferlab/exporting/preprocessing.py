@@ -8,17 +8,26 @@ from typing import Any
 
 from xferlab.cohort import STEPS
 from xferlab.exporting.graph import INPUT, INPUT_AXES, Graph
-from xferlab.training.exported import Step
-from xferlab.trial.predictor import Predictor
+from xferlab.training.exported import Output, Step
 
 VERSION = 1
 
 _RULES = {
-    "crop_black_band": "the black band at the bottom of the image is cut off",
-    "degrade_to": "the image is shrunk to this longer side (px) and enlarged again, bilinear, antialiased",
-    "equalise": "the histogram of the image is equalised at the depth of the file",
-    "gamma": "grey levels as shares of white are raised to this exponent",
+    "crop_black_band": "the black band at the bottom of the image is cut off: of H rows, with c the column "
+    "W // 2 counted from 0, take the larger of ceil(H / 2) and the row below the last pixel of c above 8 (0 "
+    "without one); the band begins at the first row from there on in which c is 0; without such a row "
+    "nothing is cut off",
+    "degrade_to": "an image whose longer side has more px than this is shrunk to it, both sides rounded to "
+    "whole px and at least 1, and enlarged to its own size again, both bilinear, antialiased (Pillow: "
+    "Image.Resampling.BILINEAR); files of more than 8 bits at their own depth, in float32, where `equalise` "
+    "follows",
+    "equalise": "the histogram of the image is equalised: with C(v) of N pixels at most v, and D of the "
+    "darkest value, v becomes 255 ((C(v) - D) / (N - D))^g, rounded, halves to even, and 0 where all are "
+    "equal; g is `gamma` where it follows, else 1; of files of more than 8 bits, v is the value in the file, "
+    "and pixels of padding count in none of C, N and D",
+    "gamma": "a grey level v becomes 255 (v / 255)^gamma, rounded, halves to even",
 }
+_GAMMA_INSIDE = "nothing more is done: it is the exponent g of `equalise`, which rounds once"
 
 
 def steps(graph: Graph) -> Iterator[Step]:
@@ -34,7 +43,8 @@ def steps(graph: Graph) -> Iterator[Step]:
         )
     for name in STEPS:
         if value := getattr(section, name, None):
-            yield Step(name, _RULES[name], {"value": value})
+            inside = name == "gamma" and section is not None and section.equalise
+            yield Step(name, _GAMMA_INSIDE if inside else _RULES[name], {"value": value})
     if size != "native":
         rule = "stretched to the square, bilinear, antialiased (Pillow: Image.Resampling.BILINEAR), 8 bits"
         yield Step("resize", rule, {"height_px": size, "width_px": size})
@@ -62,10 +72,26 @@ def document(graph: Graph) -> dict[str, Any]:
         "targets": targets,
         "decision": exported.decision,
         "thresholds": dict(exported.thresholds),
-        "outside_the_graph": [*exported.outside, *_others(graph.predictor)],
+        "outside_the_graph": outside(graph),
     }
 
 
-def _others(predictor: Predictor) -> Iterator[str]:
-    for role in predictor.givers:
-        yield f"What the stage takes of another network ({role}) is not in the graph."
+def outside(graph: Graph) -> list[str]:
+    """Returns what of a prediction, and of the preparation of images, the export does not hold."""
+    exported, predictor = graph.exported, graph.predictor
+    lines = list(exported.outside)
+    section = predictor.section
+    if section is not None and section.crop_black_band and any(map(_of_pixels, exported.outputs)):
+        lines.append(
+            "The rows that `crop_black_band` cuts off are put below the masks again, as background (0)."
+        )
+    lines += [
+        f"What the stage takes of another network ({role}) is not in the graph." for role in predictor.givers
+    ]
+    if not predictor.reads_alike:
+        lines.append(f"The steps are those of one data section of several: {predictor.readings}.")
+    return lines
+
+
+def _of_pixels(output: Output) -> bool:
+    return {"structure", "height"} <= {*output.axes}

@@ -150,7 +150,10 @@ def _blocks(incoming: int, width: float) -> nn.Sequential:
 
 
 def _norm(width: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(width, eps=1e-3, momentum=0.01)
+    # TensorFlow's momentum of 0.01 takes hundreds of steps to forget the initial statistics, and a small set
+    # of images gives ten an epoch: evaluated by them, all images would look alike. PyTorch's 0.1 forgets them
+    # in a few dozen.
+    return nn.BatchNorm2d(width, eps=1e-3)
 
 
 def _convolution(

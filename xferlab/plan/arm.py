@@ -159,7 +159,7 @@ class ArmExpansion:
                 "selection": selected.digest,
                 "seed": seed_for(self.study.seed, **coordinates),
                 "others": {other.cases.name: other.selected.digest for other in others} or None,
-                **identity_of(taken.inputs, predicted, template.of_masks),
+                **identity_of(taken, predicted),
             }
         )
         measured = {} if fold else self._measured(template, trial_id, repetition, taken)

@@ -30,11 +30,13 @@ class Giving:
         given: The trials, and what is taken of them.
         paired: The trial that predicts all units but those below.
         folds: The trials that predict units out of fold.
+        added: What it adds to the identity of who takes it, beside its trials and the places.
     """
 
     given: Input
     paired: str
     folds: Mapping[str, str]
+    added: Mapping[str, Any]
 
     def cases(self, units: Mapping[str, str]) -> dict[str, list[str]]:
         """Returns the digests of the cases that each trial predicts, given the unit of each case."""
@@ -154,8 +156,15 @@ class Inputs:
             if folds:
                 self._check_folds(stage_name, producer, number)
             trials = (trial, *sorted(set(folds.values())))
-            givings.append(Giving(self._taken(stage_name, producer, trials), trial, folds))
+            given = self._taken(stage_name, producer, trials)
+            givings.append(Giving(given, trial, folds, self._added(template, given)))
         return tuple(givings)
+
+    def _added(self, template: Template, given: Input) -> dict[str, Any]:
+        if given.role == MASKS:
+            return {"threshold": given.threshold, **template.of_masks}
+        by = self._growing.trials[given.trials[0]].identity.calls_by
+        return {"by": by} if by else {}
 
     def _check_folds(self, stage_name: str, producer: Producer, number: int) -> None:
         """Notes that two stages ask for different folds of one."""
@@ -191,24 +200,19 @@ class Inputs:
         return Input(producer.role, trials, names=names, places=places, threshold=threshold)
 
 
-def identity_of(
-    inputs: Iterable[Input], predicted: Iterable[Predicted], added: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Returns the fields of a trial's identity that its inputs make up.
+def identity_of(taken: Taken, predicted: Iterable[Predicted]) -> dict[str, Any]:
+    """Returns the fields of a trial's identity that what it takes makes up.
 
     Args:
-        inputs: All of them.
+        taken: All of it.
         predicted: Which trials predict which of the cases that it trains and selects with.
-        added: The fields that its task adds to `masks`.
     """
-    origins = {given.network: _origin(given) for given in inputs if given.network is not None}
+    origins = {given.network: _origin(given) for given in taken.origins}
     fields: dict[str, Any] = {"parent": origins.get("", origins or None)}
-    for given in inputs:
-        if given.network is None:
-            trials = {each.trial: each.selection for each in predicted if each.role == given.role}
-            fields[given.role] = {"trials": trials, "places": list(given.places)}
-            if given.role == MASKS:
-                fields[given.role] |= {"threshold": given.threshold, **added}
+    for giving in taken.givings:
+        role = giving.given.role
+        trials = {each.trial: each.selection for each in predicted if each.role == role}
+        fields[role] = {"trials": trials, "places": list(giving.given.places), **giving.added}
     return fields
 
 

@@ -26,7 +26,7 @@ from xferlab.records.store import Store
 
 log = logging.getLogger("xferlab.records")
 
-PREDICTIONS_VERSION = 1
+PREDICTIONS_VERSION = 2
 """Raised when the same weights may give other arrays, or the table another layout."""
 STRUCTURE = 255
 """Value of a structure in a mask; all else of it is 0."""

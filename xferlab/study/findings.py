@@ -192,7 +192,9 @@ def _message(path: KeyPath, group: list[ErrorDetails], *, is_nullable: bool) -> 
     if _is_about_key(first):
         subject = f"the name {value!r} in {dotted(path[:-1])}"
         if literals:
-            return f"unknown name {value!r} in {dotted(path[:-1])}; accepted: {', '.join(literals)}.{hint}"
+            single = f"only {literals[0]!r} may stand there"
+            accepted = f"accepted: {', '.join(literals)}" if len(literals) > 1 else single
+            return f"unknown name {value!r} in {dotted(path[:-1])}; {accepted}.{hint}"
     elif is_nullable and literals:
         accepted += " or null"
     return f"{subject} must be {accepted}.{hint}"

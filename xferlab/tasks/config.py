@@ -144,7 +144,8 @@ class TrialIdentity(Section):
     """Masks that other trials predict: `trials` (id -> digest of the predicted cases it trains and selects
     with), `places` of the structures among their targets, `threshold`, and what the task's section adds."""
     gate: Mapping[str, Any] | None = None
-    """Who may train, as others predict: `trials`, as of masks, and `places` of the classes that pass."""
+    """Who may train, as others predict: `trials`, as of masks, `places` of the classes that pass, and `by`,
+    what the class of a case is called by, where that is not its probability."""
 
     @property
     def score(self) -> Score | None:
@@ -186,6 +187,14 @@ class TrialIdentity(Section):
     def has_several(self) -> bool:
         """Whether a case may be of several classes or of none: its label then has a bit for each class."""
         return False
+
+    @property
+    def calls_by(self) -> str | None:
+        """By what the class of a case is called (`called` of `Learner.for_others`); None: by probability.
+
+        It is in the identity of trials that take a gate from it.
+        """
+        return None
 
     @property
     def preprocessing(self) -> str:

@@ -205,7 +205,9 @@ class Learner(Protocol[E_contra, B]):
         """Returns what other stages may take of a prediction, in the order of the targets (`Task.targets`).
 
         For `structures`: an array `structures` of masks, uint8 (S, H, W), 0 and 255, of any size, since who
-        takes them stretches them to its own. For `classes`: `probability` of each class, float32 (K,).
+        takes them stretches them to its own. For `classes`: `probability` of each class, float32 (K,). Where
+        a case may be called another class than the most probable one, also `called`, uint8 (K,), 255 for its
+        class and 0; `TrialIdentity.calls_by` then says by what.
 
         Args:
             prediction: Of `predict`.

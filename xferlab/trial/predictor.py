@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from xferlab.cohort import STEPS
 from xferlab.data.cache import resized
 from xferlab.data.pixels import Picture
 from xferlab.data.preprocessing import height_without_band, recipe
@@ -78,6 +80,21 @@ class Predictor:
     def reads_alike(self) -> bool:
         """Whether all sections that it trained on do the same to their images."""
         return len({str(recipe(section)) for section in self.sections}) < 2
+
+    @property
+    def readings(self) -> str:
+        """What the sections that it trained on do to their images where that differs, as warnings say it."""
+        steps = (
+            ", ".join(
+                f"{name}: {json.dumps(value)}" for name in STEPS if (value := getattr(section, name, None))
+            )
+            for section in self.sections
+        )
+        told = "; ".join(f"{number}: {each or 'none'}" for number, each in enumerate(steps, 1))
+        return (
+            "these weights were trained on several data sections that differ in what they do to their images "
+            f"({told}); images are read as those of the first"
+        )
 
     @staticmethod
     def of_trial(store: Store, trial_id: str, device: torch.device) -> Predictor:

@@ -10,11 +10,12 @@ import torch
 from torch.nn import functional as F
 
 from tests.refusals import problems_of
-from tests.tasks.classification.learners import CLASSES, SIDE, examples, make
+from tests.tasks.classification.learners import CLASSES, SIDE, examples, identity, make
 from tests.tasks.classification.test_contract import DROPOUT, INSIDE
 from xferlab.errors import DonorError, StudyError
 from xferlab.networks.build import build
 from xferlab.study.load import load
+from xferlab.tasks.classification.config import Identity
 from xferlab.tasks.classification.measures import NO_THRESHOLD
 from xferlab.tasks.classification.sampling import balanced
 from xferlab.training.learner import AugmentationSeed
@@ -48,6 +49,28 @@ def test_grey_levels_as_they_are_do_not_fit_published_weights(tmp_path: Path) ->
         f"{study}:8: stage 'sick' leaves images at 0 to 255, and `standardise: imagenet` expects 0 to 1; set "
         "model.intensity: unit, or model.standardise: null"
     )
+
+
+def test_the_version_of_a_network_is_in_the_identity_of_its_trials_alone() -> None:
+    """So that a change of one network renews the trials of no other, and a spec of before reads as it was."""
+    told = identity(model={"name": "efficientnet_lite0"}).to_json()
+    assert told["network_version"] == 2
+    assert Identity.from_json(told).to_json() == told
+    before = {name: value for name, value in told.items() if name != "network_version"}
+    assert Identity.from_json(before).to_json() == before
+    for name in ("vgg16", "vgg19", "resnet18"):
+        assert "network_version" not in identity(model={"name": name}).to_json()
+
+
+def test_a_network_that_tells_no_images_apart_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    learner = make()
+    learner.finish(examples())
+    assert not caplog.text
+    with torch.no_grad():
+        for value in learner.network.parameters():
+            value.zero_()
+    learner.finish(examples())
+    assert "gives all 6 validation images the same probabilities" in caplog.text
 
 
 def test_masks_turn_with_their_images() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -12,12 +14,15 @@ from tests.tasks.classification.learners import CLASSES, examples, make
 from tests.tasks.classification.test_contract import INSIDE
 from tests.training.images import CPU, STRONG
 from xferlab.metrics.classes import voted
+from xferlab.plan.spec import GATE, Input
+from xferlab.records.predictions import PredictedCases, table_of
 from xferlab.tasks.classification.patch_heat import PatchHeat
 from xferlab.tasks.classification.patches import Boxes, Places, draws
 from xferlab.tasks.classification.prediction import CLASSES as FROM
 from xferlab.tasks.classification.prediction import Prediction
 from xferlab.tasks.classification.sampling import balanced_rows
 from xferlab.training.learner import AugmentationSeed
+from xferlab.trial.given import passes
 
 SIDE = 50
 KEYS = np.arange(3, dtype=np.uint64) * np.uint64(10**15 + 7)
@@ -146,6 +151,22 @@ def test_most_votes_win_and_a_tie_goes_to_the_larger_sum() -> None:
     assert voted(np.array([[0.4, 0.6], [0.4, 0.6], [0.99, 0.01]], np.float32)) == 1
     assert voted(np.array([[0.4, 0.6], [0.7, 0.3]], np.float32)) == 0
     assert voted(np.array([[0.6, 0.4], [0.3, 0.7]], np.float32)) == 1
+
+
+def test_a_gate_lets_an_image_pass_by_the_class_that_predict_tells() -> None:
+    """Four sure patches against five unsure ones: the mean is of the four, the votes are of the five."""
+    learner = make(model={"image_size": 48, "patches": {"size_px": 32, "number": 9, "validation": 2}})
+    patches = np.zeros((9, FROM + 3), np.float32)
+    patches[:, FROM:] = [[0.04, 0.06, 0.9]] * 4 + [[0.1, 0.46, 0.44]] * 5
+    prediction = Prediction.of_patches(patches, np.zeros((3, 4, 4), np.float32), 1.0)
+    assert prediction.probability.argmax() == 2
+    image = np.zeros((48, 48), np.uint8)
+    shown = learner.present(image, prediction.array(), height=48, targets=CLASSES, threshold=0.5)
+    given = learner.for_others(prediction.array(), 0.0)
+    stored = PredictedCases(pq.read_table(pa.BufferReader(table_of([("a", given)]))))["a"]
+    for place, name in enumerate(CLASSES):
+        gate = Input(GATE, ("t",), names=(name,), places=(place,))
+        assert passes(gate, given) == passes(gate, stored) == (shown.columns["class"] == name)
 
 
 def test_a_prediction_survives_its_vector() -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from pydantic import Field
+
 from xferlab.metrics.classes import LOG_LOSS, SENSITIVE, YOUDEN, metrics_of_classes
 from xferlab.metrics.markers import MARKERS
 from xferlab.metrics.metric import Metric
@@ -34,6 +38,11 @@ _COVERED = Metric(
 )
 
 
+NETWORK_VERSIONS = {"efficientnet_lite0": 2}
+"""Of a network, raised when the same configuration gives other weights with it, and the same with all others;
+those of the first version are not listed."""
+
+
 class Identity(TrialIdentity):
     """The identity of a trial of classification."""
 
@@ -42,6 +51,8 @@ class Identity(TrialIdentity):
     model: Model
     training: Learning
     adapt: Adapt | None = None
+    network_version: int | None = Field(default_factory=lambda given: _network_version(given))
+    """That of `NETWORK_VERSIONS`; null for a network that is not listed."""
 
     @property
     def score(self) -> Score:
@@ -65,9 +76,20 @@ class Identity(TrialIdentity):
         return not self.is_exclusive
 
     @property
+    def calls_by(self) -> str | None:
+        """Patches vote for the class of an image."""
+        return "votes" if self.model.patches else None
+
+    @property
     def preprocessing(self) -> str:
         """How grey levels are normalised."""
         return ", ".join(filter(None, (self.model.intensity, self.model.standardise)))
+
+
+def _network_version(given: dict[str, Any]) -> int | None:
+    """Takes the fields that were read before; there is no model where it was refused."""
+    model = given.get("model")
+    return NETWORK_VERSIONS.get(model.name) if isinstance(model, Model) else None
 
 
 def metrics(classes: tuple[str, ...]) -> tuple[Metric, ...]:

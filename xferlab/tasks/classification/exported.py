@@ -39,7 +39,7 @@ def exported(network: Classifier, identity: Identity, view: View) -> Exported:
         multiple=None,
         outputs=(OUTPUT,),
         steps=tuple(_steps(identity, view)),
-        decision=_EXCLUSIVE if identity.is_exclusive else _INDEPENDENT,
+        decision=_decision(identity),
         thresholds=_thresholds(network, identity),
         outside=tuple(_outside(identity)),
     )
@@ -47,6 +47,16 @@ def exported(network: Classifier, identity: Identity, view: View) -> Exported:
 
 _EXCLUSIVE = "An image is of the most probable class, of equal ones the first."
 _INDEPENDENT = "An image is of each class whose probability is above the threshold."
+_VOTED = (
+    "A patch votes for its most probable class, of equal ones the first. An image is of the class with most "
+    "votes, of equally many the one with the largest sum of probabilities over the patches."
+)
+
+
+def _decision(identity: Identity) -> str:
+    if identity.model.patches:
+        return _VOTED
+    return _EXCLUSIVE if identity.is_exclusive else _INDEPENDENT
 
 
 def _thresholds(network: Classifier, identity: Identity) -> dict[str, Any]:
@@ -92,8 +102,8 @@ def _outside(identity: Identity) -> Iterator[str]:
     if identity.model.patches:
         number = identity.model.patches.number
         yield (
-            f"The graph tells one patch. Of an image, {number} patches are told: the probability of a class "
-            "is the mean over them, and the image is of the class that most patches are of."
+            f"The graph tells one patch. Of an image, {number} patches are told: they vote for its class, "
+            "and the probability of a class is the mean over them."
         )
     if identity.masks:
         yield "Another network predicts the masks."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -30,6 +31,11 @@ from xferlab.training.learner import Array, AugmentationSeed, Layer, Learner, Pr
 from xferlab.training.step import Optimisation
 from xferlab.training.supervised import Forward, SupervisedLearner
 from xferlab.training.upload import uploaded
+
+log = logging.getLogger("xferlab.tasks.classification")
+
+SMALLEST_DIFFERENCE = 1e-6
+"""Of a probability between two images: smaller ones are rounding."""
 
 
 class Batch(NamedTuple):
@@ -163,11 +169,20 @@ class ClassificationLearner(SupervisedLearner[ImageExamples, Batch]):
         return {**super().end_epoch(score, losses), **trained}
 
     def finish(self, validation: ImageExamples) -> None:
-        """Chooses the thresholds of each class on the validation cases; the network's buffers keep them."""
+        """Chooses the thresholds of each class on the validation cases; the network's buffers keep them.
+
+        Says it where the network tells no two of them apart.
+        """
         truth = self._truth(validation, np.arange(len(validation))).numpy()
-        chosen = thresholds_of(
-            self._probabilities(validation), truth, sensitivity=self._identity.training.sensitivity
-        )
+        probability = self._probabilities(validation)
+        if len(validation) > 1 and np.ptp(probability, axis=0).max() < SMALLEST_DIFFERENCE:
+            log.warning(
+                "the network of the best epoch gives all %d validation images the same probabilities: it has "
+                "learnt nothing that tells them apart. Train longer (patience, max_epochs) or with another "
+                "lr, or start from trained weights.",
+                len(validation),
+            )
+        chosen = thresholds_of(probability, truth, sensitivity=self._identity.training.sensitivity)
         self.network.thresholds.copy_(torch.from_numpy(chosen))
 
     def _probabilities(self, examples: ImageExamples) -> npt.NDArray[np.float32]:
@@ -236,8 +251,12 @@ class ClassificationLearner(SupervisedLearner[ImageExamples, Batch]):
         return arrays(self._region, examples, row, self._read(prediction))
 
     def for_others(self, prediction: Array, threshold: float) -> Mapping[str, Array]:
-        """Returns the probability of each class."""
-        return {"probability": self._read(prediction).probability}
+        """Returns the probability of each class, and of patches the class that they vote for."""
+        case = self._read(prediction)
+        if case.voted is None:
+            return {"probability": case.probability}
+        called = np.uint8(255) * (np.arange(self._num_classes) == case.voted)
+        return {"probability": case.probability, "called": called}
 
     def present(
         self, image: Pixels, prediction: Array, *, height: int, targets: Sequence[str], threshold: float

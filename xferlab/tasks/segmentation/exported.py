@@ -100,4 +100,4 @@ def _outside(view: object) -> tuple[str, ...]:
         return ("The graph tells one tile. Images are cut into tiles before it and blended after it.",)
     if isinstance(view, NativeSegmentation):
         return ("What was padded is cut off from the output.",)
-    return ("The output is stretched back to the size of the image, bilinear.",)
+    return ("The output is stretched to the size that the image had before the step `resize`, bilinear.",)

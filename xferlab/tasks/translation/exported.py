@@ -58,7 +58,7 @@ def exported(inference: Inference, identity: Identity) -> Exported:
         thresholds={"probability": THRESHOLD} if identity.has_threshold else {},
         outside=(
             "The way back, into images of domain b, is not in the graph.",
-            "Outputs are stretched back to the size of the image, bilinear.",
+            "Outputs are stretched to the size that the image had before the step `resize`, bilinear.",
         ),
     )
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from xferlab.data.sources.config import NAMING_COLUMNS, FileConfig
 from xferlab.errors import suggest
@@ -145,6 +145,20 @@ class ManifestData(FileConfig):
                 "`above` is for the structure; list the values to ignore, such as `ignore: [127]`"
             )
         return group
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _labels_name_no_columns(cls, labels: Any) -> Any:
+        """Columns of masks stand in `structures`."""
+        for column, group in labels.items() if isinstance(labels, dict) else ():
+            for name, values in group.items() if isinstance(group, dict) else ():
+                if isinstance(values, list | dict):
+                    raise ValueError(  # noqa: TRY004  # pydantic passes on a ValueError
+                        f"{column!r} holds a mapping of structures, and `labels` takes structures with their "
+                        f"mask values, not columns. Name {name!r} itself in `labels`, and its column in "
+                        f"`structures`: {{{name}: {column}}}"
+                    )
+        return labels
 
     @model_validator(mode="after")
     def _labels_fit_together(self) -> ManifestData:
