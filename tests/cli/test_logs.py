@@ -113,7 +113,9 @@ def test_what_an_earlier_run_gave_up_is_followed_while_a_later_run_may_try_it_ag
 
     monkeypatch.setattr(logs, "time", SimpleNamespace(sleep=sleep))
     command(*words, code=1)
-    assert not looks  # no run goes on
+    with Lease(planned, "mine", arms=["another"]):
+        command(*words, code=1)
+    assert not looks  # no run of its arm goes on
     with Lease(planned, "mine"):
         said = command(*words, code=1)
     assert len(looks) == 3

@@ -10,9 +10,11 @@ import pytest
 from PIL import Image
 
 from tests.conftest import Command
-from tests.studies import ONE_TRIAL, write_study
+from tests.studies import ONE_TRIAL, TINY, write_study
+from xferlab.cli import cancel
 from xferlab.cli.options import StudyOptions
 from xferlab.cli.session import Session, command_options
+from xferlab.schedule.lease import Lease
 from xferlab.schedule.study import publish
 from xferlab.study.yaml_lines import Document, read
 
@@ -74,7 +76,9 @@ def test_a_file_is_no_storage(command: Command, tmp_path: Path, verb: str) -> No
     assert f"storage {tmp_path / 'file'} is a file; give a folder with --storage" in said.err
 
 
-def test_names_mean_trials_of_the_profile_that_ran_last(command: Command, tmp_path: Path) -> None:
+def test_names_mean_trials_of_the_profile_that_ran_last(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     study = write_study(tmp_path, **ONE_TRIAL, profiles={"quick": {"training.lr": 0.5}}, storage="st")
     quick = Session.open(StudyOptions(study=str(study), profile="quick"))
     publish(quick.plan(), quick.store)
@@ -93,6 +97,10 @@ def test_names_mean_trials_of_the_profile_that_ran_last(command: Command, tmp_pa
         assert f"`xferlab run {study}` trains no complete trial again" in said
     command("logs", name, "--study", study, "--profile", "quick", code=0)
     command("logs", trial_id, "--study", study, code=0)  # an id is unambiguous
+    monkeypatch.setattr(cancel, "ANSWER_WITHIN_S", 0.0)
+    with Lease(quick.store, quick.study):
+        command("cancel", study, trial_id, code=1)  # asked, and nobody answers
+        assert "last ran with profile" in command("cancel", study, name, code=2).err
     publish(Session.open(StudyOptions(study=str(study))).plan(), quick.store)
     for words in verbs:
         said = command(*words, "--profile", "quick", code=2).err
@@ -107,10 +115,16 @@ def test_a_network_of_a_study_file_that_was_edited_is_said_to_be_of_the_last_pla
     study = write_study(tmp_path, **ONE_TRIAL, storage="st")
     session = Session.open(StudyOptions(study=str(study)))
     publish(session.plan(), session.store)
-    name = next(iter(session.plan().names))
+    name, trial_id = next(iter(session.plan().names.items()))
     words = [verb[0], name, *verb[1:], "--out", "o", "--study", study]
     assert "differs from the last plan" not in command(*words, code=2).err
     study.write_text(f"{study.read_text()}# another remark\n")
     assert "differs from the last plan" not in command(*words, code=2).err
     write_study(tmp_path, **{**ONE_TRIAL, "seed": 7}, storage="st")
     assert "study.yaml differs from the last plan of the study: " in command(*words, code=2).err
+    few = {**TINY["data"], "general": {**TINY["data"]["general"], "count": 2}}
+    write_study(tmp_path, **ONE_TRIAL, data=few, storage="st")
+    said = command(*words, code=2).err
+    assert "warning: study.yaml was edited since the study ran, and cannot be planned now: " in said
+    assert "is not complete (0 epochs so far)" in said  # it is found all the same
+    assert "was edited" not in command(words[0], trial_id, *words[2:], code=2).err

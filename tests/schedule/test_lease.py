@@ -58,7 +58,7 @@ class Ground:
     def write(self, **holder: Any) -> dict[str, Any]:
         """A lease as another process wrote it; of this one, except for what is named."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        content = {**asdict(Holder.this_process()), "expires_after_s": BRIEF_S, **holder}
+        content = {**json.loads(Holder.this_process().to_bytes()), "expires_after_s": BRIEF_S, **holder}
         temporary = self.folder / "lease.tmp"
         temporary.write_text(json.dumps(content))
         temporary.replace(self.path)

@@ -52,12 +52,14 @@ def test_a_torn_plan_is_replaced(store: Store) -> None:
     assert published(store)["study"] == "s"
 
 
-def test_what_a_plan_was_made_of_stands_with_its_time_and_renews_nothing(store: Store) -> None:
+def test_what_a_plan_was_made_of_last_stands_with_its_time(store: Store) -> None:
     document = {"study": "s", "trials": [], "claims": CLAIMS}
     made = {"file": {"name": "s.yaml", "sha256": "f" * 64}}
     plan = dated(document, store, last_document(store, "s"), of=made)
     assert plan["planned"]["file"] == made["file"]
     codec.write_json(store, layout.StudyFiles("s").plan, plan)
     last = last_document(store, "s")
-    assert dated(document, store, last, of={"file": {"name": "other.yaml"}}) is last
-    assert last == plan
+    assert dated(document, store, last, of=made) is last
+    other = {"file": {"name": "other.yaml", "sha256": "0" * 64}}
+    again = dated(document, store, last, of=other)
+    assert again == {**plan, "planned": {**plan["planned"], **other}}

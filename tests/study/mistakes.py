@@ -25,6 +25,7 @@ FIELDS = [
     ("count: 20", "count: many", 3, "data.mri.count is 'many'; it must be a whole number."),
     ("count: 20", "count: 2.5", 3, "data.mri.count is 2.5; it must be a whole number."),
     ("count: 20", "count: 0", 3, "data.mri.count is 0; it must be at least 1."),
+    ("count: 20", "count: 20, 5: 1", 3, "unknown field '5' in data.mri. Fields: "),
     ("count: 20", "count: 20,5", 3, "unknown field '5' in data.mri. In {...}, a comma begins the next entry"),
     ("count: 20", "count: 20, rooot: x", 3, "unknown field 'rooot' in data.mri. Fields: hold_out, where, "),
     ("count: 30", "count: some", 4, "data.cxr.count is 'some'; it must be a whole number or a mapping."),
@@ -53,6 +54,7 @@ FIELDS = [
                 "{lung: {abov: 3}}",
                 "unknown name 'abov' in data.mri.labels.lung; only 'above' may stand there. Did you mean ",
             ),
+            ("{lung: {above: [127]}}", "data.mri.labels.lung.above is a list; it must be a whole number"),
             (
                 "{masks: {lung: {above: 0}}}",
                 "data.mri.labels: 'masks' holds a mapping of structures, and `labels` takes structures",

@@ -145,14 +145,15 @@ def warn_if_edited(session: Session, document: dict[str, Any]) -> None:
     """Says on standard error how a study file differs from its last plan, whose trials names mean.
 
     Data are read only where the study file, or what its arms include, is not as it was.
-
-    Raises:
-        StudyError: What the study file asks for does not fit together, or not its data.
     """
     if session.is_edited_since(document) or changes(
         session.loaded, document, None, fields=lambda _before, _now: ()
     ):
-        _compared(session, document).print_remarks(sys.stderr)
+        try:
+            _compared(session, document).print_remarks(sys.stderr)
+        except StudyError as error:
+            what = f"{session.path.name} was edited since the study ran, and cannot be planned now"
+            print(f"warning: {what}: {error.problems[0]} Trials are those of that run.", file=sys.stderr)
 
 
 def _compared(session: Session, document: dict[str, Any]) -> StudyComparison[Session]:

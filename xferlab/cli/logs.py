@@ -64,8 +64,8 @@ def _shown(line: LogLine) -> str:
 def _end(store: Store, studies: Sequence[str], needed: Sequence[PlannedTrial]) -> str | None:
     """Returns the state in which the last trial has ended; None while somebody works on it, or will.
 
-    While a run goes on, a trial that failed, or is blocked, is tried again, unless that run has given up this
-    trial or one that it needs. What an earlier run gave up counts for nothing then.
+    While a run of its arm goes on, a trial that failed, or is blocked, is tried again, unless that run has
+    given up this trial or one that it needs. What an earlier run gave up counts for nothing then.
     """
     if not studies:
         return "unplanned"
@@ -73,7 +73,9 @@ def _end(store: Store, studies: Sequence[str], needed: Sequence[PlannedTrial]) -
     state = str(rows[-1]["state"])
     if state in ("complete", "cancelled"):
         return state
-    drivers = [driver for study in studies if (driver := driver_of(store, study))]
+    arms = set(needed[-1].arms)
+    found = (driver for study in studies if (driver := driver_of(store, study)))
+    drivers = [driver for driver in found if not driver.arms or arms.intersection(driver.arms)]
     if state == "running" or not drivers:
         return None if state == "running" else state
     since = max(datetime.fromisoformat(driver.since) for driver in drivers)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -57,17 +58,16 @@ class KnownTrials:
     Attributes:
         store: The storage.
         plans: The last plans in it, by study: of the study that is given, or of all.
-        study: The study file that is given.
+        words: The study file that is given, and its options, for the commands that messages advise.
         sections: Its data sections, by name.
-        other_profile: Why names of trials are refused, and what to do, where the study last ran with another
-            profile.
+        check_names: Refuses names of trials where they mean others than the study file does.
     """
 
     store: Store
     plans: Mapping[str, Mapping[str, Any]]
-    study: str | None = None
+    words: str = "STUDY"
     sections: Mapping[str, DataSection] = field(default_factory=dict)
-    other_profile: str = ""
+    check_names: Callable[[], None] = lambda: None
 
     @staticmethod
     def of(options: TrialOptions, *, compares: bool = False) -> KnownTrials:
@@ -75,7 +75,8 @@ class KnownTrials:
 
         Args:
             options: They name the storage, or the study.
-            compares: Whether to say on standard error how the study file differs from its last plan.
+            compares: Whether to say on standard error, where a trial is named, how the study file differs
+                from its last plan.
 
         Raises:
             UsageError: The study has not run in the storage.
@@ -93,11 +94,16 @@ class KnownTrials:
         session = Session.open(
             StudyOptions(study=options.study, profile=options.profile, storage=options.storage)
         )
-        store, study, plan = session.store, session.study, session.last_plan()
-        other = session.other_profile(plan)
-        if compares and not other:
-            warn_if_edited(session, plan)
-        return KnownTrials(store, {study: plan}, options.study, session.loaded.base.data, other)
+        plan, sections = session.last_plan(), session.loaded.base.data
+
+        @cache
+        def check_names() -> None:
+            if other := session.other_profile(plan):
+                raise UsageError(f"{other} The id of a trial is accepted, too.")
+            if compares:
+                warn_if_edited(session, plan)
+
+        return KnownTrials(session.store, {session.study: plan}, session.words, sections, check_names)
 
     def find(self, trial: str, *, otherwise: str = "", stages: bool = False) -> str:
         """Returns the id of a trial.
@@ -130,8 +136,7 @@ class KnownTrials:
         if reader.read_trial(self.store, trial_id) is None:
             epochs = count_of(len(reader.read_history(self.store, trial_id)), "epoch")
             raise UsageError(
-                f"trial {trial} is not complete ({epochs} so far); `xferlab run {self.study or 'STUDY'}` "
-                "completes it"
+                f"trial {trial} is not complete ({epochs} so far); `xferlab run {self.words}` completes it"
             )
         return StoredTrial(self.store, trial_id, self.studies_of(trial_id))
 
@@ -173,6 +178,8 @@ class KnownTrials:
                 f"{self.store.location}: no trial {what!r}; accepted: an arm, arm/stage, arm/stage/rNN, or "
                 f"an id.{suggest(what, groups)}"
             )
+        if _TRIAL_ID.fullmatch(what):
+            return dict.fromkeys(groups[what], what)
         return {name: self._named(name, ids) for name in groups[what]}
 
     def _ids(self) -> dict[str, dict[str, str]]:
@@ -187,8 +194,7 @@ class KnownTrials:
     def _named(
         self, name: str, ids: Mapping[str, Mapping[str, str]], otherwise: str = "", *, stages: bool = False
     ) -> str:
-        if self.other_profile:
-            raise UsageError(f"{self.other_profile} The id of a trial is accepted, too.")
+        self.check_names()
         of_studies = ids.get(name, {})
         if len(set(of_studies.values())) == 1:
             return next(iter(of_studies.values()))

@@ -44,6 +44,7 @@ def write_file(path: str | Path, text: str, *, shown: str = "", private: bool = 
 
 def _is_standard_output(path: str | Path) -> bool:
     try:
-        return os.path.samestat(os.stat(path), os.fstat(1))
+        there = os.stat(path)
+        return os.path.samestat(there, os.fstat(1)) and not os.path.samestat(there, os.stat(os.devnull))
     except OSError:
         return False

@@ -21,13 +21,19 @@ from xferlab.schedule.graph import Listener, State, TrialGraph
 log = logging.getLogger("xferlab.schedule")
 
 
+def arms_left_out(plan: Plan, trials: Sequence[TrialSpec]) -> set[str]:
+    """Returns the arms of a plan of which a run of some trials leaves out one or more."""
+    ids = {trial.trial_id for trial in trials}
+    return {arm for trial in plan.trials if trial.trial_id not in ids for arm in trial.arms}
+
+
 def names_in_run(plan: Plan, trials: Sequence[TrialSpec]) -> dict[str, str]:
     """Returns the trial ids of a run by those names that want them.
 
     A name of an arm that the run leaves out wants nothing, unless all names of the trial are of such arms.
     """
     ids = {trial.trial_id for trial in trials}
-    left_out = {arm for trial in plan.trials if trial.trial_id not in ids for arm in trial.arms}
+    left_out = arms_left_out(plan, trials)
     wanted = {name: trial_id for name, trial_id in plan.names.items() if name.split("/")[0] not in left_out}
     needed = ids.difference(wanted.values())
     return {**wanted, **{name: trial_id for name, trial_id in plan.names.items() if trial_id in needed}}

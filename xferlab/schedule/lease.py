@@ -14,6 +14,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,6 +50,7 @@ class Holder:
         token: Drawn by the holder: no two leases share it.
         beat: Monotonic clock of its machine at the last renewal, s.
         expires_after_s: Time without a renewal after which it is nobody's.
+        arms: The arms of the study that it runs; none where these are all.
     """
 
     host: str
@@ -59,9 +61,10 @@ class Holder:
     token: str
     beat: float
     expires_after_s: float
+    arms: tuple[str, ...] = ()
 
     @staticmethod
-    def this_process() -> Holder:
+    def this_process(arms: Iterable[str] = ()) -> Holder:
         """Returns what this process writes."""
         return Holder(
             host=socket.gethostname(),
@@ -72,6 +75,7 @@ class Holder:
             token=secrets.token_hex(8),
             beat=time.monotonic(),
             expires_after_s=_expires_after_s(),
+            arms=tuple(arms),
         )
 
     @staticmethod
@@ -114,12 +118,12 @@ class Lease:
     does, and leaves the lease as it is.
     """
 
-    def __init__(self, store: Store, name: str, *, search: bool = False):
-        """Names the study, or the search by its id; nothing is taken yet."""
+    def __init__(self, store: Store, name: str, *, search: bool = False, arms: Iterable[str] = ()):
+        """Names the study and those arms of it that run, or the search by its id; nothing is taken yet."""
         self._store = store
         self._path = layout.SearchFiles(name).lease if search else layout.StudyFiles(name).lease
         self._what = f"{'search' if search else 'study'} {name!r} in {store.shown}"
-        self._holder = Holder.this_process()
+        self._holder = Holder.this_process(arms)
         self._predecessor = ""
         self._successor: Holder | None = None
         self._yields = 0

@@ -27,18 +27,19 @@ def dated(
 
     Of those that had none, it keeps the ones that moved patients.
 
-    A plan that says what the last one says keeps the time of that.
+    A plan that says what the last one says keeps the time of that, and tells what it was made of now.
 
     Args:
         document: What the plan says.
         store: Holds the records of the last plan's trials.
-        last: The last plan, which is returned itself where this one says the same; empty if there is none.
+        last: The last plan, which is returned itself where nothing differs; empty if there is none.
         moved: Who is in another part than in that.
         of: What the plan was made of, which is stored with its time.
     """
     now = json.loads(json.dumps(document))
     if {name: value for name, value in last.items() if name not in _OF_TIME} == now:
-        return last
+        before = last["planned"]
+        return last if before == {**before, **(of or {})} else {**last, "planned": {**before, **(of or {})}}
     look = _look(store, last)
     earlier = [*last.get("earlier", ()), *([look] if look["complete"] or "moved" in look else [])]
     planned = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "digest": short_id(now), **(of or {})}

@@ -15,7 +15,7 @@ from xferlab.plan.spec import TrialSpec
 from xferlab.records import codec, layout, reader
 from xferlab.records.complete import CompleteTrial, complete_trials
 from xferlab.records.store import Store
-from xferlab.schedule.cancelling import Inbox, names_in_run
+from xferlab.schedule.cancelling import Inbox, arms_left_out, names_in_run
 from xferlab.schedule.graph import Listener, TrialGraph, trial_priorities
 from xferlab.schedule.lease import Lease
 from xferlab.schedule.looks import dated
@@ -60,7 +60,9 @@ def run_study(
         StorageError: The storage cannot be written.
     """
     base = plan.loaded.base
-    with Lease(store, base.study) as lease:
+    left_out = arms_left_out(plan, trials)
+    arms = [arm for arm in plan.loaded.arms if arm not in left_out] if left_out else ()
+    with Lease(store, base.study, arms=arms) as lease:
         complete = complete_trials(store, base.study, trials)
         priorities = trial_priorities(trials, plan.loaded.priorities)
         graph = TrialGraph(trials, complete=complete, priorities=priorities)

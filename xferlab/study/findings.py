@@ -99,7 +99,8 @@ def of_validation(
             continue  # of a union's alternatives, the one that looked inside says what is wrong
         is_required = group[0]["type"] in _REQUIRED
         if group[0]["type"] == "extra_forbidden":
-            what = _unknown_field((*under, *path), _kinds(model, path[:-1], group[0]["loc"][-2:-1]))
+            kinds = _kinds(model, path[:-1], group[0]["loc"][-2:-1])
+            what = _unknown_field((*under, *path), kinds, group[0]["input"])
         else:
             kinds = _kinds(model, path[:-1], ()) if path else []
             members = (member for kind in kinds for member in _members(_type_inside(kind, path[-1])))
@@ -121,14 +122,14 @@ def _path_in(tree: Any, details: ErrorDetails) -> KeyPath:
     return tuple(path)
 
 
-def _unknown_field(path: KeyPath, kinds: list[type[Section]]) -> str:
+def _unknown_field(path: KeyPath, kinds: list[type[Section]], value: Any) -> str:
     inside = f" in {dotted(path[:-1])}" if path[:-1] else ""
     accepted = [info.alias or name for kind in kinds for name, info in kind.model_fields.items()]
     tasks = [task for task in registry.names() if any(registry.declares(task, kind) for kind in kinds)]
     owner = f" of task {tasks[0]!r}" if tasks else ""
     known_as = [name for name in _OTHER_WORDS.get(str(path[-1]).lower(), ()) if name in accepted]
     hint = f" Did you mean {known_as[0]!r}?" if known_as else suggest(str(path[-1]), accepted)
-    if str(path[-1]).isdecimal():
+    if str(path[-1]).isdecimal() and value is None:
         hint = " In {...}, a comma begins the next entry: write 0.5, not 0,5."
     hint = hint or f" Fields{owner}: {', '.join(accepted)}."
     return f"unknown field {str(path[-1])!r}{inside}.{hint}"

@@ -152,8 +152,8 @@ class ManifestData(FileConfig):
         """Columns of masks stand in `structures`."""
         for column, group in labels.items() if isinstance(labels, dict) else ():
             for name, values in group.items() if isinstance(group, dict) else ():
-                if isinstance(values, list | dict):
-                    raise ValueError(  # noqa: TRY004  # pydantic passes on a ValueError
+                if isinstance(values, list | dict) and name != "above":
+                    raise ValueError(  # pydantic passes on a ValueError
                         f"{column!r} holds a mapping of structures, and `labels` takes structures with their "
                         f"mask values, not columns. Name {name!r} itself in `labels`, and its column in "
                         f"`structures`: {{{name}: {column}}}"
