@@ -303,6 +303,7 @@ def test_oliveira2018_runs_on_phantoms_and_prints_the_papers_numbers_beside_its_
     page = (tmp_path / "report" / "report.md").read_text()
     for stage in ("segment_a", "segment_other"):
         assert f"### Table I: stage {stage} on jsrt.test" in page
+    assert len(re.findall("^### Table I: ", page, re.MULTILINE)) == 2
     for stage in ("transfer", "fine_tune", "scratch"):
         assert f"### Table II: stage {stage} on montgomery.test by the share of its labels" in page
         assert f"### Figure 8: Jaccard by the share of the labels, stage {stage} on montgomery.test" in page
