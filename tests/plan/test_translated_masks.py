@@ -109,3 +109,15 @@ def test_a_translation_gives_no_masks_out_of_fold(plan_of: PlanOf) -> None:
     )
     with pytest.raises(StudyError, match=what):
         plan_of(base=asks, index=cases_of)
+
+
+def test_features_of_the_first_domain_are_of_its_own_masks(plan_of: PlanOf) -> None:
+    found = {}
+    for section in ("a", "b"):
+        edits = {f"seed: {'ab'.index(section) + 1}}}": f"seed: {'ab'.index(section) + 1}, hold_out: 0.2}}"}
+        more = f"features: {{on: {section}.hold_out, cases: 4}}\n"
+        found[section] = trial(plan_of(more, base=STUDY, index=cases_of, edits=edits), "baseline/both/r01")
+    for section, name in (("a", "a"), ("b", "")):
+        features = found[section].features
+        assert features is not None
+        assert {each.set_name for each in features.predicted} == {name}
