@@ -209,6 +209,32 @@ def test_arms_of_oliveira2018_give_all_methods_the_same_share_of_labels() -> Non
     assert read == [["heart"], ["clavicles"]]
 
 
+PAPERS = ("vidal2021", "arias_garzon2021", "oh2020", "oliveira2018")
+
+
+@pytest.mark.parametrize(
+    ("path", "profile"),
+    [(path, profile) for path, profile in PROFILES if path.stem in PAPERS],
+    ids=lambda value: getattr(value, "stem", value),
+)
+def test_no_paper_segments_by_the_schedule_or_the_augmentation_of_another(
+    path: Path, profile: str | None
+) -> None:
+    """Defaults of a segmentation are those of vidal2021; all other tasks reduce no rate and turn nothing."""
+    for study in loaded(path, profile).arms.values():
+        for name, stage in study.stages.items():
+            if stage.data is not None and stage.task == "segmentation":
+                said = study.training.model_fields_set | stage.training.keys()
+                assert {"plateau", "rotation"} <= said, name
+
+
+def test_segmentations_of_oliveira2018_have_one_learning_rate_as_its_transfer_has() -> None:
+    for profile in (None, *profiles(OLIVEIRA)):
+        for study in loaded(OLIVEIRA, profile).arms.values():
+            for name in ("segment_a", "segment_other", "fine_tune", "scratch"):
+                assert study.training_of(name).plateau is None
+
+
 @pytest.mark.component
 @pytest.mark.parametrize(
     ("job", "profile", "trials"),
@@ -277,6 +303,7 @@ def test_oliveira2018_runs_on_phantoms_and_prints_the_papers_numbers_beside_its_
     page = (tmp_path / "report" / "report.md").read_text()
     for stage in ("segment_a", "segment_other"):
         assert f"### Table I: stage {stage} on jsrt.test" in page
+    assert len(re.findall("^### Table I: ", page, re.MULTILINE)) == 2
     for stage in ("transfer", "fine_tune", "scratch"):
         assert f"### Table II: stage {stage} on montgomery.test by the share of its labels" in page
         assert f"### Figure 8: Jaccard by the share of the labels, stage {stage} on montgomery.test" in page

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -21,6 +21,7 @@ from xferlab.analysis.figures.style import (
     style_lines,
     value_label,
 )
+from xferlab.analysis.published.paper import Shows, is_shown
 from xferlab.analysis.results import EvaluationSet
 from xferlab.analysis.selection import ALL
 from xferlab.analysis.tables.model import Record, with_unit
@@ -36,7 +37,7 @@ def reached_pictures(contents: Contents) -> Iterator[Picture]:
     for shows in contents.paper.figures.values() if contents.paper else ():
         if shows["kind"] == _KIND:
             metric = contents.results.metrics.named(shows["metric"])
-            sets = [each for each in contents.plain_sets if shows.items() <= {**shows, **vars(each)}.items()]
+            sets = [each for each in contents.plain_sets if is_shown(shows, {**shows, **vars(each)})]
             if lines := [line for evaluated in sets for line in _lines(contents, evaluated, metric)]:
                 yield _picture(contents, lines, (metric, shows))
 
@@ -65,7 +66,7 @@ def _interval(row: Record) -> Record:
     return {"mean": row["mean"], "low": row["mean"] - half, "high": row["mean"] + half}
 
 
-def _picture(contents: Contents, lines: Sequence[Record], what: tuple[Metric, Mapping[str, str]]) -> Picture:
+def _picture(contents: Contents, lines: Sequence[Record], what: tuple[Metric, Shows]) -> Picture:
     metric, shows = what
     place = f"{shows['section']}.{shows['part']}"
     return Picture(

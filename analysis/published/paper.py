@@ -19,6 +19,17 @@ from xferlab.errors import UsageError, suggest
 AMBIGUOUS = "(?)"
 """Follows a value of which the paper leaves open what it is, or which it contradicts elsewhere."""
 
+Shows = Mapping[str, Any]
+"""Names, each with the value, or a list of the values, that a table or figure has."""
+
+
+def is_shown(shows: Shows, subject: Mapping[str, Any]) -> bool:
+    """Returns whether a subject has the value, or one of the values, of each name that is shown."""
+    return all(
+        subject.get(name) in (value, *(value if isinstance(value, list) else ()))
+        for name, value in shows.items()
+    )
+
 
 @dataclass(frozen=True)
 class PublishedTable:
@@ -28,8 +39,8 @@ class PublishedTable:
         title: The paper's title.
         repetitions: How many repetitions it is over.
         deviation: Name of its deviations; it says what they are over, if the paper does. Empty without any.
-        shows: Names and values that a study's table must have to take this number; none if no table of a
-            study can show the same.
+        shows: What a study's table must be to take this number (see `is_shown`); none if no table of a study
+            can show the same.
         notes: Sentences that a reader of its values must know.
         quoted: Arms whose values it quotes from other papers, with the name of their deviations.
     """
@@ -37,7 +48,7 @@ class PublishedTable:
     title: str
     repetitions: str
     deviation: str = ""
-    shows: Mapping[str, str] = field(default_factory=dict)
+    shows: Shows = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     quoted: Mapping[str, str] = field(default_factory=dict)
 
@@ -124,7 +135,7 @@ class Paper:
     images: str
     metrics: tuple[str, ...]
     tables: Mapping[str, PublishedTable]
-    figures: Mapping[str, Mapping[str, str]]
+    figures: Mapping[str, Shows]
     values: pd.DataFrame = field(repr=False)
     times: pd.DataFrame = field(repr=False)
     cohorts: pd.DataFrame = field(repr=False)
@@ -132,11 +143,11 @@ class Paper:
     notes: tuple[str, ...] = ()
     signed_rank: tuple[str, ...] = ()
 
-    def number(self, kind: str, subject: Mapping[str, str]) -> str | None:
+    def number(self, kind: str, subject: Mapping[str, Any]) -> str | None:
         """Returns the number of the paper's `table` or `figure` on a subject; None if it has no such."""
         tables = {number: table.shows for number, table in self.tables.items()}
         entries = tables if kind == "table" else self.figures
-        agreeing = (number for number, shows in entries.items() if shows and shows.items() <= subject.items())
+        agreeing = (number for number, shows in entries.items() if shows and is_shown(shows, subject))
         return next(agreeing, None)
 
     def words(self, numbers: Iterable[str]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from scipy import stats
 
 from tests.analysis.conftest import contents_of
 from xferlab.analysis.figures.reached import reached_pictures
+from xferlab.analysis.published import papers
 from xferlab.analysis.published.paper import Paper, read_paper
 from xferlab.analysis.results import EvaluationSet
 
@@ -103,11 +104,31 @@ def test_each_method_is_a_column_of_its_second_table_and_a_line_of_its_eighth_fi
     assert (paper.number("table", subject), paper.number("figure", subject)) == ("II", "8")
 
 
+@pytest.mark.parametrize(
+    ("stage", "number"), [("segment_a", "I"), ("segment_other", "I"), ("transfer", None)]
+)
+def test_its_first_table_is_of_networks_of_jsrt_alone(paper: Paper, stage: str, number: str | None) -> None:
+    subject = {"kind": "metrics", "metrics": "headline", "stage": stage, "section": "jsrt", "part": "test"}
+    assert paper.number("table", subject) == number
+
+
+@pytest.mark.parametrize("name", papers())
+def test_a_table_of_metrics_that_takes_a_number_has_values_of_the_paper(name: str) -> None:
+    """A stage that the paper does not measure on a set gets no number of it."""
+    paper = read_paper(name)
+    for number, table in paper.tables.items():
+        if table.shows.get("kind") in ("metrics", "classes", "structures"):
+            stages = table.shows["stage"]
+            rows = paper.values[paper.values["table"] == number]
+            assert set(stages if isinstance(stages, list) else [stages]) == set(rows["stage"]), number
+
+
 def test_its_seventh_figure_has_the_intervals_of_the_means_of_repetitions(
     tmp_path: Path, paper: Paper
 ) -> None:
     contents = contents_of(tmp_path, repetitions=3, images=12)
-    shows = {**paper.figures["7"], "metric": "DICE", "section": "general"}
+    assert paper.figures["7"]["stage"] == paper.tables["I"].shows["stage"]
+    shows = {**paper.figures["7"], "metric": "DICE", "stage": ["general", "other"], "section": "general"}
     contents.paper = replace(paper, figures={"7": shows})
     (picture,) = reached_pictures(contents)
     assert contents.numbered(picture).title == "Figure 7: Dice of each arm on general.test"

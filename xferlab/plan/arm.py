@@ -151,7 +151,7 @@ class ArmExpansion:
         """Returns a trial; one of a fold is not measured."""
         stage_name, selector = template.spec.stage, self.growing.selector
         units = selector.units_of(template.reading, selected) if taken.givings else {}
-        predicted = taken.predicted(template.spec.section, units)
+        predicted = taken.predicted(template.reading, units)
         coordinates: dict[str, str | int] = {"stage": stage_name, "repetition": repetition}
         coordinates |= {"fold": fold} if fold else {}
         identity, trial_id = template.identified(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import astuple
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -111,9 +110,13 @@ class Evaluations:
                 )
             self.check_classes(section, selected, repetition)
             units = selector.units_of(reading, selected) if taken.givings else {}
-            predicted = taken.predicted(section, units)
+            predicted = taken.predicted(reading, units)
             own: dict[str, Any] = {"trial": trial_id, "selection": selected.digest}
-            own |= {"predicted": [list(astuple(each)) for each in predicted]} if predicted else {}
+            own |= (
+                {"predicted": [[each.role, *each.of, each.selection] for each in predicted]}
+                if predicted
+                else {}
+            )
             seen = part != "hold_out" and not all(map(selected.units.isdisjoint, trained_elsewhere))
             if seen:
                 self._warn_seen(stage_name, item, repetition)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from xferlab.cohort import Case, Selection
 from xferlab.cohort.dividing import largest_remainder, rank
 from xferlab.plan.identity import short_id
 from xferlab.plan.selection import CaseSelector, Reading, without_patients
-from xferlab.plan.spec import FeaturesSpec, Predict
+from xferlab.plan.spec import FeaturesSpec, Predicted
 from xferlab.study.schema import Study
 from xferlab.tasks.config import TrialIdentity
 
 FEATURES_VERSION = 1
 """Raised when what is stored of a layer changes."""
+
+
+Predict = Callable[[Reading, Mapping[str, str]], tuple[Predicted, ...]]
+"""Takes a section, and the unit of each case by its digest; returns who predicts which of the cases."""
 
 
 class Probe:
@@ -34,8 +38,8 @@ class Probe:
         self._section, _, part = self._asked.on.partition(".")
         config = base.data[self._section]
         self._config = without_patients(config)
-        reading = Reading(self._section, (config,))
-        hold_out = selector.selections[selector.select(reading, part, 1).digest]
+        self._reading = Reading(self._section, (config,))
+        hold_out = selector.selections[selector.select(self._reading, part, 1).digest]
         few = Selection.to_evaluate(self._section, stratified(hold_out.cases(), self._asked.cases))
         self._digest, self._selections = few.identity(), selector.selections
         selector.selections[self._digest] = few
@@ -46,21 +50,22 @@ class Probe:
         """Returns what a trial is to store, and the configurations of the sections that it then reads."""
         if self._asked is None or not trial_identity.compared_layers:
             return None, data
-        identity = {
+        # No arm has an empty name: its own cases under this section's name are not mistaken for these.
+        cases = dict.fromkeys(self._selections[self._digest].digests, "")  # nobody trains on their units
+        is_same = data.get(self._section, self._config) == self._config
+        source = self._section if is_same else f"{self._section}@"
+        predicted = predict(self._reading, cases)
+        identity: dict[str, Any] = {
             "trial": trial_id,
             "selection": self._digest,
             "resolution": trial_identity.image_size,
             "layers": list(trial_identity.compared_layers),
             "features": FEATURES_VERSION,
         }
-        # No arm has an empty name: its own cases under this section's name are not mistaken for these.
-        cases = dict.fromkeys(self._selections[self._digest].digests, "")  # nobody trains on their units
-        is_same = data.get(self._section, self._config) == self._config
-        source = self._section if is_same else f"{self._section}@"
+        if sets := [each.set_name for each in predicted if each.set_name]:
+            identity["sets"] = sets
         return (
-            FeaturesSpec(
-                short_id(identity), self._section, self._digest, source, predict(self._section, cases)
-            ),
+            FeaturesSpec(short_id(identity), self._section, self._digest, source, predicted),
             {**data, source: self._config},
         )
 

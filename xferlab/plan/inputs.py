@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from xferlab.cohort import Selection
 from xferlab.plan.growing import Growing
+from xferlab.plan.selection import CaseSelector, Reading
 from xferlab.plan.spec import GATE, MASKS, WEIGHTS, Donor, Input, Predicted
 from xferlab.plan.template import Template
 from xferlab.study.roles import untold
@@ -31,19 +32,29 @@ class Giving:
         paired: The trial that predicts all units but those below.
         folds: The trials that predict units out of fold.
         added: What it adds to the identity of who takes it, beside its trials and the places.
+        set_of: Returns as which set of its task it predicts the cases of a section; see `TrialSpec.set_of`.
     """
 
     given: Input
     paired: str
     folds: Mapping[str, str]
     added: Mapping[str, Any]
+    set_of: Callable[[str], str]
 
-    def cases(self, units: Mapping[str, str]) -> dict[str, list[str]]:
-        """Returns the digests of the cases that each trial predicts, given the unit of each case."""
-        cases: dict[str, list[str]] = defaultdict(list)
+    def cases(
+        self, units: Mapping[str, str], section_of: Callable[[str], str]
+    ) -> dict[tuple[str, str], list[str]]:
+        """Returns the digests of the cases that each trial predicts as one set of its task.
+
+        Args:
+            units: The unit of each case.
+            section_of: Returns the data section of a case.
+        """
+        cases: dict[tuple[str, str], list[str]] = defaultdict(list)
         for digest, unit in units.items():
-            cases[self.folds.get(unit, self.paired)].append(digest)
-        return {trial: cases[trial] for trial in sorted(cases)}
+            name = self.set_of(section_of(digest))
+            cases[self.folds.get(unit, self.paired), name].append(digest)
+        return {key: cases[key] for key in sorted(cases)}
 
 
 @dataclass(frozen=True)
@@ -53,26 +64,27 @@ class Taken:
     Attributes:
         origins: What it starts from.
         givings: Who predicts for it.
-        selections: Get the cases to predict, by digest.
+        selector: Gets the cases to predict.
     """
 
     origins: tuple[Input, ...]
     givings: tuple[Giving, ...]
-    selections: dict[str, Selection]
+    selector: CaseSelector
 
     @cached_property
     def inputs(self) -> tuple[Input, ...]:
         """All of it, by role."""
         return (*self.origins, *(giving.given for giving in self.givings))
 
-    def predicted(self, section: str, units: Mapping[str, str]) -> tuple[Predicted, ...]:
-        """Returns who predicts which of some cases of a section, given their units by digest."""
+    def predicted(self, reading: Reading, units: Mapping[str, str]) -> tuple[Predicted, ...]:
+        """Returns who predicts which of some cases of a section or set, given their units by digest."""
         predicted = []
         for giving in self.givings:
-            for trial, digests in giving.cases(units).items():
-                selection = Selection.to_predict(section, digests)
-                self.selections[selection.identity()] = selection
-                predicted.append(Predicted(giving.given.role, trial, selection.identity()))
+            cases = giving.cases(units, self.selector.sections_of(reading).__getitem__)
+            for (trial, set_name), digests in cases.items():
+                selection = Selection.to_predict(reading.name, digests)
+                self.selector.selections[selection.identity()] = selection
+                predicted.append(Predicted(giving.given.role, trial, selection.identity(), set_name))
         return tuple(predicted)
 
 
@@ -98,7 +110,7 @@ class Inputs:
         givings = self._givings(template, repetition, units)
         if origins is None or givings is None:
             return None
-        return Taken(origins, givings, self._growing.selector.selections)
+        return Taken(origins, givings, self._growing.selector)
 
     def _origins(self, template: Template, repetition: int) -> tuple[Input, ...] | None:
         inputs, origins = [], template.stage.origins
@@ -157,7 +169,8 @@ class Inputs:
                 self._check_folds(stage_name, producer, number)
             trials = (trial, *sorted(set(folds.values())))
             given = self._taken(stage_name, producer, trials)
-            givings.append(Giving(given, trial, folds, self._added(template, given)))
+            set_of = self._growing.trials[trial].set_of
+            givings.append(Giving(given, trial, folds, self._added(template, given), set_of))
         return tuple(givings)
 
     def _added(self, template: Template, given: Input) -> dict[str, Any]:
@@ -211,7 +224,7 @@ def identity_of(taken: Taken, predicted: Iterable[Predicted]) -> dict[str, Any]:
     fields: dict[str, Any] = {"parent": origins.get("", origins or None)}
     for giving in taken.givings:
         role = giving.given.role
-        trials = {each.trial: each.selection for each in predicted if each.role == role}
+        trials = {" as ".join(each.of): each.selection for each in predicted if each.role == role}
         fields[role] = {"trials": trials, "places": list(giving.given.places), **giving.added}
     return fields
 

@@ -63,7 +63,9 @@ class MaskSources:
         trial = self._plan.by_id[trial_id]
         known = (trial, *ancestors(trial.inputs, self._plan.by_id, origins_only=True))
         rows = [
-            row for each in {spec.selection for spec in known} for row in self._plan.selections[each].rows
+            row
+            for each in {selection for spec in known for selection in spec.trained_selections}
+            for row in self._plan.selections[each].rows
         ]
         names = {"validation": "selected", "train": "trained"}
         return {self._unit(row[0]): name for part, name in names.items() for row in rows if row[1] == part}

@@ -124,6 +124,7 @@ class CaseSelector:
         self._read: dict[str, dict[str, Case]] = {}
         self._by_part: dict[tuple[str, int], dict[str, list[Case]]] = {}
         self._units: dict[str, dict[str, str]] = {}
+        self._section_of: dict[str, dict[str, str]] = {}
         self.selections: dict[str, Selection] = {}
         cohort = Cohort(
             seed=base.seed,
@@ -220,6 +221,16 @@ class CaseSelector:
         if key not in self._units:
             self._units[key] = {digest: self.cohort.unit(case) for digest, case in self.read(reading).items()}
         return self._units[key]
+
+    def sections_of(self, reading: Reading) -> dict[str, str]:
+        """Returns the section of every case that takes part, by its digest; of several, the first."""
+        key = self._key(reading)
+        if key not in self._section_of:
+            named = [(name, self.cases(name, config)) for name, config in reading.named]
+            self._section_of[key] = {
+                case.digest: name for name, cases in reversed(named) for case in cases if case.has_mask
+            }
+        return self._section_of[key]
 
     def units_of(self, reading: Reading, selected: PartCases) -> dict[str, str]:
         """Returns the unit of every selected case, by its digest."""

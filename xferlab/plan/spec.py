@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter
 
+from xferlab.cohort import single_sections
 from xferlab.errors import other_version
 from xferlab.plan.identity import short_id
 from xferlab.tasks import registry
@@ -32,11 +33,19 @@ class Predicted:
         role: What the predictions are to it: `masks` or `gate`.
         trial: Id of the trial that predicts.
         selection: Digest of the stored selection with the predicted cases.
+        set_name: The set of the predicting trial's task that the cases are of; empty where that has one, and
+            for cases of the set that it is to predict, or of none.
     """
 
     role: str
     trial: str
     selection: str
+    set_name: str = ""
+
+    @property
+    def of(self) -> tuple[str, ...]:
+        """The trial, and the set if it has a name."""
+        return (self.trial, self.set_name) if self.set_name else (self.trial,)
 
 
 LABELLED = "labelled"
@@ -59,10 +68,6 @@ class OtherSet:
     section: str
     source: str
     selection: str
-
-
-Predict = Callable[[str, Mapping[str, str]], tuple[Predicted, ...]]
-"""Takes a section, and the unit of each case by its digest; returns who predicts which of the cases."""
 
 
 @dataclass(frozen=True)
@@ -350,6 +355,13 @@ class TrialSpec(PlannedTrial):
     def first_set(self) -> str:
         """What its task calls the cases of `selection`; empty where they are all that it learns from."""
         return next(iter(registry.task(self.identity.task).sets), "")
+
+    def set_of(self, section: str) -> str:
+        """Returns as what its task predicts the cases of a data section; empty for those it is to predict.
+
+        These are the cases of its second set, and all of sections that it does not learn from.
+        """
+        return self.first_set if self.others and section in single_sections(self.section) else ""
 
     @property
     def read_as(self) -> str:

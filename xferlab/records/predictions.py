@@ -53,11 +53,13 @@ class PredictionRecord(MeasurementRecord):
         prediction_id: Its identity.
         threshold: From which probability on a structure is there; None where none is predicted.
         variant: What was laid on the images, and its version; empty for the cases as they are.
+        set_name: As which set of the trial's task they are predicted; empty for that which it is to predict.
     """
 
     prediction_id: str
     threshold: float | None
     variant: str = ""
+    set_name: str = ""
 
     @property
     def files(self) -> MeasurementFiles:
@@ -72,7 +74,13 @@ class PredictionRecord(MeasurementRecord):
 
 
 def wanted(
-    trial_id: str, weights: str, digests: Sequence[str], *, threshold: float | None, variant: str = ""
+    trial_id: str,
+    weights: str,
+    digests: Sequence[str],
+    *,
+    threshold: float | None,
+    variant: str = "",
+    set_name: str = "",
 ) -> PredictionRecord:
     """Returns the record of a prediction before it is made: without the digest of its table.
 
@@ -82,9 +90,11 @@ def wanted(
         digests: The cases, in digest order.
         threshold: From which probability on a structure is there; None where none is predicted.
         variant: What is laid on the images, and its version; empty for the cases as they are.
+        set_name: As which set of the trial's task they are predicted; empty for that which it is to predict.
     """
     selection = Selection.to_predict("", digests).identity()
     identity = [PREDICTIONS_VERSION, trial_id, weights, selection, threshold, variant]
+    identity += [set_name] if set_name else []
     return PredictionRecord(
         prediction_id=short_id(identity),
         trial_id=trial_id,
@@ -93,6 +103,7 @@ def wanted(
         weights_sha256=weights,
         threshold=threshold,
         variant=variant,
+        set_name=set_name,
     )
 
 

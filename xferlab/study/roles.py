@@ -159,6 +159,8 @@ def _taken(study: Study, name: str, producer: Producer, giving: Study) -> Iterat
         what = "which itself needs masks of another stage to predict; take them from a stage that needs none"
         yield Finding(path, words + what, related=related)
     else:
+        if producer.role == MASKS:
+            yield from _undealt(study, name, producer, giving)
         yield from _untold(study, name, producer, giving.targets_of(producer.stage))
         yield from _other_number(study, name, producer, given)
 
@@ -166,6 +168,22 @@ def _taken(study: Study, name: str, producer: Producer, giving: Study) -> Iterat
 def _gives(study: Study, stage: str, kind: str) -> bool:
     is_trained = study.stages[stage].weights is None
     return is_trained and study.task_of(stage).targets == kind and study.learns_targets(stage)
+
+
+def _undealt(study: Study, name: str, producer: Producer, giving: Study) -> Iterator[Finding]:
+    """Masks out of fold of a stage whose task learns from several sets, of which only one could be dealt."""
+    try:
+        masks = study.masks_of(name)
+    except ValidationError:
+        return  # another check says what is wrong
+    if masks and masks.num_folds and giving.task_of(producer.stage).sets:
+        what = (
+            f"stage {name!r} asks for masks of {producer.stage!r} out of fold, whose task "
+            f"{giving.stages[producer.stage].task!r} learns from several sets; leave out_of_fold out, or "
+            "take the masks of a stage that learns from one"
+        )
+        related = (("stages", producer.stage),)
+        yield Finding(("stages", name, MASKS, "out_of_fold"), what, related=related)
 
 
 def _untold(study: Study, name: str, producer: Producer, targets: tuple[str, ...]) -> Iterator[Finding]:

@@ -31,11 +31,13 @@ class _Asked:
         role: What it is to the trial that asks.
         trial: Id of the trial that predicts.
         digests: The cases, in digest order.
+        set_name: As which set of its task it predicts them; see `Predicted`.
     """
 
     role: str
     trial: str
     digests: tuple[str, ...]
+    set_name: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def predictions_for(
     """
     images = _Images(spec.data, section, (variant,) if variant in OBJECTS else ())
     asked = [
-        _Asked(item.role, item.trial, read_selection(context.store, item.selection).digests)
+        _Asked(item.role, item.trial, read_selection(context.store, item.selection).digests, item.set_name)
         for item in predicted
     ]
     return _given(spec, asked, images, context)
@@ -100,6 +102,7 @@ def _stored(
         asked.digests,
         threshold=given.threshold,
         variant=images.variant,
+        set_name=asked.set_name,
     )
     found = predictions.read(store, wanted)
     if found is None:
@@ -132,6 +135,7 @@ def _made(
             context,
             objects=images.objects,
         ):
+            part.set_name = asked.set_name
             digests = list(islice(cases, len(part)))
             for row, prediction in predicted_rows(learner, part, producer.identity.training.batch_size):
                 yield digests[row], learner.for_others(prediction, threshold or 0.0)
