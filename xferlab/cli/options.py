@@ -7,8 +7,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, Self
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, NoReturn, Self
+
+from xferlab.errors import UsageError
+
+_PATHS = {
+    "DIR", "FILE", "FILE|DIR", "STUDY", "IMAGE", "IMAGES", "MASKS", "TRIAL|CHECKPOINT", "TRIAL|STUDY",
+}  # fmt: skip
+"""What options are called that take paths, and no URI."""
 
 
 def _positional(**settings: Any) -> Any:
@@ -43,6 +50,30 @@ class Options:
     def of(cls, parsed: argparse.Namespace) -> Self:
         """Returns the options that argparse has parsed."""
         return cls(**{option.name: getattr(parsed, option.name) for option in fields(cls)})
+
+    def check_paths(self) -> None:
+        """Refuses a URI where only a path is accepted.
+
+        Raises:
+            UsageError: Says so, without the keys that may be in it.
+        """
+        for option in fields(self):
+            metavar, value = option.metadata.get("metavar", ""), getattr(self, option.name)
+            if _PATHS.isdisjoint([metavar] if isinstance(metavar, str) else metavar):
+                continue
+            for given in value if isinstance(value, list) else [value]:
+                if "://" in str(given):
+                    self._refuse(option, given)
+
+    @staticmethod
+    def _refuse(option: Field[Any], uri: str) -> NoReturn:
+        from xferlab.records.store import without_query  # it imports much
+
+        is_positional = "positional" in option.metadata
+        name = (
+            option.metadata["metavar"] if is_positional else option.metadata.get("flag", f"--{option.name}")
+        )
+        raise UsageError(f"{name} {without_query(uri)}: accepted: a file or folder on this machine")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -289,7 +320,9 @@ class PredictOptions(TrialOptions):
     images: Sequence[str] = _positional(
         metavar="IMAGE", nargs="+", help="images, DICOM files, or folders of them"
     )
-    out: str = _option(metavar="DIR", required=True, help="folder for the files of each image and the table")
+    out: str = _option(
+        metavar="DIR|URI", required=True, help="folder for the files of each image and the table"
+    )
     format: str = _option(
         choices=("png", "dicom-seg"),
         default="png",
@@ -324,7 +357,7 @@ class ExportOptions(TrialOptions):
         help="what to write: an ONNX model, a file of torch.export, a MONAI bundle, a folder for Hugging "
         "Face, or the splits of a study for nnU-Net",
     )
-    out: str = _option(metavar="DIR", required=True, help="folder for the files")
+    out: str = _option(metavar="DIR|URI", required=True, help="folder for the files")
     image: str | None = _option(
         metavar="FILE", help="what the export is checked on; default: seeded noise of the right size"
     )

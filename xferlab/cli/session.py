@@ -169,7 +169,7 @@ def command_options(options: StudyOptions) -> str:
         words += ["--profile", options.profile]
     if options.storage:
         # `?...` stands for the part in which there may be keys.
-        shown = without_query(options.storage) if "://" in options.storage else options.storage
+        shown = without_query(options.storage)
         words += ["--storage", shown if shown == options.storage else f"{shown}?..."]
     return shlex.join(words)
 

@@ -73,7 +73,7 @@ class Store:
     @property
     def shown(self) -> str:
         """The location for messages: without its query and user part, where keys may stand."""
-        return without_query(self.location) if "://" in self.location else self.location
+        return without_query(self.location)
 
     @property
     def is_local(self) -> bool:
@@ -194,7 +194,9 @@ def is_archive(location: str) -> bool:
 
 
 def without_query(uri: str) -> str:
-    """Returns a URI without its query and user part, where keys may stand."""
+    """Returns a URI without its query and user part, where keys may stand; a path as it is."""
+    if "://" not in uri:
+        return uri
     scheme, _, rest = uri.partition("://")
     location, _, query = rest.partition("?")
     if "@" in query:  # a key may hold a question mark: the part before it is not a location then
