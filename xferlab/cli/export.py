@@ -11,8 +11,8 @@ from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import ExportOptions
 from xferlab.cli.output import tell
 from xferlab.cli.trials import KnownTrials, weights_file
-from xferlab.errors import ExportError, UsageError
-from xferlab.records.store import Store, without_query
+from xferlab.errors import ExportError, UsageError, without_query
+from xferlab.records.store import Store
 from xferlab.trial.trained_on import UNKNOWN_STEPS
 
 HUGGING_FACE = "huggingface"

@@ -12,9 +12,9 @@ from xferlab.cli.output import tell
 from xferlab.cli.session import Session
 from xferlab.cli.view import count_of
 from xferlab.data.formats import without_suffix
-from xferlab.errors import UsageError
+from xferlab.errors import UsageError, without_query
 from xferlab.plan.plan import Plan
-from xferlab.records.store import Store, without_query
+from xferlab.records.store import Store
 
 FORMAT, FILE = "nnunet-splits", "splits_final.json"
 PARTS = {"train": "train", "validation": "val"}

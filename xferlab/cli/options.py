@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import Field, dataclass, field, fields
-from typing import Any, NoReturn, Self
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
 
-from xferlab.errors import UsageError
+from xferlab.errors import UsageError, without_query
 
 _PATHS = {
     "DIR", "FILE", "FILE|DIR", "STUDY", "IMAGE", "IMAGES", "MASKS", "TRIAL|CHECKPOINT", "TRIAL|STUDY",
@@ -61,19 +61,12 @@ class Options:
             metavar, value = option.metadata.get("metavar", ""), getattr(self, option.name)
             if _PATHS.isdisjoint([metavar] if isinstance(metavar, str) else metavar):
                 continue
+            flag = option.metadata.get("flag", f"--{option.name}")
+            name = metavar if "positional" in option.metadata else flag
             for given in value if isinstance(value, list) else [value]:
                 if "://" in str(given):
-                    self._refuse(option, given)
-
-    @staticmethod
-    def _refuse(option: Field[Any], uri: str) -> NoReturn:
-        from xferlab.records.store import without_query  # it imports much
-
-        is_positional = "positional" in option.metadata
-        name = (
-            option.metadata["metavar"] if is_positional else option.metadata.get("flag", f"--{option.name}")
-        )
-        raise UsageError(f"{name} {without_query(uri)}: accepted: a file or folder on this machine")
+                    what = f"{name} {without_query(given)}: accepted: a file or folder on this machine"
+                    raise UsageError(what)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)

@@ -21,10 +21,10 @@ from xferlab.cli.trials import KnownTrials, StoredTrial, weights_file
 from xferlab.cli.view import count_of, progress_bar, say
 from xferlab.data.formats import SUFFIXES
 from xferlab.data.sources.config import SourceConfig
-from xferlab.errors import DataError, Problem, StorageError, UsageError, attempt, joined
+from xferlab.errors import DataError, Problem, StorageError, UsageError, attempt, joined, without_query
 from xferlab.metrics.measuring import check_threshold
 from xferlab.parallel import for_each
-from xferlab.records.store import Store, without_query
+from xferlab.records.store import Store
 from xferlab.tasks import registry
 from xferlab.trial import dicom_seg
 from xferlab.trial.trained_on import UNKNOWN_STEPS, TrainedOn

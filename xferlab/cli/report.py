@@ -18,9 +18,9 @@ from xferlab.cli.options import ReportOptions
 from xferlab.cli.output import tell
 from xferlab.cli.reprediction import repredictor
 from xferlab.cli.session import Session
-from xferlab.errors import RecordError, UsageError, suggest
+from xferlab.errors import RecordError, UsageError, suggest, without_query
 from xferlab.records.layout import STUDIES, StudyFiles
-from xferlab.records.store import Store, is_archive, without_query
+from xferlab.records.store import Store, is_archive
 from xferlab.study.load import load
 
 
