@@ -75,6 +75,14 @@ def test_no_number_is_no_value(tmp_path: Path) -> None:
     assert (dict(entry.cells), entry.knows_patient) == ({"patient_id": ""}, False)
 
 
+def test_whole_numbers_are_the_same_however_they_are_written(tmp_path: Path) -> None:
+    items = [{"image": f"{number}.png", "patient_id": text} for number, text in enumerate((7, 7.0, "7"))]
+    for item in items:
+        image(tmp_path / str(item["image"]))
+    listing = read_datalist(write_json(tmp_path / "a.json", items))
+    assert {entry.cells["patient_id"] for entry in listing.images} == {"7"}
+
+
 def test_a_list_of_the_first_nnunet_names_images_without_their_channel(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

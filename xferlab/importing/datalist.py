@@ -127,8 +127,9 @@ def _of_one_channel(path: Path) -> Path:
 
 
 def _cells(fields: Mapping[str, Any], part: str, *, with_label: bool) -> dict[str, str]:
+    """Returns fields of one value as text; 7.0 is 7, which pandas writes so where a list lacks values."""
     others = {
-        name: str(value)
+        name: str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
         for name, value in fields.items()
         if isinstance(value, str | int | float)
         and name not in (IMAGE, PART)
