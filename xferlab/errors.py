@@ -218,6 +218,17 @@ def composed(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
+def without_query(uri: str) -> str:
+    """Returns a URI without its query and user part, where keys may stand; a path as it is."""
+    if "://" not in uri:
+        return uri
+    scheme, _, rest = uri.partition("://")
+    location, _, query = rest.partition("?")
+    if "@" in query:  # a key may hold a question mark: the part before it is not a location then
+        return f"{scheme}://..."
+    return f"{scheme}://{location.rpartition('@')[2]}"
+
+
 def listed(names: Sequence[str], shown: int) -> str:
     """Returns the first names, `shown` at most, and how many there are besides: `a, b and 3 more`."""
     more = f" and {len(names) - shown} more" if len(names) > shown else ""

@@ -238,6 +238,18 @@ def test_splits_for_nnunet(study: Path, export: Export, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(("format", "model"), [("torch", NAME), ("nnunet-splits", None)])
+def test_keys_of_a_storage_for_exports_are_not_printed(
+    study: Path, command: Command, tmp_path: Path, format: str, model: str | None
+) -> None:
+    uri = f"file://{tmp_path}/there"
+    words = ("--format", format, "--storage", study.parent / "storage", "--out", f"{uri}?secret_key=word")
+    said = command("export", model or study, *map(str, words), "--json", code=0)
+    assert json.loads(said.out)["out"] == uri
+    assert f"in {uri}: " in said.err
+    assert "word" not in said.out + said.err
+
+
 @pytest.mark.parametrize(
     ("images", "cases"),
     [

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.data.test_dicom import write
 from xferlab.cli.images import _named, check_outputs, find
 from xferlab.errors import UsageError
 
@@ -55,6 +56,17 @@ def test_what_is_no_image_is_counted_and_skipped(touch: Touch) -> None:
 def test_dicom_is_known_by_content_and_its_index_is_none(touch: Touch) -> None:
     touch("in/1.2.840.99", "in/IM0001", "in/DICOMDIR", content=b"\0" * 128 + b"DICM")
     assert names("in") == {"1.2.840.99": "in/1.2.840.99", "IM0001": "in/IM0001"}
+
+
+def test_objects_that_mark_images_are_no_images(tmp_path: Path) -> None:
+    for name, modality in (("a.dcm", "CT"), ("b.dcm", "SEG"), ("c", "SEG")):
+        write(tmp_path / name, Modality=modality)
+    (tmp_path / "d.dcm").write_bytes(b"no DICOM")
+    files = find([str(tmp_path)], out="out")
+    assert sorted(files.images) == ["a", "d"]
+    assert [(Path(problem.where).name, problem.severity) for problem in files.problems] == [
+        ("b.dcm", "warning"), ("c", "warning"),
+    ]  # fmt: skip
 
 
 def test_a_named_file_is_taken_whatever_its_name(touch: Touch) -> None:

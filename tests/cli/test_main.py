@@ -62,6 +62,27 @@ def test_usage(command: Command, words: list[str], message: str) -> None:
     assert said.err.rstrip().endswith("--help`.")
 
 
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["report", "x.yaml", "--out"], "--out"),
+        (["archive", "x.yaml", "--out"], "--out"),
+        (["tune", "x.yaml", "--samples", "1", "--space", "y.yaml", "--report"], "--report"),
+        (["tune", "x.yaml", "--samples", "1", "--space", "y.yaml", "--out"], "--out"),
+        (["init", "--from", "images"], "--from"),
+        (["import"], "IMAGES"),
+        (["predict", "a/s/r01", "--out", "out", "a.png"], "IMAGE"),
+        (["status"], "STUDY"),
+    ],
+)
+def test_a_uri_is_no_path_and_its_keys_are_not_printed(command: Command, words: list[str], name: str) -> None:
+    said = command(*words, "s3://key:word@bucket/x?secret_key=word", "--json")
+    assert said.code == 2
+    assert f"{name} s3://bucket/x: accepted: a file or folder on this machine" in said.err
+    assert "word" not in said.out + said.err
+    assert not Path("s3:").exists()
+
+
 def test_the_schema_is_a_json_schema_that_knows_the_example(command: Command, tmp_path: Path) -> None:
     said = command("schema")
     schema = json.loads(said.out)

@@ -211,6 +211,18 @@ def test_a_file_whose_name_is_no_utf8_stands_in_the_table_as_it_is_called(
     assert [row["input"] for row in csv.DictReader(table.splitlines())] == ["a.png", "c\udcff.png"]
 
 
+def test_keys_of_a_storage_for_outputs_are_not_printed(
+    trained: Trained, predict: Predict, tmp_path: Path
+) -> None:
+    uri = f"file://{tmp_path}/out"
+    said = predict(out=f"{uri}?secret_key=word", code=0)
+    assert f"written to {uri}: " in said.out
+    assert "word" not in said.out + said.err
+    assert rows(tmp_path / "out")
+    missing = predict(model="no/such/r01", storage=f"file://{trained.store.location}?key=word", code=2)
+    assert "word" not in missing.err
+
+
 def test_a_folder_with_bad_files(predict: Predict, wide: Image.Image, tmp_path: Path) -> None:
     folder, out = tmp_path / "in", tmp_path / "in/out"
     (folder / "ward/deep").mkdir(parents=True)

@@ -121,7 +121,7 @@ def test_all_bad_cases_at_once_and_nothing_is_left(many_sizes: Folder, tmp_path:
     for name in ("images/1.png", "masks/4.png"):
         (many_sizes.root / name).write_bytes(b"broken")
     assert sorted(Path(p.where).name for p in problems_of(DataError, opened)) == ["1.png", "4.png"]
-    assert {path.suffix for path in (tmp_path / "cache" / "tables-v5").rglob("*.*")} == {".lock"}
+    assert {path.suffix for path in (tmp_path / "cache" / "tables-v6").rglob("*.*")} == {".lock"}
 
 
 def test_files_that_changed_since_the_plan(opened: Any) -> None:

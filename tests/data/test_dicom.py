@@ -89,6 +89,35 @@ def test_spacing(tmp_path: Path) -> None:
     both = write(tmp_path / "c.dcm", ImagerPixelSpacing=[0.2, 0.1], PixelSpacing=[0.4, 0.3])
     assert read_image(both).spacing_mm == (0.4, 0.3)
 
+    unknown = write(tmp_path / "e.dcm", ImagerPixelSpacing=[0.2, 0.1], PixelSpacing=[0, 0])
+    assert read_image(unknown).spacing_mm == (0.2, 0.1)
+
+
+def item(**fields: Any) -> list[Dataset]:
+    dataset = Dataset()
+    for name, value in fields.items():
+        setattr(dataset, name, value)
+    return [dataset]
+
+
+@pytest.mark.parametrize("where", ["PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"])
+def test_an_enhanced_object_is_read_as_a_classic_one(tmp_path: Path, where: str) -> None:
+    spacing, rescale = {"PixelSpacing": [0.2, 0.3]}, {"RescaleSlope": 2, "RescaleIntercept": -1024}
+    window = {"WindowCenter": 40, "WindowWidth": 400}
+    classic = read_image(write(tmp_path / "a.dcm", **spacing, **rescale, **window))
+    macros = {
+        "PixelMeasuresSequence": item(**spacing),
+        "PixelValueTransformationSequence": item(**rescale, RescaleType="HU"),
+        "FrameVOILUTSequence": item(**window),
+    }
+    groups = {"PerFrameFunctionalGroupsSequence": item(), where: item(**macros)}
+    path = write(tmp_path / "b.dcm", NumberOfFrames=1, **groups)
+    enhanced = read_image(path)
+    assert (enhanced.pixels == classic.pixels).all()
+    assert enhanced.spacing_mm == classic.spacing_mm == (0.2, 0.3)
+    change(path, lambda dataset: setattr(dataset, "PixelSpacing", [0.5, 0.5]))
+    assert read_image(path).spacing_mm == (0.5, 0.5)  # the top level wins
+
 
 def test_recognised_by_content(tmp_path: Path) -> None:
     path = write(tmp_path / "a.dcm", WindowCenter=500, WindowWidth=400)

@@ -93,6 +93,30 @@ def test_spacing_is_that_of_rows_and_columns(tmp_path: Path, unit: str, mm: floa
     assert picture.spacing_mm == pytest.approx((0.5 * mm, 2 * mm))
 
 
+def test_spacing_is_that_of_the_affine(tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(np.zeros((4, 3, 1), np.uint8), np.eye(4))
+    image.header.set_sform(np.diag([-0.5, -0.7, 3, 1]), code=1)
+    image.header.set_qform(None, code=0)
+    image.header["pixdim"][1:4], image.header["vox_offset"] = 1, 352
+    path = tmp_path / "a.nii"
+    path.write_bytes(image.header.binaryblock + bytes(4 + 12))
+    assert nibabel.load(path).header.get_zooms() == (1, 1, 1)
+    assert read_image(path).spacing_mm == pytest.approx((0.7, 0.5))
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.int32])
+def test_labels_that_nibabel_scaled_are_read_as_labels(tmp_path: Path, kind: type) -> None:
+    mask = np.array([[0, 1, 2], [2, 0, 3]], float)[..., None]
+    image = nibabel.Nifti1Image(np.zeros(mask.shape, kind), np.diag([-1, -1, 1, 1]))
+    path = tmp_path / "a.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(mask, image.affine, image.header), path)
+    assert nibabel.load(path).dataobj.slope != 1
+    assert (read_labels(path).values == mask[..., 0].T).all()
+    probabilities = np.linspace(0, 1, 6).reshape(2, 3, 1)
+    nibabel.save(nibabel.Nifti1Image(probabilities, image.affine, image.header), path)
+    problems_of(DataError, read_labels, path, match="no whole numbers.*with a slope of .*integer type")
+
+
 def test_grey_levels_are_scaled_and_stretched(tmp_path: Path) -> None:
     values = np.linspace(-1000, 1000, 400).reshape(20, 20, 1)
     whole = read_image(write(tmp_path / "a.nii", values.astype(np.float32)), own_depth=True)

@@ -127,7 +127,7 @@ def test_tables(tmp_path: Path, ending: str, examples: int) -> None:
     digests = [case.digest for case in cases]
     table = open_table({"s": config}, size=8, digests=digests, cache_dir=tmp_path)
     expected = [np.array(pixels) for pixels in table.pixels]
-    (index,) = (tmp_path / "tables-v5").rglob("*.json")
+    (index,) = (tmp_path / "tables-v6").rglob("*.json")
     path = index.with_suffix(f".{ending}")
     whole = path.read_bytes()
 

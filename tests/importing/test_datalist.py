@@ -68,6 +68,40 @@ def test_classes_become_a_column(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_no_number_is_no_value(tmp_path: Path) -> None:
+    image(tmp_path / "0.png")
+    item = {"image": "0.png", "patient_id": float("nan"), "pathology": float("nan"), "age": -float("inf")}
+    (entry,) = read_datalist(write_json(tmp_path / "a.json", [item])).images
+    assert (dict(entry.cells), entry.knows_patient) == ({"patient_id": ""}, False)
+
+
+def test_whole_numbers_are_the_same_however_they_are_written(tmp_path: Path) -> None:
+    items = [{"image": f"{number}.png", "patient_id": text} for number, text in enumerate((7, 7.0, "7"))]
+    for item in items:
+        image(tmp_path / str(item["image"]))
+    listing = read_datalist(write_json(tmp_path / "a.json", items))
+    assert {entry.cells["patient_id"] for entry in listing.images} == {"7"}
+
+
+def test_a_list_of_the_first_nnunet_names_images_without_their_channel(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    items = []
+    for number in range(3):
+        image(tmp_path / "imagesTr" / f"P{number}_0000.png", number)
+        mask(tmp_path / "labelsTr" / f"P{number}.png", np.eye(SIZE, dtype=np.uint8))
+        items.append({"image": f"./imagesTr/P{number}.png", "label": f"./labelsTr/P{number}.png"})
+    image(tmp_path / "imagesTr" / "P2_0001.png", 9)
+    labels = {"0": "background", "1": "lung"}
+    content = {"modality": {"0": "X-ray"}, "labels": labels, "training": items, "test": []}
+    file = write_json(tmp_path / "dataset.json", content)
+    said, section = imported(capsys, file)
+    assert [row["image"] for row in table(tmp_path)] == ["imagesTr/P0_0000.png", "imagesTr/P1_0000.png"]
+    assert section["labels"] == {"lung": [1]}
+    assert "training[2]: warning" in said
+    assert "P2.png: there is no such file" in said
+
+
 def test_what_cannot_be_read_is_left_out_with_the_reason(tmp_path: Path) -> None:
     image(tmp_path / "0.png")
     items = [

@@ -65,9 +65,12 @@ def segmentation(
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = bits, bits, bits - 1
     values = np.stack([pixels for _, _, pixels in frames]).astype(np.uint8)
     dataset.PixelData = pack_bits(values, pad=True) if bits == 1 else values.tobytes()
+    dataset.SpecificCharacterSet = "ISO_IR 192"
     dataset.SegmentSequence = [
         items(SegmentNumber=number, SegmentLabel=label)[0] for number, label in enumerate(labels, 1)
     ]
+    for segment, meaning in zip(dataset.SegmentSequence, more.pop("meanings", ()), strict=False):
+        segment.SegmentedPropertyTypeCodeSequence = items(CodeMeaning=meaning)
     named = more.pop("named", [])
     if named:
         instances = [items(ReferencedSOPInstanceUID=uid(number))[0] for number in named]
@@ -138,6 +141,69 @@ def test_no_structure_is_called_ignore(tmp_path: Path) -> None:
     frames = [(0, number, np.eye(*SHAPE, k=number)) for number in (1, 2)]
     segmentation(folder / "seg.dcm", frames, labels=("ignore", "heart"))
     assert read_objects(folder).columns == ("mask_segment_1", "mask_heart")
+
+
+LUNG, HEART = "\u80ba", "\u5fc3\u81d3"
+
+
+def test_labels_without_ascii_are_one_structure_in_all_objects(tmp_path: Path) -> None:
+    folder = images(tmp_path)
+    frames = [(0, 1, square(1)), (0, 2, square(6))]
+    segmentation(tmp_path / "a.dcm", frames, (LUNG, HEART), meanings=("Lung", "Heart"))
+    frames = [(1, 1, square(6)), (1, 2, square(1))]
+    segmentation(tmp_path / "b.dcm", frames, (HEART, LUNG), meanings=("Heart", "Lung"))
+    for entry in read_objects(folder).images[:2]:
+        assert set(entry.masks) == {"mask_Lung", "mask_Heart"}
+        assert (read_labels(entry.masks["mask_Lung"]).values == 255 * square(1)).all()
+
+
+def test_numbers_name_structures_where_they_are_the_same_in_all_objects(tmp_path: Path) -> None:
+    folder = images(tmp_path)
+    more: dict[str, Any] = {"labels": (f"{LUNG}\u5de6", f"{LUNG}\u53f3"), "meanings": ("Lung", "Lung")}
+    for number in range(2):
+        frames = [(number, 1, square(1)), (number, 2, square(6))]
+        segmentation(tmp_path / f"{number}.dcm", frames, **more)
+    assert read_objects(folder).columns == ("mask_segment_1", "mask_segment_2")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        (
+            (LUNG, HEART), (HEART, LUNG),
+            f"has the segment '{HEART}', which would be the structure segment_1, as is '{LUNG}' of ",
+        ),
+        ((LUNG,), ("heart", LUNG), f"has the segment '{LUNG}' under another number than other objects"),
+        (("Lesion (ER+)",), ("Lesion (ER-)",), r"'Lesion \(ER-\)', which would be the structure Lesion_ER"),
+        (("Lesion (ER+)", "Lesion (ER-)"), ("heart",), r"Lesion_ER, as is 'Lesion \(ER\+\)' of .*a\.dcm"),
+        ((f"{'x' * 60} 1", f"{'x' * 60} 2"), ("heart",), "has the segment 'x* 2', which would be"),
+    ],
+)  # fmt: skip
+def test_labels_that_would_share_a_name_are_refused(
+    tmp_path: Path, first: Sequence[str], second: Sequence[str], message: str
+) -> None:
+    folder = images(tmp_path)
+    for number, labels in enumerate((first, second)):
+        frames = [(number, segment, square(segment)) for segment in range(1, len(labels) + 1)]
+        segmentation(tmp_path / f"{'ab'[number]}.dcm", frames, labels)
+    problems_of(DataError, read_objects, folder, match=message)
+
+
+def test_labels_that_differ_in_blanks_are_one(tmp_path: Path) -> None:
+    folder = images(tmp_path)
+    frames = [(0, 1, square(1)), (0, 2, square(6))]
+    segmentation(tmp_path / "a.dcm", frames, ("left lung", "left_lung"))
+    (entry, *_) = read_objects(folder).images
+    (path,) = entry.masks.values()
+    assert (read_labels(path).values == 255 * (square(1) | square(6))).all()
+
+
+def test_the_direction_of_an_enhanced_image_is_that_of_its_groups(tmp_path: Path) -> None:
+    plane = items(PlaneOrientationSequence=items(ImageOrientationPatient=AXIAL))
+    folder = images(tmp_path, SharedFunctionalGroupsSequence=plane)
+    segmentation(tmp_path / "a.dcm", [(0, 1, square(1))], directions=TURNED)
+    (problem,) = read_objects(folder).left_out
+    assert "turned otherwise" in problem.what
 
 
 def test_an_object_about_one_image_needs_no_sources(tmp_path: Path) -> None:

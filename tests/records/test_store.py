@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.records.conftest import SECRET
-from xferlab.errors import StorageError
+from xferlab.errors import StorageError, without_query
 from xferlab.records import reader
-from xferlab.records.store import Store, without_query
+from xferlab.records.store import Store
 
 # --- the contract, on both kinds of storage -------------------------------------------------------------
 

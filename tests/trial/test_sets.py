@@ -104,7 +104,7 @@ def test_a_trial_of_a_set_runs_and_predicts(sets: Bench) -> None:
 def test_one_table_holds_a_set_and_answers_for_its_sections(sets: Bench) -> None:
     spec = sets["resized/both/r01"]
     fit_examples(spec, sets.context)
-    folder = sets.session.cache_dir / "tables-v5" / "32px"
+    folder = sets.session.cache_dir / "tables-v6" / "32px"
     tables = set(folder.glob("*.images"))
     (alone,) = [evaluation for evaluation in spec.evaluations if evaluation.section == "b"]
     selection = read_selection(sets.store, alone.selection)

@@ -42,7 +42,7 @@ _HEADER = "# Of paths, this file has the last parts only. Comments are left out.
 def run(options: ArchiveOptions) -> int:
     """Writes the archive, and prints what is in it and what is not; exit code 1 if trials are missing."""
     path = Path(options.out)
-    if path.suffix != ".zip" or path.is_dir() or "://" in options.out:
+    if path.suffix != ".zip" or path.is_dir():
         raise UsageError(f"--out {options.out}: accepted: a file on this machine whose name ends in .zip")
     session = Session.open(options)
     plan = session.last_plan()

@@ -11,7 +11,7 @@ from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import ExportOptions
 from xferlab.cli.output import tell
 from xferlab.cli.trials import KnownTrials, weights_file
-from xferlab.errors import ExportError, UsageError
+from xferlab.errors import ExportError, UsageError, without_query
 from xferlab.records.store import Store
 from xferlab.trial.trained_on import UNKNOWN_STEPS
 
@@ -49,18 +49,18 @@ def _export_model(options: ExportOptions) -> int:
     graph = Graph.of(predictor, Path(options.image) if options.image else None)
     is_card = options.format == HUGGING_FACE
     facts = facts_of(trial, licence=options.licence or "", with_results=is_card)
-    trained = Trained(trial.store, graph, facts)
+    trained, out = Trained(trial.store, graph, facts), without_query(options.out)
     files, difference = write(trained, Store.open(options.out), format=options.format)
     tell(
         trial_id=trial.trial_id,
         format=options.format,
-        out=options.out,
+        out=out,
         files=files,
         difference=difference,
     )
     case = options.image or "seeded noise"
     print(
-        f"{facts.name}, {predictor.origin}, as {options.format} in {options.out}: {', '.join(files)}\n"
+        f"{facts.name}, {predictor.origin}, as {options.format} in {out}: {', '.join(files)}\n"
         f"largest difference from the network on {case}: {difference:.3g} ({LIMIT:g} is accepted)"
     )
     for line in outside(graph):

@@ -28,7 +28,7 @@ def facts_of(trial: StoredTrial, *, licence: str, with_results: bool) -> Facts:
     """
     if not trial.studies:
         raise UsageError(
-            f"{trial.store.location}: no study's last plan names trial {trial.trial_id}; run its study again"
+            f"{trial.store.shown}: no study's last plan names trial {trial.trial_id}; run its study again"
         )
     store, study = trial.store, trial.studies[0]
     plan = reader.read_plan(store, study)

@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from xferlab.data.decode import is_image_file
+from xferlab.data.decode import is_dicom, is_image_file
 from xferlab.data.formats import without_suffix
-from xferlab.errors import Problem, UsageError
+from xferlab.errors import DataError, Problem, UsageError
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class ImageFiles:
 
     Attributes:
         images: Output name without ending -> file, sorted by file.
-        problems: Folders that cannot be read.
+        problems: Folders that cannot be read, and objects in folders that mark images.
         num_skipped: Files in folders that are no images.
     """
 
@@ -34,7 +34,7 @@ def find(paths: Sequence[str], *, out: str) -> ImageFiles:
     A folder is searched with all its folders, but without hidden files and `out`. Outputs of a folder keep
     their paths relative to it, those of a named file its name. Where two outputs would have one name, they
     keep the folders below what all paths have in common, and then their suffixes, too. A named file is taken
-    under any name.
+    under any name. DICOM-SEG objects in folders are left out.
 
     Raises:
         UsageError: Outputs would lie among the images of a folder.
@@ -46,6 +46,9 @@ def find(paths: Sequence[str], *, out: str) -> ImageFiles:
         for path in _files(named, out, problems) if named in folders else [Path(named)]:
             if named in folders and not is_image_file(path):
                 num_skipped += 1
+            elif named in folders and _marks_images(path):
+                what = "is a DICOM-SEG object, and no image."
+                problems.append(Problem(str(path), what, "warning", "objects that mark images"))
             else:
                 files.setdefault(os.path.abspath(path), path)
     roots = list(map(os.path.abspath, folders))
@@ -53,6 +56,15 @@ def find(paths: Sequence[str], *, out: str) -> ImageFiles:
     images = _named(files, roots, base)
     _check_out(out, roots)
     return ImageFiles(images, problems, num_skipped)
+
+
+def _marks_images(path: Path) -> bool:
+    from xferlab.data.dicom_file import read_header  # pydicom takes a while to import
+
+    try:
+        return is_dicom(path) and str(read_header(path, "Modality").get("Modality", "")) == "SEG"
+    except DataError:  # predicting it says what is wrong with it
+        return False
 
 
 def _files(folder: str, out: str, problems: list[Problem]) -> Iterator[Path]:

@@ -121,6 +121,7 @@ def _run(words: Sequence[str], streams: Streams) -> tuple[int, bool]:
 def _exit_code(verb: str, options: Options, *, begin: Callable[[], None]) -> int:
     machine = importlib.import_module("xferlab.schedule.machine")
     try:
+        options.check_paths()
         machine.prepare()
         if verb not in TRAINING:
             # Each look for garbage among all that is imported takes a twentieth of a second.

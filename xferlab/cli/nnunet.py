@@ -12,7 +12,7 @@ from xferlab.cli.output import tell
 from xferlab.cli.session import Session
 from xferlab.cli.view import count_of
 from xferlab.data.formats import without_suffix
-from xferlab.errors import UsageError
+from xferlab.errors import UsageError, without_query
 from xferlab.plan.plan import Plan
 from xferlab.records.store import Store
 
@@ -44,13 +44,13 @@ def export_splits(options: ExportOptions) -> None:
             f"--format {FORMAT}: study {session.study} has no data section of which every repetition both "
             "trains and validates on some cases, as nnU-Net needs"
         )
-    store = Store.open(options.out)
+    store, out = Store.open(options.out), without_query(options.out)
     files = {f"{section}/{FILE}": splits for section, splits in of_sections.items()}
     for name, splits in files.items():
         store.write(name, (json.dumps(splits, indent=4) + "\n").encode())
-    tell(out=options.out, files=list(files))
+    tell(out=out, files=list(files))
     number = count_of(len(next(iter(files.values()))), "split")
-    print(f"{number} of study {session.study} in {options.out}: {', '.join(files)}")
+    print(f"{number} of study {session.study} in {out}: {', '.join(files)}")
 
 
 def splits_of(plan: Plan) -> Mapping[str, Splits]:

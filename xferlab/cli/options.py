@@ -10,6 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
+from xferlab.errors import UsageError, without_query
+
+_PATHS = {
+    "DIR", "FILE", "FILE|DIR", "STUDY", "IMAGE", "IMAGES", "MASKS", "TRIAL|CHECKPOINT", "TRIAL|STUDY",
+}  # fmt: skip
+"""What options are called that take paths, and no URI."""
+
 
 def _positional(**settings: Any) -> Any:
     return field(metadata={**settings, "positional": True})
@@ -43,6 +50,23 @@ class Options:
     def of(cls, parsed: argparse.Namespace) -> Self:
         """Returns the options that argparse has parsed."""
         return cls(**{option.name: getattr(parsed, option.name) for option in fields(cls)})
+
+    def check_paths(self) -> None:
+        """Refuses a URI where only a path is accepted.
+
+        Raises:
+            UsageError: Says so, without the keys that may be in it.
+        """
+        for option in fields(self):
+            metavar, value = option.metadata.get("metavar", ""), getattr(self, option.name)
+            if _PATHS.isdisjoint([metavar] if isinstance(metavar, str) else metavar):
+                continue
+            flag = option.metadata.get("flag", f"--{option.name}")
+            name = metavar if "positional" in option.metadata else flag
+            for given in value if isinstance(value, list) else [value]:
+                if "://" in str(given):
+                    what = f"{name} {without_query(given)}: accepted: a file or folder on this machine"
+                    raise UsageError(what)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -289,7 +313,9 @@ class PredictOptions(TrialOptions):
     images: Sequence[str] = _positional(
         metavar="IMAGE", nargs="+", help="images, DICOM files, or folders of them"
     )
-    out: str = _option(metavar="DIR", required=True, help="folder for the files of each image and the table")
+    out: str = _option(
+        metavar="DIR|URI", required=True, help="folder for the files of each image and the table"
+    )
     format: str = _option(
         choices=("png", "dicom-seg"),
         default="png",
@@ -324,7 +350,7 @@ class ExportOptions(TrialOptions):
         help="what to write: an ONNX model, a file of torch.export, a MONAI bundle, a folder for Hugging "
         "Face, or the splits of a study for nnU-Net",
     )
-    out: str = _option(metavar="DIR", required=True, help="folder for the files")
+    out: str = _option(metavar="DIR|URI", required=True, help="folder for the files")
     image: str | None = _option(
         metavar="FILE", help="what the export is checked on; default: seeded noise of the right size"
     )

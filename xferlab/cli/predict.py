@@ -21,7 +21,7 @@ from xferlab.cli.trials import KnownTrials, StoredTrial, weights_file
 from xferlab.cli.view import count_of, progress_bar, say
 from xferlab.data.formats import SUFFIXES
 from xferlab.data.sources.config import SourceConfig
-from xferlab.errors import DataError, Problem, StorageError, UsageError, attempt, joined
+from xferlab.errors import DataError, Problem, StorageError, UsageError, attempt, joined, without_query
 from xferlab.metrics.measuring import check_threshold
 from xferlab.parallel import for_each
 from xferlab.records.store import Store
@@ -67,7 +67,7 @@ def run(options: PredictOptions) -> int:
     if isinstance(model, Repetitions):
         parts, found = model.parts(predictor, files.images)
         problems += found
-    out = Store.open(options.out)
+    out, shown_out = Store.open(options.out), without_query(options.out)
     predictions, failed = _predict(parts, out, threshold, with_object=with_object)
     problems += failed
     if not predictions:
@@ -79,11 +79,11 @@ def run(options: PredictOptions) -> int:
     written = [*(f"*{ending}" for ending in endings), *([TABLE] if is_table_written else [])]
     print(
         f"{count_of(len(predictions), 'image')} predicted by {by} at {_shown_size(predictor)} ({how}); "
-        f"written to {options.out}: {', '.join(written) or 'nothing'}"
+        f"written to {shown_out}: {', '.join(written) or 'nothing'}"
     )
     tell(
         origin=predictor.origin,
-        out=options.out,
+        out=shown_out,
         files=written,
         images=[prediction.row() for prediction in predictions],
         skipped=files.num_skipped,

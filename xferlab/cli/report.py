@@ -18,7 +18,7 @@ from xferlab.cli.options import ReportOptions
 from xferlab.cli.output import tell
 from xferlab.cli.reprediction import repredictor
 from xferlab.cli.session import Session
-from xferlab.errors import RecordError, UsageError, suggest
+from xferlab.errors import RecordError, UsageError, suggest, without_query
 from xferlab.records.layout import STUDIES, StudyFiles
 from xferlab.records.store import Store, is_archive
 from xferlab.study.load import load
@@ -73,15 +73,16 @@ def other_results(given: str, session: Session | ArchivedStudy) -> StudyResults:
         XferlabError: The file, the plan or the storage cannot be read.
     """
     store, name = _other_study(given, session)
+    what = f"--compare {without_query(given)}"
     if (store.location, name) == (session.store.location, session.study):
         raise UsageError(
-            f"--compare {given}: this is study {name!r} in {store.shown}, the one that the report is of; "
+            f"{what}: this is study {name!r} in {store.shown}, the one that the report is of; "
             "give another study file, or a storage with other results"
         )
     try:
         return load_study(store, name)
     except RecordError as error:
-        raise RecordError(f"--compare {given}: {error}") from error
+        raise RecordError(f"{what}: {error}") from error
 
 
 def _other_study(given: str, session: Session | ArchivedStudy) -> tuple[Store, str]:
@@ -89,16 +90,16 @@ def _other_study(given: str, session: Session | ArchivedStudy) -> tuple[Store, s
     if Path(given).is_file() and not is_archive(given):
         loaded = load(given)
         return Store.open(loaded.base.storage), loaded.base.study
-    store = Store.open(given)
+    store, what = Store.open(given), f"--compare {without_query(given)}"
     studies = [each for each in store.list(STUDIES) if store.exists(StudyFiles(each).plan)]
     if not studies:
         raise UsageError(
-            f"--compare {given}: there is no such study file, and no study has run in a storage of that "
+            f"{what}: there is no such study file, and no study has run in a storage of that "
             "name; accepted: a study file, or a folder or URI in which a study has run"
         )
     if session.study in studies or len(studies) == 1:
         return store, session.study if session.study in studies else studies[0]
     raise UsageError(
-        f"--compare {given}: this storage holds no study {session.study!r} (studies here: "
+        f"{what}: this storage holds no study {session.study!r} (studies here: "
         f"{', '.join(studies)}); give the file of the one that is meant.{suggest(session.study, studies)}"
     )

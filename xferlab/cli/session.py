@@ -15,14 +15,14 @@ from xferlab.cli.options import StudyOptions
 from xferlab.cli.view import progress_bar
 from xferlab.cli.weights import GivenWeights
 from xferlab.data.cache import default_cache_dir
-from xferlab.errors import DataError, StorageError, UsageError, suggest
+from xferlab.errors import DataError, StorageError, UsageError, suggest, without_query
 from xferlab.leakage.index import StudyIndex
 from xferlab.phantoms.foreign_objects import OBJECTS_VERSION
 from xferlab.plan.expand import expand
 from xferlab.plan.plan import Plan, Setting
 from xferlab.plan.spec import PlannedTrial, TrialSpec
 from xferlab.records import layout, reader
-from xferlab.records.store import Store, is_archive, without_query
+from xferlab.records.store import Store, is_archive
 from xferlab.study.load import LoadedStudy, load
 
 
@@ -169,7 +169,7 @@ def command_options(options: StudyOptions) -> str:
         words += ["--profile", options.profile]
     if options.storage:
         # `?...` stands for the part in which there may be keys.
-        shown = without_query(options.storage) if "://" in options.storage else options.storage
+        shown = without_query(options.storage)
         words += ["--storage", shown if shown == options.storage else f"{shown}?..."]
     return shlex.join(words)
 

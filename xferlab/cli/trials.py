@@ -123,7 +123,7 @@ class KnownTrials:
         known = {trial_id for of_studies in ids.values() for trial_id in of_studies.values()}
         if trial not in known and not self.store.exists(layout.TrialFiles(trial).folder):
             known |= set(self.store.list(layout.TRIALS))
-            raise UsageError(f"{self.store.location}: no trial {trial!r}.{suggest(trial, known)}")
+            raise UsageError(f"{self.store.shown}: no trial {trial!r}.{suggest(trial, known)}")
         return trial
 
     def complete(self, trial: str, *, otherwise: str = "", stages: bool = False) -> StoredTrial:
@@ -175,7 +175,7 @@ class KnownTrials:
                 groups[group].append(name)
         if what not in groups:
             raise UsageError(
-                f"{self.store.location}: no trial {what!r}; accepted: an arm, arm/stage, arm/stage/rNN, or "
+                f"{self.store.shown}: no trial {what!r}; accepted: an arm, arm/stage, arm/stage/rNN, or "
                 f"an id.{suggest(what, groups)}"
             )
         if _TRIAL_ID.fullmatch(what):
@@ -198,7 +198,7 @@ class KnownTrials:
         of_studies = ids.get(name, {})
         if len(set(of_studies.values())) == 1:
             return next(iter(of_studies.values()))
-        location = self.store.location
+        location = self.store.shown
         if of_studies:
             where = ", ".join(f"{study} ({trial_id})" for study, trial_id in of_studies.items())
             raise UsageError(f"{name} is a trial of several studies: {where}. Give --study, or the id.")

@@ -1,6 +1,6 @@
 """The image cache: every case decoded and resized once for a node, whatever studies and trials use it.
 
-`<cache>/tables-v5/<size>px/<key>.images` and `.targets` hold the pixels of the cases of a section, or of a
+`<cache>/tables-v6/<size>px/<key>.images` and `.targets` hold the pixels of the cases of a section, or of a
 set of sections, at one size, those in `native` at their own; the key is the SHA-256 of the cases' digests.
 `<key>.json` says which case is where, and which digests the two files have: every process compares them once,
 and a table with other bytes is built again. A table answers every request that it covers, whoever built it,
@@ -29,7 +29,7 @@ from xferlab.data.sources.source import Decoded
 from xferlab.errors import DataError, StorageError, UsageError
 from xferlab.parallel import Progress
 
-CACHE_VERSION = 5
+CACHE_VERSION = 6
 """Raised when resizing or the layout of tables changes.
 
 Tables of version 1 may hold pixels of other bytes than a case's digest says; version 2 had Arrow files,

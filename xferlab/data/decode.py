@@ -46,11 +46,15 @@ _DICOM_INDEX = "DICOMDIR"
 _CONVERT = "Convert it to 8 bits with a window of your choice."
 _CONVERT_LABELS = "Save its label values as integers of 8 or 16 bits."
 
+_SAVE_LABELS = "save the labels themselves, with an integer type of array and header."
+
 # Pillow's own limit would warn at 89 million pixels already, which stitched radiographs reach.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF")
 """Pillow would open forty more formats, such as PostScript, which it hands to another program."""
+_MAX_ROUNDING, _FLOAT32 = 0.01, 1e-6
+"""How far a label may be from a whole number at most; what 32 bits of slope and intercept cost of a value."""
 _ORIENTATION_TAG, _PHOTOMETRIC_TAG, _SAMPLE_FORMAT_TAG, _WHITE_IS_ZERO, _SIGNED = 274, 262, 339, 0, 2
 _GREY_8 = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
 _ALPHA = ("LA", "La", "RGBA", "RGBa")
@@ -157,12 +161,20 @@ def read_labels(path: Path, data: bytes | None = None) -> Labels:
 
 
 def _labels_of(path: Path, plane: Slice) -> Labels:
-    """Returns the values of a slice as labels; many programs store these as floating-point numbers."""
+    """Returns the values of a slice as labels; many programs store these as floating-point numbers.
+
+    nibabel scales such numbers to the integers of a header, so that they are labels but for rounding.
+    """
     values = plane.values
     if values.dtype.kind == "f":
-        if (np.abs(values) > MAX_PIXELS).any() or (values != np.rint(values)).any():
-            raise DataError.at(path, "has values that are no whole numbers; a mask has label values.")
-        values = values.astype(np.int32)
+        labels, highest = np.rint(values), np.abs(values).max()
+        tolerance = min(plane.slope / 2 + _FLOAT32 * highest, _MAX_ROUNDING) if plane.slope else 0
+        if highest > MAX_PIXELS or (np.abs(values - labels) > tolerance).any():
+            what = "has values that are no whole numbers; a mask has label values."
+            if plane.slope:
+                what += f" They are integers with a slope of {plane.slope:g}: {_SAVE_LABELS}"
+            raise DataError.at(path, what)
+        values = labels.astype(np.int32)
     return Labels(values, axes=plane.axes)
 
 

@@ -19,6 +19,7 @@ from xferlab.data.dicom_file import (
     READ_ERRORS,
     check_description,
     check_one_frame,
+    is_blank,
     number,
     numbers,
     open_dataset,
@@ -43,6 +44,13 @@ _CHANNELS, _COLOUR_BITS = 3, 8
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422")
 """pydicom gives the pixels of all of them as RGB."""
+_MACROS = (
+    "PixelMeasuresSequence",
+    "FramePixelDataPropertiesSequence",
+    "PixelValueTransformationSequence",
+    "FrameVOILUTSequence",
+)
+"""Where objects of enhanced classes hold spacing, rescale and window (PS3.3, C.7.6.16)."""
 _COLOUR_REMARK = "is a colour picture, of which the luma is taken: see that it is a radiograph."
 _LARGE_VALUE = "1 MB"
 """Larger values are read when they are needed, which is after the header was checked."""
@@ -50,6 +58,8 @@ _LARGE_VALUE = "1 MB"
 
 def read_dicom(path: Path, data: bytes, *, own_depth: bool = False) -> Picture:
     """Returns the pixels, bright where rays were absorbed, the spacing and the modality.
+
+    In an object of an enhanced class, the functional groups of its frame, or of all, may hold what follows.
 
     Stored values pass the modality LUT (or rescale), then the first VOI LUT or window of the file.
     Without these, the 0.5th and 99.5th percentiles of all pixels but padding become 0 and 255. MONOCHROME1 is
@@ -67,6 +77,7 @@ def read_dicom(path: Path, data: bytes, *, own_depth: bool = False) -> Picture:
     """
     try:
         dataset = open_dataset(path, data, defer_size=_LARGE_VALUE)
+        _lift(dataset)
         _check_header(path, dataset)
         stored = _stored_values(path, dataset)
         spacing, modality = _spacing_mm(dataset), str(dataset.get("Modality") or "")
@@ -104,6 +115,7 @@ def has_padding_range(path: Path, data: bytes) -> bool | None:
     """
     try:
         dataset = open_dataset(path, data, stop_before_pixels=True)
+        _lift(dataset)
         if dataset.get("VOILUTSequence") or _window(dataset) or dataset.get("PixelPaddingValue") is None:
             return False
         kind = np.dtype(f"{'iu'[not dataset.PixelRepresentation]}{dataset.BitsAllocated // 8}")
@@ -111,6 +123,17 @@ def has_padding_range(path: Path, data: bytes) -> bool | None:
         return not low == high == dataset.PixelPaddingValue
     except (DataError, InvalidDicomError, *READ_ERRORS):
         return None  # reading its pixels tells what is wrong with it
+
+
+def _lift(dataset: Any) -> None:
+    """Copies what the groups of an enhanced object say of its frame to the top level, where that lacks it."""
+    of_frame = dataset.get("PerFrameFunctionalGroupsSequence") or ()
+    of_all = dataset.get("SharedFunctionalGroupsSequence") or ()
+    for group in (*of_frame[:1], *of_all[:1]):
+        for macro in (group.get(name) for name in _MACROS):
+            for element in macro[0] if macro else ():
+                if not is_blank(element.value) and is_blank(dataset.get(element.tag)):
+                    dataset[element.tag] = element
 
 
 def _check_header(path: Path, dataset: Any) -> None:
@@ -231,7 +254,9 @@ def _window(dataset: Any) -> tuple[float, float] | None:
 
 
 def _spacing_mm(dataset: Any) -> tuple[float, float] | None:
-    spacing = numbers(dataset, "PixelSpacing") or numbers(dataset, "ImagerPixelSpacing")
-    if len(spacing) != 2 or not all(0 < step < math.inf for step in spacing):
-        return None
-    return spacing[0], spacing[1]
+    """Returns the distance between rows and columns: of the patient, else of the detector."""
+    for name in ("PixelSpacing", "ImagerPixelSpacing"):
+        spacing = numbers(dataset, name)
+        if len(spacing) == 2 and all(0 < step < math.inf for step in spacing):
+            return spacing[0], spacing[1]
+    return None

@@ -49,15 +49,18 @@ class Slice:
 
     Attributes:
         values: `(H, W)`, scaled as the header says.
-        spacing_mm: Distance between rows and between columns; None if the header has none.
+        spacing_mm: Distance between rows and between columns; None if the header has none. Of the affine
+            that gives the orientation, too: where a header has an sform, `pixdim` counts for nothing.
         axes: Where the axes of the file lead, such as `LPS`; `(H, W)` lies otherwise.
         has_orientation: Whether the header gives an orientation.
+        slope: Distance between neighbouring values, where these are integers that the header scales; else 0.
     """
 
     values: NDArray[Any]
     spacing_mm: tuple[float, float] | None
     axes: str
     has_orientation: bool
+    slope: float = 0.0
 
 
 def is_nifti(path: Path, head: bytes) -> bool:
@@ -208,7 +211,8 @@ def _turned(nibabel: Any, path: Path, header: Any, stored: NDArray[Any]) -> Slic
     order = [int(axis) for axis in orientation[:, 0]]
     across = order[_across(stored.shape)]
     columns, rows = (axis for axis in range(_DIMENSIONS) if axis != across)
-    zooms = [*map(float, header.get_zooms()), 0.0, 0.0, 0.0]
+    sizes = nibabel.affines.voxel_sizes(affine) if header["sform_code"] else header.get_zooms()
+    zooms = [*map(float, sizes), 0.0, 0.0, 0.0]
     unit = _MM.get(header.get_xyzt_units()[0], 1.0)
     steps = [zooms[order.index(axis)] * unit for axis in (rows, columns)]
     return Slice(
@@ -216,6 +220,7 @@ def _turned(nibabel: Any, path: Path, header: Any, stored: NDArray[Any]) -> Slic
         (steps[0], steps[1]) if all(0 < step < math.inf for step in steps) else None,
         "".join(axes),
         bool(header["sform_code"] or header["qform_code"]),
+        abs(float(header.get_slope_inter()[0] or 0)) if header.get_data_dtype().kind in "iu" else 0.0,
     )
 
 

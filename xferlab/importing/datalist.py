@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from xferlab.data.formats import SUFFIXES
+from xferlab.data.formats import SUFFIXES, without_suffix
 from xferlab.data.sources.manifest.config import MASK
 from xferlab.errors import DataError, Problem
 from xferlab.importing.found import FOLD, IMAGE, PART, PATIENT, TEST, TRAINING, Entry, Listing, spelled
@@ -91,7 +91,7 @@ def _entry(file: Path, where: str, part: str, item: Any) -> Entry:
     fields = {IMAGE: item} if isinstance(item, str) else item
     if not has_fields(fields, IMAGE):
         raise DataError.at(where, f"has no field {IMAGE!r}.")
-    image = _path(file, where, fields[IMAGE])
+    image = _path(file, where, fields[IMAGE], with_channel=True)
     label = fields.get(LABEL)
     is_mask = _is_file_name(label[0] if isinstance(label, list) and label else label)
     masks = {MASK: _path(file, where, label)} if is_mask else {}
@@ -103,21 +103,33 @@ def _is_file_name(value: Any) -> bool:
     return isinstance(value, str) and value.lower().endswith(SUFFIXES)
 
 
-def _path(file: Path, where: str, value: Any) -> Path:
+def _path(file: Path, where: str, value: Any, *, with_channel: bool = False) -> Path:
+    """Returns a file that an item names; `with_channel`, also what version 1 of nnU-Net names without it."""
     names = value if isinstance(value, list) else [value]
     if len(names) != 1 or not isinstance(names[0], str):
         shown = ", ".join(map(str, names))
         what = f"names {len(names)} files ({shown}) for one image or label; one of grey levels is accepted."
         raise DataError.at(where, what)
     path = Path(os.path.normpath(file.parent / spelled(names[0], [file.parent])))
+    if with_channel and not path.is_file():
+        path = _of_one_channel(path)
     if not path.is_file():
         raise DataError.at(where, f"{path}: there is no such file.")
     return path
 
 
+def _of_one_channel(path: Path) -> Path:
+    """Returns `a_0000.png` for `a.png` if it is there and is the only channel; else the path as it is."""
+    stem = without_suffix(path.name)
+    ending = path.name.removeprefix(stem)
+    first, second = (path.with_name(f"{stem}_{number:04}{ending}") for number in (0, 1))
+    return first if first.is_file() and not second.exists() else path
+
+
 def _cells(fields: Mapping[str, Any], part: str, *, with_label: bool) -> dict[str, str]:
+    """Returns fields of one value as text; 7.0 is 7, which pandas writes so where a list lacks values."""
     others = {
-        name: str(value)
+        name: str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
         for name, value in fields.items()
         if isinstance(value, str | int | float)
         and name not in (IMAGE, PART)

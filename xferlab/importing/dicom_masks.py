@@ -16,17 +16,20 @@ from numpy.typing import NDArray
 from xferlab.data.decode import is_image_file
 from xferlab.data.formats import NOT_DICOM, without_suffix
 from xferlab.data.memo import Stamp, stamp_of
-from xferlab.data.sources.manifest.config import IGNORE, MASK
+from xferlab.data.sources.manifest.config import MASK
 from xferlab.errors import DataError, Problem, attempt
 from xferlab.importing.folders import walk
-from xferlab.importing.found import Entry, Listing, as_name, parted
+from xferlab.importing.found import Entry, Listing, parted
 from xferlab.importing.pictures import MARKED, write_mask
+from xferlab.importing.segments import Segment, segments_of, structures
 from xferlab.parallel import for_each
 
 WRITTEN = "masks_dicom"
 _CLASS_IDS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 """SOP classes of objects whose frames, or whose values, are segments."""
-_TAGS = ("SOPClassUID", "SOPInstanceUID", "Rows", "Columns", "NumberOfFrames", "ImageOrientationPatient")
+_GROUPS = ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence")
+_DIRECTIONS = "ImageOrientationPatient"
+_TAGS = ("SOPClassUID", "SOPInstanceUID", "Rows", "Columns", "NumberOfFrames", _DIRECTIONS, *_GROUPS)
 _SAME_DIRECTION = 1e-3
 _LEFT_OUT = "files that are left out"
 
@@ -52,14 +55,14 @@ class _Object:
 
     Attributes:
         path: The file.
-        names: The structures that it is about.
+        segments: One of each label that it is about.
         images: UIDs of the images that it is about.
-        marked: Pixels by UID of the image and structure; where there are none, nothing is marked.
+        marked: Pixels by UID of the image and label; where there are none, nothing is marked.
         num_absent: How many other images it is about, which are not there.
     """
 
     path: Path
-    names: tuple[str, ...]
+    segments: tuple[Segment, ...]
     images: tuple[str, ...]
     marked: Mapping[tuple[str, str], NDArray[np.bool_]]
     num_absent: int
@@ -92,7 +95,8 @@ def read_objects(folder: Path) -> Listing:
     each of its segments, empty where no frame marks it; segments of one label are one structure.
 
     Raises:
-        DataError: No object is there, or two mark the same structure of an image.
+        DataError: No object is there, two mark the same structure of an image, or structures with different
+            labels would have one name.
         StorageError: A mask cannot be written.
     """
     files = _sorted_out(folder)
@@ -165,11 +169,12 @@ def _image(path: Path, header: Any, others: Mapping[str, _Image]) -> dict[str, _
     try:
         uid, size = str(header.SOPInstanceUID), (int(header.Rows), int(header.Columns))
         check_one_frame(path, header)
+        directions = header.get(_DIRECTIONS) or _directions(header, 0)
     except READ_ERRORS as error:
         raise DataError.at(path, "is a DICOM file without an image or its UID.") from error
     if uid in others:
         raise DataError.at(path, f"has the UID of {others[uid].path}; it is not used.")
-    return {uid: _Image(path, size, header.get("ImageOrientationPatient"))}
+    return {uid: _Image(path, size, directions)}
 
 
 def _object(path: Path, images: Mapping[str, _Image]) -> _Object:
@@ -183,7 +188,7 @@ def _object(path: Path, images: Mapping[str, _Image]) -> _Object:
 
     try:
         dataset, frames = read_frames(path)
-        names = _names(path, dataset)
+        segments = _labelled(path, dataset)
         named = tuple(_named_images(dataset))
         marked: dict[tuple[str, str], NDArray[np.bool_]] = {}
         about = dict.fromkeys(named)
@@ -193,18 +198,19 @@ def _object(path: Path, images: Mapping[str, _Image]) -> _Object:
             if uid not in images:
                 continue
             _check_place(path, dataset, number, images[uid], frame)
-            for name, pixels in _segments(dataset, number, frame, names):
-                marked[uid, name] = marked.get((uid, name), np.zeros(frame.shape, bool)) | pixels
+            for label, pixels in _marked(dataset, number, frame, segments):
+                marked[uid, label] = marked.get((uid, label), np.zeros(frame.shape, bool)) | pixels
     except READ_ERRORS as error:
         raise DataError.at(path, f"cannot be read as a DICOM-SEG object: {error}.") from error
     known = tuple(uid for uid in about if uid in images)
     if not known:
         raise DataError.at(path, "marks images that are not in the folder.")
-    return _Object(path, tuple(dict.fromkeys(names.values())), known, marked, len(about) - len(known))
+    by_label = {segment.label: segment for segment in reversed(segments.values())}
+    return _Object(path, tuple(reversed(by_label.values())), known, marked, len(about) - len(known))
 
 
-def _names(path: Path, dataset: Any) -> dict[int, str]:
-    """Returns structures by the numbers of segments.
+def _labelled(path: Path, dataset: Any) -> dict[int, Segment]:
+    """Returns segments by their numbers.
 
     Raises:
         DataError: The object is not binary.
@@ -214,15 +220,10 @@ def _names(path: Path, dataset: Any) -> dict[int, str]:
         raise DataError.at(
             path, f"is of the type {kind}; BINARY and LABELMAP are accepted. Export it as one of these."
         )
-    names = {
-        int(segment.SegmentNumber): as_name(str(segment.get("SegmentLabel", "")))
-        for segment in dataset.SegmentSequence
-        if kind == "BINARY" or int(segment.SegmentNumber)  # 0 is the background of a label map
-    }
-    return {
-        number: f"segment_{number}" if name in ("", IGNORE) else name  # `ignore` is no structure in a study
-        for number, name in names.items()
-    }
+    segments = segments_of(dataset)
+    if kind == "LABELMAP":
+        segments.pop(0, None)  # the background
+    return segments
 
 
 def _named_images(dataset: Any) -> Iterator[str]:
@@ -234,14 +235,19 @@ def _named_images(dataset: Any) -> Iterator[str]:
 
 def _groups(dataset: Any, number: int) -> tuple[Any, ...]:
     """Returns what is said of one frame, and of all."""
-    of_frames = dataset.get("PerFrameFunctionalGroupsSequence")
-    of_all = dataset.get("SharedFunctionalGroupsSequence") or ()
+    of_frames, of_all = (dataset.get(name) or () for name in _GROUPS)
     return (*([of_frames[number]] if of_frames else ()), *of_all)
 
 
 def _within(groups: Iterable[Any], name: str) -> Any:
     """Returns the first item of the first sequence of a name; None if there is none."""
     return next((group.get(name)[0] for group in groups if group.get(name)), None)
+
+
+def _directions(dataset: Any, number: int) -> Sequence[float] | None:
+    """Returns the directions of a frame's rows and columns, where its groups have them."""
+    plane = _within(_groups(dataset, number), "PlaneOrientationSequence")
+    return plane.get(_DIRECTIONS) if plane else None
 
 
 def _image_of(path: Path, dataset: Any, number: int, named: Sequence[str]) -> str:
@@ -270,23 +276,22 @@ def _check_place(path: Path, dataset: Any, number: int, image: _Image, frame: ND
             path, f"has frames of {frame.shape[1]}x{frame.shape[0]} pixels; {image.path} has "
             f"{image.size[1]}x{image.size[0]}."
         )  # fmt: skip
-    plane = _within(_groups(dataset, number), "PlaneOrientationSequence")
-    directions = plane.get("ImageOrientationPatient") if plane else None
+    directions = _directions(dataset, number)
     if directions and image.directions:
         difference = np.abs(np.subtract(list(map(float, directions)), list(map(float, image.directions))))
         if difference.max() > _SAME_DIRECTION:
             raise DataError.at(path, f"has frames in another plane, or turned otherwise, than {image.path}.")
 
 
-def _segments(
-    dataset: Any, number: int, frame: NDArray[Any], names: Mapping[int, str]
+def _marked(
+    dataset: Any, number: int, frame: NDArray[Any], segments: Mapping[int, Segment]
 ) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """Yields the structures that a frame marks, with their pixels."""
+    """Yields the labels that a frame marks, with their pixels."""
     if str(dataset.SegmentationType) == "LABELMAP":
-        yield from ((name, frame == value) for value, name in names.items())
+        yield from ((segment.label, frame == value) for value, segment in segments.items())
         return
     identified = _within(_groups(dataset, number), "SegmentIdentificationSequence")
-    yield names[int(identified.ReferencedSegmentNumber)], frame > 0
+    yield segments[int(identified.ReferencedSegmentNumber)].label, frame > 0
 
 
 def _written(
@@ -295,26 +300,28 @@ def _written(
     """Writes all masks; returns them by UID of the image and column.
 
     Raises:
-        DataError: Two objects mark the same structure of an image.
+        DataError: Two objects mark the same structure of an image, or two labels would have one name.
     """
+    names = structures([(marking.path, segment) for marking in objects for segment in marking.segments])
     owners = dict[tuple[str, str], _Object]()
     problems: list[Problem] = []
     for marking in objects:
-        for uid, name in product(marking.images, marking.names):
-            first = owners.setdefault((uid, name), marking)
+        for uid, segment in product(marking.images, marking.segments):
+            first = owners.setdefault((uid, segment.label), marking)
             if first is not marking:
-                what = f"marks {name} of {images[uid].path}, as {first.path} does; move one away."
+                place = images[uid].path
+                what = f"marks {names[segment.label]} of {place}, as {first.path} does; move one away."
                 problems.append(Problem(str(marking.path), what))
     if problems:
         raise DataError(problems)
     masks = defaultdict[str, dict[str, Path]](dict)
     stems = Counter(_stem(image, folder) for image in images.values())
-    for (uid, name), marking in owners.items():
-        image = images[uid]
+    for (uid, label), marking in owners.items():
+        image, name = images[uid], names[label]
         stem = _stem(image, folder)
         below = stem if stems[stem] == 1 else image.path.relative_to(folder).as_posix()
         path = folder / WRITTEN / name / f"{below}.png"
-        pixels = marking.marked.get((uid, name), np.zeros(image.size, bool))
+        pixels = marking.marked.get((uid, label), np.zeros(image.size, bool))
         write_mask(path, pixels)
         masks[uid][f"{MASK}_{name}"] = path
     return dict(masks)

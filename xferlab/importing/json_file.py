@@ -12,7 +12,7 @@ from xferlab.errors import DataError, pointer_hint
 
 
 def read_json(path: Path) -> Any:
-    """Returns what a JSON file holds.
+    """Returns what a JSON file holds; NaN and infinite numbers, which Python writes, are None.
 
     Raises:
         DataError: It cannot be read, or is no JSON.
@@ -27,7 +27,7 @@ def read_json(path: Path) -> Any:
 def _parsed(path: Path, stamp: Stamp) -> Any:
     text = path.read_text(encoding="utf-8-sig")
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=lambda _: None)
     except (ValueError, RecursionError) as error:
         hint = pointer_hint(text[:64].encode())
         raise DataError.at(path, f"is no JSON: {error}.{hint}") from error

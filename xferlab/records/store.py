@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from xferlab.errors import StorageError
+from xferlab.errors import StorageError, without_query
 from xferlab.records.files import Files
 from xferlab.records.local import LocalFiles
 from xferlab.records.retries import Result, with_retries
@@ -73,7 +73,7 @@ class Store:
     @property
     def shown(self) -> str:
         """The location for messages: without its query and user part, where keys may stand."""
-        return without_query(self.location) if "://" in self.location else self.location
+        return without_query(self.location)
 
     @property
     def is_local(self) -> bool:
@@ -191,15 +191,6 @@ def is_archive(location: str) -> bool:
     """Returns whether a location names an archive: by its ending, unless there is a folder of that name."""
     is_zip = location.lower().endswith(".zip") and "://" not in location
     return is_zip and not os.path.isdir(os.path.expanduser(location))
-
-
-def without_query(uri: str) -> str:
-    """Returns a URI without its query and user part, where keys may stand."""
-    scheme, _, rest = uri.partition("://")
-    location, _, query = rest.partition("?")
-    if "@" in query:  # a key may hold a question mark: the part before it is not a location then
-        return f"{scheme}://..."
-    return f"{scheme}://{location.rpartition('@')[2]}"
 
 
 def _in_one_request(uri: str) -> str:
