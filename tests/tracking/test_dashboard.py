@@ -273,9 +273,10 @@ def test_trouble_with_the_service_is_told_in_time(
 def test_a_title_or_a_file_that_cannot_be_says_so(dashboard: Dashboard, tmp_path: Path) -> None:
     code, said = dashboard("--name", "x" * 129, "--output", str(tmp_path / "a.json"))
     assert (code, "at most 128 characters" in said, "Traceback" in said) == (2, True, False)
-    code, said = dashboard("--output", str(tmp_path / "absent" / "a.json"))
+    (tmp_path / "file").touch()
+    code, said = dashboard("--output", str(tmp_path / "file" / "a.json"))
     assert code == 2
-    assert "a.json: cannot be written: No such file or directory" in said
+    assert "a.json: cannot be written: a part of its path is a file; name another file" in said
 
 
 def test_without_the_library_it_says_what_to_install(

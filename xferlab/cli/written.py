@@ -35,6 +35,10 @@ def write_file(path: str | Path, text: str, *, shown: str = "", private: bool = 
             Path(path).write_bytes(data)
             return
         write_whole(os.path.realpath(path), data, mode=0o600 if private else 0o666)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UsageError(
+            f"{shown or path}: cannot be written: a part of its path is a file; name another file"
+        ) from error
     except OSError as error:
         raise UsageError(
             f"{shown or path}: cannot be written: {error.strerror}; free space or give access there, or name "
