@@ -21,7 +21,7 @@ from xferlab.analysis.published.paper import AMBIGUOUS, Paper, read_paper
 from xferlab.analysis.reprediction import NOTHING, Repredictor
 from xferlab.analysis.results import EvaluationSet, StudyResults
 from xferlab.analysis.selection import ChainPair, chain_pairs, evaluation_sets, unseen
-from xferlab.analysis.tables.model import Table, with_unit
+from xferlab.analysis.tables.model import Table, heading_of
 from xferlab.analysis.temperature import Calibrated, calibrated_of
 from xferlab.analysis.tuning import tuned_on
 from xferlab.errors import XferlabError
@@ -96,7 +96,7 @@ class Contents:
     def heading(self, metric: Metric) -> str:
         """Returns the heading of a metric: the paper's where it prints it, else its label with the unit."""
         printed = self.paper is not None and metric.name in self.paper.metrics
-        return metric.name if printed else with_unit(metric.label, metric.unit)
+        return metric.name if printed else heading_of(metric)
 
     def heading_of_targets(self, metric: Metric) -> str:
         """Returns the heading of a metric where lines are of single targets: AUC, and not AUC (macro)."""

@@ -12,7 +12,7 @@ import pandas as pd
 
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.results import EvaluationSet, StudyResults
-from xferlab.analysis.tables.model import Layout, Table, number, with_unit
+from xferlab.analysis.tables.model import Layout, Table, heading_of, number
 from xferlab.analysis.tables.notes import arm_names, licence_note
 from xferlab.metrics.extremes import HIGHEST, MAX_WORST, MEDIAN, WORST, WORST_SHARE, badness, ranked
 from xferlab.metrics.metric import Metric
@@ -265,7 +265,7 @@ def _table(
     return _LAYOUT.fill(
         Table(
             name="cases",
-            title=f"the worst, median and best cases, by {with_unit(view.metric.label, view.metric.unit)}",
+            title=f"the worst, median and best cases, by {heading_of(view.metric)}",
             caption=tuple(_caption(cards, shown, view)),
             notes=tuple(
                 dict.fromkeys(

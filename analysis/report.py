@@ -21,7 +21,7 @@ from xferlab.analysis.selection import seen_by_parents
 from xferlab.analysis.tables.arms import compared_arms
 from xferlab.analysis.tables.claims import best_sentence
 from xferlab.analysis.tables.missing import missing_lines
-from xferlab.analysis.tables.model import Table, with_unit
+from xferlab.analysis.tables.model import Table, heading_of
 from xferlab.errors import StorageError
 from xferlab.records.store import Store
 from xferlab.tasks import registry
@@ -153,9 +153,7 @@ class _Writer:
         verdicts = self.tables.verdicts
         assert verdicts is not None
         better = f" ({verdicts.metric.better} is better)" if verdicts.metric.better else ""
-        judged = (
-            f"By {with_unit(verdicts.metric.label, verdicts.metric.unit)}{better} on {verdicts.claims.on}"
-        )
+        judged = f"By {heading_of(verdicts.metric)}{better} on {verdicts.claims.on}"
         blocks: list[Block] = [
             f"{judged}, {declared_when(self.results, verdicts.claims)}:"
             if verdicts.claims.declared

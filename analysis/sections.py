@@ -15,12 +15,7 @@ from xferlab.analysis.given import check_results
 from xferlab.analysis.results import StudyResults
 from xferlab.analysis.tables.arms import arms_tables
 from xferlab.analysis.tables.checklists import checklists_tables
-from xferlab.analysis.tables.claims import (
-    Reached,
-    claims_table,
-    reached_by,
-    reached_table,
-)
+from xferlab.analysis.tables.claims import Reached, claims_table, reached_by, reached_table
 from xferlab.analysis.tables.confusion import confusion_tables
 from xferlab.analysis.tables.differences import (
     adaptation_tables,

@@ -14,7 +14,7 @@ from xferlab.analysis.contents import Contents
 from xferlab.analysis.figures.style import LOOKS, PAGE_IN, Picture, drawing, legend, value_label
 from xferlab.analysis.fractions import Series
 from xferlab.analysis.tables.fractions import Fractions, fractions
-from xferlab.analysis.tables.model import Record, with_unit
+from xferlab.analysis.tables.model import Record, heading_of
 from xferlab.analysis.tables.notes import INTERVAL, data_notes, inference_caption, inference_notes
 
 _ASIDE = 0.035
@@ -46,8 +46,7 @@ def _picture(known: Fractions) -> Picture:
     return Picture(
         name=known.name,
         title=(
-            f"{with_unit(metric.label, metric.unit)} by the share of the labels, stage {evaluated.stage} on "
-            f"{evaluated.name}"
+            f"{heading_of(metric)} by the share of the labels, stage {evaluated.stage} on {evaluated.name}"
         ),
         caption=(
             f"(a) {metric.label}: mean over repetitions; bars: ± sample SD over repetitions. (b) The same "

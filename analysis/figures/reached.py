@@ -24,7 +24,7 @@ from xferlab.analysis.figures.style import (
 from xferlab.analysis.published.paper import Shows, is_shown
 from xferlab.analysis.results import EvaluationSet
 from xferlab.analysis.selection import ALL
-from xferlab.analysis.tables.model import Record, with_unit
+from xferlab.analysis.tables.model import Record, heading_of
 from xferlab.analysis.tables.notes import data_notes
 from xferlab.metrics.metric import Metric
 
@@ -71,7 +71,7 @@ def _picture(contents: Contents, lines: Sequence[Record], what: tuple[Metric, Sh
     place = f"{shows['section']}.{shows['part']}"
     return Picture(
         name=f"{_KIND}_{metric.name}_on_{shows['section']}_{shows['part']}",
-        title=f"{with_unit(metric.label, metric.unit)} of each arm on {place}",
+        title=f"{heading_of(metric)} of each arm on {place}",
         caption=(
             f"Points: mean over repetitions. Bars: {_LEVEL} t interval over repetitions.",
             "Repetitions share training patients, so that these bars are too short to compare arms by.",

@@ -11,7 +11,7 @@ from xferlab.analysis.claims import Verdicts, declared_when, verdicts_of
 from xferlab.analysis.contents import HEADLINE, Contents
 from xferlab.analysis.division import division, leaves_sites_out
 from xferlab.analysis.selection import lineage
-from xferlab.analysis.tables.model import number, with_unit
+from xferlab.analysis.tables.model import heading_of, number
 from xferlab.analysis.tables.notes import grey_levels
 from xferlab.analysis.tables.overview import label_share, spread
 from xferlab.analysis.tables.provenance import software
@@ -219,7 +219,7 @@ def _selection(facts: Facts) -> str:
 def _metrics(facts: Facts) -> str:
     names = facts.contents.aggregated["metric"].unique()
     shown = facts.contents.of_family(names, HEADLINE)
-    headings = ", ".join(with_unit(metric.label, metric.unit) for metric in shown)
+    headings = ", ".join(heading_of(metric) for metric in shown)
     return f"{headings}; all are defined in section Definitions." if shown else ""
 
 
@@ -233,7 +233,7 @@ def _claims(facts: Facts) -> str:
         if verdicts.claims.declared
         else "not declared: exploratory"
     )
-    judged = with_unit(verdicts.metric.label, verdicts.metric.unit)
+    judged = heading_of(verdicts.metric)
     return f"{titles}, by {judged} on {verdicts.claims.on} ({when})."
 
 

@@ -14,7 +14,7 @@ from xferlab.analysis.contents import Contents
 from xferlab.analysis.estimates import CONFIDENCE, holm
 from xferlab.analysis.results import EvaluationSet, StudyResults
 from xferlab.analysis.selection import ALL, ordered_pathologies
-from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, file_name, with_unit
+from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, file_name, heading_of, with_unit
 from xferlab.analysis.tables.notes import (
     INTERVAL,
     data_notes,
@@ -156,7 +156,7 @@ def arms_tables(contents: Contents) -> Iterator[Table]:
 
 def _table(arms: AllArms) -> Table:
     results, evaluated, main = arms.results, arms.evaluated, arms.metrics[0]
-    reached = [(with_unit(metric.label, metric.unit), metric.name) for metric in arms.metrics]
+    reached = [(heading_of(metric), metric.name) for metric in arms.metrics]
     difference = [
         (with_unit(f"{main.label}, difference", main.unit), "difference"),
         (INTERVAL, "interval"),
@@ -208,7 +208,7 @@ def _records(arms: AllArms, group: tuple[str, ...]) -> Iterator[Record]:
 
 
 def _caption(arms: AllArms) -> tuple[str, ...]:
-    headings = ", ".join(with_unit(metric.label, metric.unit) for metric in arms.metrics)
+    headings = ", ".join(heading_of(metric) for metric in arms.metrics)
     return (
         f"{headings}: mean over repetitions ± sample SD over repetitions (± SD over images, each averaged "
         "over repetitions).",

@@ -12,7 +12,7 @@ from xferlab.analysis.comparison import MIN_PAIRED, images_of, same_images
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.results import EvaluationSet
 from xferlab.analysis.selection import ALL, ordered_pathologies
-from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, measured, number, p_value, with_unit
+from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, heading_of, measured, number, p_value
 from xferlab.analysis.tables.notes import data_notes, inference_caption, mean_and_deviation
 from xferlab.analysis.tables.overview import spread
 from xferlab.errors import listed
@@ -58,7 +58,7 @@ def claims_table(contents: Contents, verdicts: Verdicts) -> Table:
     return Layout((), ("Contrast", "contrast"), _COLUMNS).fill(
         Table(
             name="claims",
-            title=f"{with_unit(verdicts.metric.label, unit)} on {verdicts.claims.on}",
+            title=f"{heading_of(verdicts.metric)} on {verdicts.claims.on}",
             caption=(
                 adjusted,
                 *([_STRICT] if verdicts.claims.strict else []),
@@ -115,7 +115,7 @@ def reached_table(contents: Contents, verdicts: Verdicts, reached: Reached) -> T
     return Layout((), ("Arm", "arm"), columns).fill(
         Table(
             name="reached",
-            title=f"what each arm reaches in {with_unit(verdicts.metric.label, unit)} on {claims.on}",
+            title=f"what each arm reaches in {heading_of(verdicts.metric)} on {claims.on}",
             caption=("Mean over repetitions ± sample SD over repetitions (images).",),
             notes=(),
             data=pd.concat(reached.values(), ignore_index=True),

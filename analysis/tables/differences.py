@@ -19,7 +19,7 @@ from xferlab.analysis.selection import (
     detailed_arms,
     evaluation_sets,
 )
-from xferlab.analysis.tables.model import Column, Layout, Record, Table, file_name, number, with_unit
+from xferlab.analysis.tables.model import Column, Layout, Record, Table, file_name, heading_of, number
 from xferlab.analysis.tables.notes import (
     INTERVAL,
     arm_names,
@@ -237,7 +237,7 @@ def _object_table(costs: ObjectCosts, shown: Sequence[str]) -> Table:
         for comparison, arms, record in costs.records()
         if set(arms) & set(shown)
     )
-    heading = with_unit(costs.metric.label, costs.metric.unit)
+    heading = heading_of(costs.metric)
     return layout.fill(
         Table(
             name=f"objects_{file_name(f'{costs.section}_{costs.part}')}",

@@ -10,7 +10,7 @@ from xferlab.analysis.aggregation import MIN_PATIENTS
 from xferlab.analysis.contents import FAMILIES, HEADLINE, Contents
 from xferlab.analysis.results import EvaluationSet
 from xferlab.analysis.selection import ALL, NUM_DETAILED, ordered_pathologies
-from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, file_name, number, with_unit
+from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, file_name, heading_of, number
 from xferlab.analysis.tables.notes import data_notes
 from xferlab.analysis.tuning import tuned_arms, tuned_notes
 from xferlab.metrics.metric import Metric
@@ -172,7 +172,7 @@ def _notes(
     if (frame["num_undefined"] > 0).any():
         yield "Undefined values are left out of the means and counted."
     if empty:
-        names = ", ".join(with_unit(metric.label, metric.unit) for metric in empty)
+        names = ", ".join(heading_of(metric) for metric in empty)
         yield f"Not printed, since undefined for every image: {names}."
     yield from tuned_notes(results, evaluated.stage, results.arms)
     yield from data_notes(results, [evaluated.stage], [evaluated.section])

@@ -10,6 +10,8 @@ from typing import Any
 
 import pandas as pd
 
+from xferlab.metrics.metric import Metric
+
 ABSENT = "–"
 _MOST_DECIMALS = 12
 _DECIMALS = {"": 4, "px": 2, "mm": 2, "count": 2, "ms": 1, "s": 1}
@@ -170,6 +172,11 @@ def measured(value: object, unit: str, *, signed: bool = False) -> str:
     """Returns a number as `number` does, followed by its unit; none for dimensionless values and counts."""
     text = number(value, unit, signed=signed)
     return f"{text} {unit}" if unit not in ("", "count") else text
+
+
+def heading_of(metric: Metric) -> str:
+    """Returns the label of a metric with its unit, if it has one."""
+    return with_unit(metric.label, metric.unit)
 
 
 def with_unit(label: str, unit: str) -> str:

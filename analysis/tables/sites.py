@@ -11,7 +11,7 @@ from xferlab.analysis.contents import Contents
 from xferlab.analysis.division import leaves_sites_out
 from xferlab.analysis.results import EvaluationSet
 from xferlab.analysis.selection import ALL
-from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, file_name, with_unit
+from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, file_name, heading_of
 from xferlab.analysis.tables.notes import arm_names, data_notes, mean_and_deviation
 from xferlab.metrics.metric import Metric
 
@@ -43,7 +43,7 @@ def _by_site(contents: Contents, rows: pd.DataFrame) -> pd.DataFrame:
 
 def _table(contents: Contents, evaluated: EvaluationSet, frame: pd.DataFrame) -> Table:
     results, metrics = contents.results, contents.results.metrics.main(frame["metric"].unique())
-    layout = Layout(_HEAD, ("Arm", "arms"), [(with_unit(m.label, m.unit), m.name) for m in metrics])
+    layout = Layout(_HEAD, ("Arm", "arms"), [(heading_of(m), m.name) for m in metrics])
     return layout.fill(
         Table(
             name=f"sites_{evaluated.stage}_on_{file_name(evaluated.stem)}",

@@ -11,7 +11,7 @@ import pandas as pd
 
 from xferlab.analysis.results import EvaluationSet
 from xferlab.analysis.selection import ALL
-from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, file_name, number, with_unit
+from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, file_name, heading_of, number
 from xferlab.analysis.tables.notes import (
     INTERVAL,
     data_notes,
@@ -120,7 +120,7 @@ def _record(metric: Metric, arm: str, rows: pd.DataFrame, judged: tuple[str, pd.
         for row in paired[paired["pathology"] == ALL].to_dict("records"):
             cells |= difference_cells(row, metric.unit)
     return {
-        "metric": with_unit(metric.label, metric.unit),
+        "metric": heading_of(metric),
         "arm": arm,
         "here": _reached(here, metric),
         "there": _reached(there, metric),

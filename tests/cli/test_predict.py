@@ -347,7 +347,10 @@ def test_a_trial_that_is_not_complete(trained: Trained, predict: Predict, tmp_pa
     shutil.copytree(trained.store.location, tmp_path / "s")
     (tmp_path / "s" / layout.TrialFiles(trained.trial_id).record).unlink()
     said = predict(storage="s", study=trained.study, code=2)
-    assert f"trial {NAME} is not complete (2 epochs so far); `xferlab run {trained.study} --storage s`" in said.err
+    assert (
+        f"trial {NAME} is not complete (2 epochs so far); `xferlab run {trained.study} --storage s`"
+        in said.err
+    )
 
 
 def test_a_name_in_several_studies(trained: Trained, predict: Predict, tmp_path: Path) -> None:

@@ -96,12 +96,10 @@ def _sections_that_name_patients(document: Any) -> list[str]:
     listed = {path.split(".")[-2] for path, value in leaves.items() if value and path.endswith(_PATIENTS)}
 
     def is_shareable(name: str) -> bool:
-        ends = (
-            f"data.{name}.source",
-            f"data.{name}.shareable",
-        )  # with a source, a section is given as a whole
+        shareable = f"data.{name}.shareable"
+        ends = (f"data.{name}.source", shareable)  # with a source, a section is given as a whole
         given = {path.removesuffix(end) for end in ends for path in leaves if path.endswith(end)}
-        return all(leaves.get(start + ends[1]) is True for start in given)
+        return all(leaves.get(start + shareable) is True for start in given)
 
     return sorted(name for name in listed if not is_shareable(name))
 

@@ -73,11 +73,13 @@ def _end(store: Store, studies: Sequence[str], needed: Sequence[PlannedTrial]) -
     state = str(rows[-1]["state"])
     if state in ("complete", "cancelled"):
         return state
+    if state == "running":
+        return None
     arms = set(needed[-1].arms)
-    found = (driver for study in studies if (driver := driver_of(store, study)))
-    drivers = [driver for driver in found if not driver.arms or arms.intersection(driver.arms)]
-    if state == "running" or not drivers:
-        return None if state == "running" else state
+    holders = (holder for study in studies if (holder := driver_of(store, study)))
+    drivers = [driver for driver in holders if not driver.arms or arms.intersection(driver.arms)]
+    if not drivers:
+        return state
     since = max(datetime.fromisoformat(driver.since) for driver in drivers)
     is_final = any(
         row["state"] == "cancelled" or (row["state"] == "failed" and _gave_up(store, row["trial_id"], since))

@@ -112,11 +112,8 @@ class Evaluations:
             units = selector.units_of(reading, selected) if taken.givings else {}
             predicted = taken.predicted(reading, units)
             own: dict[str, Any] = {"trial": trial_id, "selection": selected.digest}
-            own |= (
-                {"predicted": [[each.role, *each.of, each.selection] for each in predicted]}
-                if predicted
-                else {}
-            )
+            if predicted:
+                own["predicted"] = [[each.role, *each.of, each.selection] for each in predicted]
             seen = part != "hold_out" and not all(map(selected.units.isdisjoint, trained_elsewhere))
             if seen:
                 self._warn_seen(stage_name, item, repetition)

@@ -38,8 +38,8 @@ def dated(
     """
     now = json.loads(json.dumps(document))
     if {name: value for name, value in last.items() if name not in _OF_TIME} == now:
-        before = last["planned"]
-        return last if before == {**before, **(of or {})} else {**last, "planned": {**before, **(of or {})}}
+        planned = {**last["planned"], **(of or {})}
+        return last if planned == last["planned"] else {**last, "planned": planned}
     look = _look(store, last)
     earlier = [*last.get("earlier", ()), *([look] if look["complete"] or "moved" in look else [])]
     planned = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "digest": short_id(now), **(of or {})}

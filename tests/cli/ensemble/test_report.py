@@ -10,10 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.cli.ensemble.conftest import (
-    Trained,
-    probabilities,
-)
+from tests.cli.ensemble.conftest import Trained, probabilities
 from tests.conftest import Command
 from tests.studies import recorded
 from xferlab.analysis import load_study
