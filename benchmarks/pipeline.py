@@ -4,10 +4,10 @@
     python benchmarks/pipeline.py --sizes 128:16 --rounds 3       # one size only
     python benchmarks/pipeline.py --task classification
 
-The engine is measured through `xferlab run`, by both executors; what its trials record of their epochs is its
-rate. The good user keeps images in memory, turns whole batches and computes as fast as the CPU can; MONAI's
-cached data set and the ordinary way have two loader processes beside, and compute in float32. Ratios are of
-the engine by Ray over each.
+The engine is measured through `xferlab run`, by both executors, and by Ray with a trial on each core; what
+its trials record of their epochs is its rate. The good user keeps images in memory, turns whole batches and
+computes as fast as the CPU can; MONAI's cached data set and the ordinary way have two loader processes
+beside, and compute in float32. Ratios are of the engine by Ray over each.
 
 The images are those of fixed devices below `$XFERLAB_DATA/covid-lung-512`; where these are absent, phantoms
 are written to PNG files and used instead. Batch, threads, network, loss and augmentation are equal. Each way
@@ -25,8 +25,9 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, harmonic_mean
 
 import torch
 from good import GoodWay
@@ -45,6 +46,7 @@ from xferlab.trial.environment import prepare
 
 SIZES = {"segmentation": "128:16,256:32", "classification": "96:0.25,224:0.25"}
 EXECUTORS = ("ray", "in-process")
+SIDE_BY_SIDE = "ray, side by side"
 OTHERS: Mapping[str, Callable[[Setting], Way]] = {
     "good user": GoodWay, "MONAI": MonaiWay, "ordinary way": OrdinaryWay,
 }  # fmt: skip
@@ -55,20 +57,23 @@ QUIET = 0.5
 """Load average of a machine that does nothing else."""
 
 
-def run_trial(setting: Setting, executor: str, *, number: int, steps: int, folder: Path) -> Round:
-    """Trains a new trial by `xferlab run`; its first epoch is not timed.
+def run_trials(
+    setting: Setting, executor: str, *, number: int, steps: int, folder: Path, trials: int = 1
+) -> Round:
+    """Trains new trials by `xferlab run`, all at once; their first epochs are not timed.
 
     Args:
-        setting: Task and size.
+        setting: Task and size; trials share the threads.
         executor: As of `--executor`.
         number: Of the round: the seed.
-        steps: About as many of full batches are timed, in two epochs.
+        steps: About as many of full batches are timed, in two epochs of each trial.
         folder: For the study and its storage.
+        trials: How many.
     """
     work = WORKS[setting.task]
     num_images = max(1, steps // TIMED_EPOCHS) * BATCH_SIZE
-    study = work.study(setting, epochs=1 + TIMED_EPOCHS, seed=number, num_images=num_images)
-    path = folder / f"{setting.size_px}-{executor}-{number}.yaml"
+    study = work.study(setting, epochs=1 + TIMED_EPOCHS, seed=number, num_images=num_images, trials=trials)
+    path = folder / f"{setting.size_px}-{executor}-{trials}-{number}.yaml"
     path.write_text(json.dumps(study))  # JSON is YAML
     storage = path.with_suffix("")
     words = [
@@ -87,12 +92,12 @@ def run_trial(setting: Setting, executor: str, *, number: int, steps: int, folde
     if done.returncode:
         raise SystemExit(f"{' '.join(words)} ended with {done.returncode}:\n{done.stderr}")
     store = Store.open(storage)
-    (trial,) = reader.read_plan(store, study["study"])["trials"]
-    epochs = reader.read_history(store, trial["trial_id"])[1:]
-    seconds = sum(epoch.train_s for epoch in epochs)
-    return Round(
-        TIMED_EPOCHS * trial["num_train"], seconds, fmean(epoch.values["train_loss"] for epoch in epochs)
-    )
+    planned = reader.read_plan(store, study["study"])["trials"]
+    timed = [reader.read_history(store, trial["trial_id"])[1:] for trial in planned]
+    # The rates of trials side by side add up.
+    seconds = harmonic_mean([sum(epoch.train_s for epoch in epochs) for epochs in timed])
+    losses = [epoch.values["train_loss"] for epochs in timed for epoch in epochs]
+    return Round(TIMED_EPOCHS * sum(trial["num_train"] for trial in planned), seconds, fmean(losses))
 
 
 def compare(setting: Setting, *, rounds: int, steps: int, folder: Path) -> None:
@@ -100,13 +105,16 @@ def compare(setting: Setting, *, rounds: int, steps: int, folder: Path) -> None:
     started = time.perf_counter()
     WORKS[setting.task].examples(setting, torch.device("cpu"))
     decode_s = time.perf_counter() - started
-    found: dict[str, list[Round]] = {name: [] for name in (*EXECUTORS, *OTHERS)}
+    packed = (SIDE_BY_SIDE,) if setting.threads > 1 else ()
+    found: dict[str, list[Round]] = {name: [] for name in (*EXECUTORS, *packed, *OTHERS)}
     with ExitStack() as stack:
         others = {name: stack.enter_context(process(way, setting)) for name, way in OTHERS.items()}
         for number in range(rounds):
+            run = partial(run_trials, setting, number=number, steps=steps, folder=folder)
             for executor in EXECUTORS:
-                run = run_trial(setting, executor, number=number, steps=steps, folder=folder)
-                found[executor].append(run)
+                found[executor].append(run(executor))
+            for name in packed:
+                found[name].append(run(EXECUTORS[0], trials=setting.threads))
             for name, other in others.items():
                 found[name].append(other.submit(run_round, steps).result())
     with process() as third:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -14,6 +15,7 @@ from turns import Setting
 
 from xferlab.networks.build import build, initialise
 from xferlab.networks.head import Head
+from xferlab.networks.upsampling import TransposedConv2d
 from xferlab.tasks.classification import config as classification
 from xferlab.tasks.config import Execution, TrialIdentity
 from xferlab.tasks.segmentation import config as segmentation
@@ -50,17 +52,19 @@ class Work(ABC):
         about |= {"num_classes": len(self.classes) or None, "execution": execution.model_dump()}
         return self.identity.model_validate({**about, **self.sections(setting)})
 
-    def study(self, setting: Setting, *, epochs: int, seed: int, num_images: int) -> dict[str, Any]:
-        """Returns a study of one trial that trains on about so many images."""
-        sections = self.sections(setting)
-        ends = {"max_epochs": epochs, "patience": epochs, "device": "cpu", "threads": setting.threads}
+    def study(
+        self, setting: Setting, *, epochs: int, seed: int, num_images: int, trials: int = 1
+    ) -> dict[str, Any]:
+        """Returns a study of trials that share the cores; each trains on about so many images."""
+        sections, threads = self.sections(setting), setting.threads // trials
+        ends = {"max_epochs": epochs, "patience": epochs, "device": "cpu", "threads": threads}
         sections["training"] |= ends
         shares = {"train": 0.9, "validation": 0.05, "test": 0.05}
         share = min(1.0, num_images / (shares["train"] * len(manifest_rows(setting.root))))
         few = {"label_fraction": share, "stratified": False, "fraction_of_validation": True}
         return {
-            "study": "benchmark", "seed": seed, "repetitions": 1, "split": shares, "overlay_cases": 0,
-            "data": {"images": section(setting.root)}, "resources": {"cpu": setting.threads},
+            "study": "benchmark", "seed": seed, "repetitions": trials, "split": shares, "overlay_cases": 0,
+            "data": {"images": section(setting.root)}, "resources": {"cpu": threads},
             "stages": {"training": {"data": "images", **few, **self.stage, **sections}},
         }  # fmt: skip
 
@@ -108,8 +112,12 @@ class Segmentation(Work):
         return {"image_size": setting.size_px, "init_features": int(setting.width)}
 
     def network(self, setting: Setting) -> nn.Module:
-        """Returns a U-Net."""
-        return build("unet", in_channels=3, out_channels=1, init_features=int(setting.width))
+        """Returns a U-Net of PyTorch's own layers."""
+        network = build("unet", in_channels=3, out_channels=1, init_features=int(setting.width))
+        for module in network.modules():
+            if isinstance(module, TransposedConv2d):
+                module.forward = partial(nn.ConvTranspose2d.forward, module)  # type: ignore[method-assign]
+        return network
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
         """Returns images less their mean, by their deviation."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import images
@@ -125,11 +126,14 @@ def test_all_networks_have_equal_parameters(setting: Setting) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("executor", pipeline.EXECUTORS)
-def test_the_engine_is_measured_as_users_run_it(setting: Setting, tmp_path: Path, executor: str) -> None:
-    found = pipeline.run_trial(setting, executor, number=1, steps=2, folder=tmp_path)
+@pytest.mark.parametrize(("executor", "trials"), [(name, 1) for name in pipeline.EXECUTORS] + [("ray", 2)])
+def test_the_engine_is_measured_as_users_run_it(
+    setting: Setting, tmp_path: Path, executor: str, trials: int
+) -> None:
+    setting = replace(setting, threads=trials)
+    found = pipeline.run_trials(setting, executor, number=1, steps=2, folder=tmp_path, trials=trials)
     trained = round(0.9 * NUM_IMAGES)
-    assert abs(found.num_images - 2 * min(trained, 16)) <= 2
+    assert abs(found.num_images - 2 * trials * min(trained, 16)) <= 2 * trials
     assert 0 < found.seconds < 60
     assert np.isfinite(found.loss)
 

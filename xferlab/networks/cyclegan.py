@@ -9,6 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from xferlab.networks.residual import ReflectedConv, ResidualBlock, check_sides
+from xferlab.networks.upsampling import TransposedConv2d
 
 MULTIPLE_PX = 4
 """Sides of images that a generator takes are multiples of it: it halves them twice."""
@@ -108,8 +109,8 @@ def _halving(in_channels: int, out_channels: int) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, kernel_size=3, stride=2, padding=1)
 
 
-def _doubling(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:
-    return nn.ConvTranspose2d(in_channels, out_channels, kernel_size=3, stride=2, padding=1, output_padding=1)
+def _doubling(in_channels: int, out_channels: int) -> TransposedConv2d:
+    return TransposedConv2d(in_channels, out_channels, kernel_size=3, stride=2, padding=1, output_padding=1)
 
 
 def _seeing(in_channels: int, out_channels: int, *, stride: int) -> nn.Conv2d:

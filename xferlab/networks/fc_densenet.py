@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from xferlab.networks.dropout import Dropout
 from xferlab.networks.names import LayerNames
 from xferlab.networks.translator import Translator, layers
+from xferlab.networks.upsampling import TransposedConv2d
 
 NAMES = LayerNames(first="encoder1.conv.weight", offset="encoder1.conv.bias", head="conv.", output="conv.")
 
@@ -186,8 +187,8 @@ def _down(channels: int) -> nn.Sequential:
     return layer
 
 
-def _up(channels: int) -> nn.ConvTranspose2d:
-    return nn.ConvTranspose2d(channels, channels, kernel_size=3, stride=2)
+def _up(channels: int) -> TransposedConv2d:
+    return TransposedConv2d(channels, channels, kernel_size=3, stride=2)
 
 
 def _cropped(values: Tensor, like: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from xferlab.networks.names import LayerNames
 from xferlab.networks.translator import Translator, layers
+from xferlab.networks.upsampling import TransposedConv2d
 
 FIRST_CONVOLUTION = "encoder1.enc1conv1.weight"
 """Its second dimension is the number of channels of the images."""
@@ -106,5 +107,5 @@ class UNet(nn.Module):
         return last
 
 
-def _upsampling(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:
-    return nn.ConvTranspose2d(in_channels, out_channels, kernel_size=2, stride=2)
+def _upsampling(in_channels: int, out_channels: int) -> TransposedConv2d:
+    return TransposedConv2d(in_channels, out_channels, kernel_size=2, stride=2)
