@@ -63,6 +63,47 @@ def test_a_trial_reserves_what_its_stage_asks_for(spec: TrialSpec, bundle: dict[
     assert nodes.bundle(spec) == bundle
 
 
+@pytest.mark.component
+@pytest.mark.parametrize(
+    ("trials", "fills"),
+    [
+        ([asking()] * 2, True),
+        ([asking(), asking(cpu=0.5), asking("cpu", gpu=1)], True),
+        ([asking()], False),
+        ([asking(), asking(cpu=2)], False),
+        ([asking(), asking("cuda")], False),
+    ],
+)
+def test_whether_each_of_two_cores_gets_a_trial(trials: list[TrialSpec], fills: bool) -> None:
+    assert nodes.each_core_gets_one(trials, 2) is fills
+
+
+WAITING = """
+import os, sys
+import ray
+from ray.tune.execution.class_cache import _ActorClassCache
+from xferlab.schedule import ray_session
+
+class Worker:
+    def seen(self):
+        return os.getpid(), "xml.dom.minidom" in sys.modules, os.environ["MALLOC_ARENA_MAX"]
+
+with ray_session.cluster(None, num_cpus=1, imports=["xml.dom.minidom"]):
+    waiting = ray.get(ray.remote(os.getpid).remote())
+    tuned = _ActorClassCache().get(Worker).options(num_cpus=1).remote()
+    assert ray.get(tuned.seen.remote()) == (waiting, True, "1"), (waiting, ray.get(tuned.seen.remote()))
+assert "RAY_preload_python_modules" not in os.environ
+"""
+
+
+@pytest.mark.slow
+def test_tune_takes_a_process_that_waits_and_has_imported_what_it_needs(tmp_path: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", WAITING], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+
+
 @pytest.mark.slow
 def test_a_cluster_of_one_machine_listens_on_loopback_only(ray_execute: Any) -> None:
     children = [os.getpid(), *below(os.getpid())]

@@ -8,9 +8,13 @@ from contextlib import contextmanager
 
 from xferlab.cli.options import ClusterOptions
 from xferlab.errors import UsageError
+from xferlab.parallel import num_workers
 from xferlab.plan.spec import TrialSpec
 from xferlab.records.store import Store
 from xferlab.schedule.stop import StopRequest
+
+NEEDED = ("xferlab.trial.run", "torch._dynamo")
+"""Modules that take a worker seconds to import before its first trial; optimizers import the second."""
 
 
 def check_options(options: ClusterOptions) -> None:
@@ -38,7 +42,8 @@ def cluster(
     """
     from xferlab.schedule import nodes, ray_session
 
-    with ray_session.cluster(options.address, num_cpus=options.workers, stop=stop):
+    imports = NEEDED if nodes.each_core_gets_one(trials, options.workers or num_workers()) else ()
+    with ray_session.cluster(options.address, num_cpus=options.workers, imports=imports, stop=stop):
         if unmet := nodes.unmet_resources(trials):
             # A cluster may grow while trials wait for it; this machine does not.
             if options.address is None:

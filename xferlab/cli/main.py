@@ -84,6 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for name in os.environ.keys() - environment.keys():
                 del os.environ[name]
             os.environ.update(environment)
+        else:
+            gc.freeze()  # the process ends: a last look for garbage takes half a second
     return INCOMPLETE if code == COMPLETE and not works and not arrived else code
 
 

@@ -133,6 +133,12 @@ def unmet_resources(trials: Sequence[TrialSpec]) -> str:
     return ""
 
 
+def each_core_gets_one(trials: Sequence[TrialSpec], num_cores: int) -> bool:
+    """Whether each core of a machine will have one of these trials, if all run side by side that can."""
+    reserved = [bundle(trial) for trial in trials]
+    return len(trials) >= num_cores and all(one["CPU"] <= 1 and "GPU" not in one for one in reserved)
+
+
 def num_slots(trial: TrialSpec) -> int:
     """Returns how many trials like this one the cluster can run side by side now, at least one."""
     total = ray.cluster_resources()

@@ -11,7 +11,7 @@ import secrets
 import socket
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -59,6 +59,7 @@ _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR
 _UNNEEDED = ("start_api_server", "start_log_monitor", "start_monitor")
 """Ray's methods that start what a cluster of one machine does not need: a dashboard, a printer of the logs of
 workers, and what adds nodes. Each process takes a second of CPU time to start."""
+_IMPORTS = "RAY_preload_python_modules"
 AWS_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
 # Tune hands these to its workers in a runtime environment, and Ray writes that to its logs; see `Access`.
 class_cache.ENV_VARS_TO_PROPAGATE.difference_update(AWS_KEYS)
@@ -73,13 +74,18 @@ SILENT_HERE_S, SILENT_ELSEWHERE_S = 5.0, 30.0
 
 @contextmanager
 def cluster(
-    address: str | None, *, num_cpus: int | None = None, stop: StopRequest | None = None
+    address: str | None,
+    *,
+    num_cpus: int | None = None,
+    imports: Sequence[str] = (),
+    stop: StopRequest | None = None,
 ) -> Iterator[None]:
     """Joins the cluster at `address`, or starts one on this machine, for the time of the context.
 
     Args:
         address: Of its head; None for a cluster of this machine alone, which listens on loopback only.
         num_cpus: Of this machine, where one is started; None for all.
+        imports: Modules that the processes of a cluster that is started, one a CPU, import at once.
         stop: Told if the cluster is lost.
 
     Raises:
@@ -97,7 +103,7 @@ def cluster(
         # Ray prints what it has to say of lost nodes ("(raylet) ...") even where it is to log nothing.
         stack.enter_context(_replaced(ray._private.worker, "print_to_stdstream", _say_nothing))
         if address is None:
-            stack.enter_context(_own_cluster(num_cpus))
+            stack.enter_context(_own_cluster(num_cpus, imports))
         else:
             _probe(address)
             stack.enter_context(token_as_asked(address))
@@ -122,14 +128,14 @@ def _join(address: str) -> None:
 
 
 @contextmanager
-def _own_cluster(num_cpus: int | None) -> Iterator[None]:
+def _own_cluster(num_cpus: int | None, imports: Sequence[str]) -> Iterator[None]:
     """Starts a cluster on this machine whose sockets, logs and token lie in a new folder."""
     machine.check_room_for_ray()
-    with machine.folder_for_ray() as folder, own_token(folder):
+    with machine.folder_for_ray() as folder, own_token(folder), _waiting_workers():
         mark = folder / "in-use"  # Ray's processes create the folder again, but not this
         mark.touch()
         try:
-            with _on_this_machine():
+            with _on_this_machine(), _set(_IMPORTS, ",".join(imports)):
                 ray.init(
                     address="local",
                     num_cpus=num_cpus,
@@ -155,6 +161,29 @@ def _own_cluster(num_cpus: int | None) -> Iterator[None]:
                 f"Ray's folder {folder} was deleted while Ray ran. Let RAY_TMPDIR name a folder that nothing "
                 "cleans up; the same command continues"
             ) from error
+
+
+@contextmanager
+def _waiting_workers() -> Iterator[None]:
+    """Lets Tune take the processes that Ray starts with a cluster of ours: they have our environment.
+
+    With variables of its own a worker would be a new process.
+    """
+    with _replaced(class_cache, "DEFAULT_ENV_VARS", {}), _replaced(class_cache, "ENV_VARS_TO_PROPAGATE", ()):
+        yield
+
+
+@contextmanager
+def _set(variable: str, value: str) -> Iterator[None]:
+    """Sets a variable of the environment for the time of the context, unless it is set."""
+    if variable in os.environ or not value:
+        yield
+        return
+    os.environ[variable] = value
+    try:
+        yield
+    finally:
+        del os.environ[variable]
 
 
 @contextmanager

@@ -38,7 +38,7 @@ def prepare(execution: Execution) -> torch.device:
     if execution.device == "cpu":
         keep_freed_memory()
         torch.set_num_threads(execution.threads or 1)
-        torch.use_deterministic_algorithms(False)  # a trial on CUDA may have run in this process before
+        _be_deterministic(False)  # a trial on CUDA may have run in this process before
         # Writing 5 resets the resident peak (Linux); where that is forbidden, the peak is the process's.
         with suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
@@ -51,13 +51,19 @@ def prepare(execution: Execution) -> torch.device:
     deterministic = bool(execution.deterministic)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the process first multiplies
-    torch.use_deterministic_algorithms(deterministic)
+    _be_deterministic(deterministic)
     # Nothing here reads such memory.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not deterministic
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     return torch.device("cuda")
+
+
+def _be_deterministic(wanted: bool) -> None:
+    # To say so imports PyTorch's compiler, which takes a second.
+    if wanted or torch.are_deterministic_algorithms_enabled():
+        torch.use_deterministic_algorithms(wanted)
 
 
 def _forget_kernels() -> None:
