@@ -79,27 +79,40 @@ def test_whether_each_of_two_cores_gets_a_trial(trials: list[TrialSpec], fills: 
 
 
 WAITING = """
-import os, sys
+import os, sys, time
 import ray
 from ray.tune.execution.class_cache import _ActorClassCache
+from tests.end_to_end.processes import command_of
 from xferlab.schedule import ray_session
+from xferlab.schedule.watch import below
 
 class Worker:
     def seen(self):
         return os.getpid(), "xml.dom.minidom" in sys.modules, os.environ["MALLOC_ARENA_MAX"]
 
+def idle():
+    return [pid for pid in below(os.getpid()) if command_of(pid).startswith("ray::IDLE")]
+
 with ray_session.cluster(None, num_cpus=1, imports=["xml.dom.minidom"]):
-    waiting = ray.get(ray.remote(os.getpid).remote())
+    while not idle():
+        time.sleep(0.05)
+    (waiting,) = idle()
     tuned = _ActorClassCache().get(Worker).options(num_cpus=1).remote()
-    assert ray.get(tuned.seen.remote()) == (waiting, True, "1"), (waiting, ray.get(tuned.seen.remote()))
+    seen = ray.get(tuned.seen.remote())
+    assert seen == (waiting, True, "1"), (waiting, seen)
 assert "RAY_preload_python_modules" not in os.environ
 """
 
 
 @pytest.mark.slow
-def test_tune_takes_a_process_that_waits_and_has_imported_what_it_needs(tmp_path: Path) -> None:
+def test_tune_takes_a_process_that_waits_and_has_imported_what_it_needs() -> None:
     run = subprocess.run(
-        [sys.executable, "-c", WAITING], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, "-c", WAITING],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert run.returncode == 0, run.stderr
 

@@ -198,7 +198,7 @@ def files_of(structures: Sequence[str]) -> dict[str, str]:
 
 TASK = Task(
     name="translation",
-    version=2,
+    version=3,
     metrics_version=METRICS_VERSION,
     metrics=metrics_of,
     image_metrics=metrics_of_structures,
