@@ -9,7 +9,7 @@ import resource
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +138,10 @@ def describe(device: torch.device) -> dict[str, Any]:
     """Returns where a trial runs: device and its name, host, versions."""
     cpu_name = _first_value("/proc/cpuinfo", "model name") or platform.processor() or platform.machine()
     name = torch.cuda.get_device_name() if device.type == "cuda" else cpu_name
-    versions = {"python": platform.python_version(), **{package: version(package) for package in _DESCRIBED}}
+    versions = {"python": platform.python_version()}
+    for package in _DESCRIBED:
+        with suppress(PackageNotFoundError):  # trials need no Ray, and no installation
+            versions[package] = version(package)
     return {"device": device.type, "device_name": name, "host": socket.gethostname(), "versions": versions}
 
 
