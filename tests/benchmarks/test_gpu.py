@@ -70,3 +70,24 @@ def test_what_ended_a_part_is_in_its_row(monkeypatch: pytest.MonkeyPatch, tmp_pa
     ((name, value, reason),) = gpu.run_part("limits", folder=tmp_path, rehearse=True, within_s=60.0)
     assert (name, value) == ("limits", "FAILED")
     assert "absent.py" in reason
+
+
+NOT_NEEDED = ("ray", "wandb", "monai", "batchgenerators", "pydicom", "nibabel", "optuna", "onnxruntime")
+COLLECTED = f"""
+import sys
+sys.modules |= dict.fromkeys({NOT_NEEDED}, None)
+import gpu, packing, works
+import pytest
+sys.exit(pytest.main(["-q", "--collect-only", "-m", "gpu", "-p", "no:cacheprovider", "tests/gpu"]))
+"""
+
+
+@pytest.mark.slow
+def test_what_gpu_sh_runs_needs_few_packages() -> None:
+    root = SCRIPT.parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", COLLECTED], cwd=root, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{root / 'benchmarks'}"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "error" not in done.stdout
