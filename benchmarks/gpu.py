@@ -4,25 +4,31 @@
     python benchmarks/gpu.py --only training packing
     python benchmarks/gpu.py --rehearse            # on the CPU, tiny: does everything run?
 
-Each part runs in a process of its own and has a limit of time, so that one that fails leaves the others. The
-images are drawn. Rates are medians of rounds, with the lowest and the highest; a share is that of the rate at
-which the operations of the network's convolutions would take all of the device's measured limit.
+Each part runs in a process of its own and has a limit of time, as all have together, so that one that fails
+leaves the others; its rows are printed when it ends, and all once more. The images are drawn. Rates are
+medians of rounds, with the lowest and the highest; a share is that of the rate at which the operations of the
+network's convolutions would take all of the device's measured limit.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from subprocess import SubprocessError
+from typing import Any
 
 import images
 import torch
@@ -30,14 +36,30 @@ from engine import EngineWay, wait
 from good import GoodWay
 from machine import BATCH_SIZE, Spread, count_flops, num_cores
 from packing import in_processes, mps, on_streams, study_minutes
-from turns import Setting, Way, timed
+from turns import WARM_UP, Setting, Way, timed
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-LIMITS_S: Mapping[str, int] = {
-    "limits": 30, "training": 120, "packing": 150, "prediction": 40, "translation": 60, "classification": 40,
+LIMITS_S: Mapping[str, float] = {
+    "limits": 30, "training": 90, "packing": 110, "prediction": 30, "classification": 30, "compiled": 120,
+    "translation": 50,
 }  # fmt: skip
 """How long each part may take."""
-ROUNDS = 5
+WITHIN_S = 370.0
+"""And all of them."""
+ROUNDS, PRODUCTS = 5, 20
+FAILURES = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    SubprocessError,
+    TypeError,
+    ValueError,
+)
+"""What devices, compilers and libraries raise on a machine where nobody has tried them."""
 
 Row = tuple[str, str, str]
 """What was measured, the value, and a remark."""
@@ -54,11 +76,13 @@ class Sizes:
         self.matrix, self.copied = (256, 2**16) if is_tiny else (8192, 2**31)
         self.packed = (1, 2) if is_tiny else (1, 4, 8)
 
-    def setting(self, folder: Path, task: str = "segmentation", width: float | None = None) -> Setting:
-        """Returns what ways of training are built from; writes the images to a folder."""
+    def write_images(self, folder: Path) -> None:
+        """Writes the images of all parts to a folder."""
         images.PHANTOM_SIZE_PX = self.side
-        if not (folder / "metadata.csv").exists():
-            images.write_phantoms(folder, self.num_images)
+        images.write_phantoms(folder, self.num_images)
+
+    def setting(self, folder: Path, task: str = "segmentation", width: float | None = None) -> Setting:
+        """Returns what ways of training are built from, with the images of a folder."""
         cache = folder / "cache"
         return Setting(task, folder, cache, self.side, width or self.width, num_cores(), device=DEVICE)
 
@@ -89,50 +113,100 @@ def limits(sizes: Sizes, folder: Path) -> Iterator[Row]:
 
 
 def peak(sizes: Sizes) -> float:
-    """Returns the operations a second of a large product of bfloat16 matrices."""
+    """Returns the operations a second of large products of bfloat16 matrices, on a device that is awake."""
     square = torch.randn(sizes.matrix, sizes.matrix, device=DEVICE, dtype=torch.bfloat16)
-    return 2.0 * sizes.matrix**3 / seconds(lambda: square @ square, repeats=ROUNDS).median
+
+    def work() -> None:
+        for _ in range(PRODUCTS):
+            square @ square
+
+    seconds(work, repeats=PRODUCTS)
+    return 2.0 * sizes.matrix**3 * PRODUCTS / seconds(work, repeats=ROUNDS).median
 
 
 def training(sizes: Sizes, folder: Path) -> Iterator[Row]:
-    """Training steps of the U-Net by precision, compiled or not, beside other loops."""
-    setting, most = sizes.setting(folder), peak(sizes)
-    channels = torch.randn(BATCH_SIZE, 3, sizes.side, sizes.side)
+    """Training steps of the U-Net as users have them and by precision, and other loops."""
+    setting = sizes.setting(folder)
     kinds: dict[str, Callable[[], Way]] = {
         "bfloat16": partial(EngineWay, setting, precision="bfloat16"),
-        "bfloat16, not deterministic": partial(EngineWay, setting, precision="bfloat16", deterministic=False),
         "bfloat16, recorded": partial(EngineWay, setting, precision="bfloat16", cuda_graph=True),
-        "bfloat16, compiled": partial(EngineWay, setting, precision="bfloat16", compile=True),
-        "bfloat16, compiled, recorded": partial(
-            EngineWay, setting, precision="bfloat16", compile=True, cuda_graph=True
-        ),
+        "good user, bfloat16": partial(of_others, partial(GoodWay, replace(setting, precision="bfloat16"))),
+        "bfloat16, not deterministic": partial(EngineWay, setting, precision="bfloat16", deterministic=False),
         "tf32": partial(EngineWay, setting, precision="tf32"),
         "float32": partial(EngineWay, setting, precision="float32"),
-        "good user, bfloat16": partial(GoodWay, replace(setting, precision="bfloat16")),
         "MONAI": partial(of_library, "monai_way", "MonaiWay", setting),
-        "nnU-Net": partial(of_library, "nnunet_way", "NnunetWay", setting),
     }
     if DEVICE == "cpu":  # the rest is of CUDA
-        kinds = {name: kinds[name] for name in ("float32", "good user, bfloat16", "MONAI", "nnU-Net")}
+        kinds = {name: kinds[name] for name in ("float32", "good user, bfloat16", "MONAI")}
+    yield from in_turn(kinds, sizes)
+
+
+def compiled(sizes: Sizes, folder: Path) -> Iterator[Row]:
+    """The same by what takes a minute or two to compile."""
+    setting = sizes.setting(folder)
+    short = partial(EngineWay, setting, precision="bfloat16", compile=True)
+    kinds: dict[str, Callable[[], Way]] = {
+        "bfloat16, compiled": short,
+        "bfloat16, compiled, recorded": partial(short, cuda_graph=True),
+        "nnU-Net": partial(of_library, "nnunet_way", "NnunetWay", setting),
+        "bfloat16, compiled, not deterministic": partial(short, deterministic=False),
+    }
+    yield from in_turn({"nnU-Net": kinds["nnU-Net"]} if DEVICE == "cpu" else kinds, sizes)
+
+
+def in_turn(kinds: Mapping[str, Callable[[], Way]], sizes: Sizes) -> Iterator[Row]:
+    """Yields the rows of ways of training, one after the other."""
+    most = peak(sizes)
     for name, make in kinds.items():
-        try:
-            way, flops = make(), 0.0
-        except ImportError as error:
-            yield f"training, {name}", "none", str(error)
-            continue
-        if isinstance(way, EngineWay):
-            flops = count_flops(way.network.cpu(), channels) / BATCH_SIZE
-            way.network.to(DEVICE, memory_format=torch.channels_last)  # type: ignore[call-overload]
-            way.network.zero_grad(set_to_none=True)
-        with counted_syncs() as syncs:
-            rates = rates_of(way, sizes)
-        remark = f"{rates.median * flops / most:.1%} of the limit, " if flops else ""
-        steps = ROUNDS * (sizes.steps + 2)
-        yield (
-            f"training, {name}",
-            f"{rates.text(0)} images/s",
-            f"{remark}{len(syncs) / steps:.2g} waits a step, {memory_gib():.1f} GiB",
-        )
+        yield from tried(f"training, {name}", partial(measured, make, sizes, most))
+
+
+def measured(make: Callable[[], Way], sizes: Sizes, most: float) -> tuple[str, str]:
+    """Returns the rate of a way of training, and a remark.
+
+    Args:
+        make: Makes it.
+        sizes: How long it trains.
+        most: Operations a second that the device can do in bfloat16.
+    """
+    way, remark = make(), ""
+    if isinstance(way, EngineWay):
+        channels = torch.randn(BATCH_SIZE, 3, sizes.side, sizes.side)
+        flops = count_flops(way.network.cpu(), channels) / BATCH_SIZE
+        way.network.to(DEVICE, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        way.network.zero_grad(set_to_none=True)
+    rates_of(way, sizes, rounds=1)  # compiles and records
+    memory_gib()
+    with counted_syncs() as syncs:
+        rates = rates_of(way, sizes)
+    if isinstance(way, EngineWay):
+        remark = f"{rates.median * flops / most:.1%} of the bfloat16 limit, "
+    steps = ROUNDS * (sizes.steps + WARM_UP)
+    waits = sum("synchroniz" in str(each.message) for each in syncs)
+    return f"{rates.text(0)} images/s", f"{remark}{waits / steps:.2g} waits a step, {memory_gib():.1f} GiB"
+
+
+def tried(name: str, measure: Callable[[], tuple[str, str]]) -> Iterator[Row]:
+    """Yields the row of a measurement, or one that says why there is none, and lets others follow."""
+    try:
+        yield (name, *measure())
+    except (ImportError, FileNotFoundError) as error:
+        yield name, "none", in_one_line(error)
+    except FAILURES as error:  # the row tells it, and the command fails
+        traceback.print_exc()
+        yield name, "FAILED", in_one_line(error)
+
+
+def in_one_line(error: BaseException) -> str:
+    """Returns type and message of an error, shortened."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+def of_others(make: Callable[[], Way]) -> Way:
+    """Returns a loop of others, in a process that is as PyTorch starts it."""
+    torch.use_deterministic_algorithms(mode=False)
+    torch.backends.cudnn.benchmark = False
+    return make()
 
 
 def of_library(script: str, name: str, setting: Setting) -> Way:
@@ -141,16 +215,17 @@ def of_library(script: str, name: str, setting: Setting) -> Way:
     Raises:
         ImportError: The library, or scikit-image, which reads the images, is not on this machine.
     """
-    way: Way = getattr(importlib.import_module(script), name)(setting)
-    return way
+    return of_others(partial(getattr(importlib.import_module(script), name), setting))
 
 
-def rates_of(way: Way, sizes: Sizes) -> Spread:
+def rates_of(way: Way, sizes: Sizes, *, rounds: int = ROUNDS) -> Spread:
     """Returns images a second of rounds of a way."""
+    # Unlike that of a stream, a wait for the device is none that PyTorch warns of.
+    finish = torch.cuda.synchronize if DEVICE == "cuda" else wait
     found = []
-    for _ in range(ROUNDS):
-        wait()
-        found.append(timed(way.steps(), sizes.steps, wait=wait))
+    for _ in range(rounds):
+        finish()
+        found.append(timed(way.steps(), sizes.steps, wait=finish))
     return Spread(tuple(each.num_images / each.seconds for each in found))
 
 
@@ -180,39 +255,40 @@ def memory_gib() -> float:
 
 
 def packing(sizes: Sizes, folder: Path) -> Iterator[Row]:
-    """Several trials at once: in processes, in processes by MPS, and on streams of one process."""
-    setting, best = sizes.setting(folder), 0.0
-    lasting = 0.5 if sizes.is_tiny else 4.0
-    for shared, numbers in (("", sizes.packed), (" by MPS", sizes.packed[1:])):
-        try:
-            with mps() if shared else nullcontext():
-                for number in numbers:
-                    rates = in_processes(setting, number, lasting=lasting)
-                    best = max(best, sum(rates))
-                    yield packed(f"{number} processes{shared}", rates)
-        except FileNotFoundError as error:
-            yield f"processes{shared}", "none", str(error)
-    for number in sizes.packed[1:]:
-        rates = on_streams(setting, number, lasting=lasting)
-        best = max(best, sum(rates))
-        yield packed(f"{number} streams of one process", rates)
+    """Several trials at once: on streams of one process, in processes, and in processes by MPS."""
+    setting, best = sizes.setting(folder), [0.0]
+    lasting = 0.5 if sizes.is_tiny else 2.5
+
+    def at_once(train: Callable[..., Sequence[float]], number: int) -> tuple[str, str]:
+        rates = train(setting, number, lasting=lasting)
+        best.append(sum(rates))
+        return f"{sum(rates):.0f} images/s", f"each {min(rates):.0f} to {max(rates):.0f}"
+
+    def by_mps(*what: Any, **more: Any) -> Sequence[float]:
+        with mps():
+            return in_processes(*what, **more)
+
+    validations: dict[str, float] = {}
     for precision, option in (("float32", {}), ("bfloat16", {"validation": "bfloat16"})):
         way = EngineWay(setting, **option)
         spent = seconds(partial(way.learner.validate, way.train), repeats=ROUNDS)
-        validation = sizes.num_images / spent.median
-        minutes = study_minutes(best, validation)
-        yield f"validation, {precision}", f"{validation:.0f} images/s", ""
+        validations[precision] = sizes.num_images / spent.median
+        yield f"validation, {precision}", f"{validations[precision]:.0f} images/s", ""
+    for number in sizes.packed[1:]:
+        yield from tried(
+            f"{number} streams of one process, recorded steps", partial(at_once, on_streams, number)
+        )
+    for number in sizes.packed:
+        yield from tried(f"{number} processes, recorded steps", partial(at_once, in_processes, number))
+    yield from tried(
+        f"{sizes.packed[-1]} processes by MPS, recorded steps", partial(at_once, by_mps, sizes.packed[-1])
+    )
+    for precision, validation in validations.items() if max(best) else ():
         yield (
             f"study of vidal2021, validated in {precision}",
-            f"{minutes:.1f} minutes",
+            f"{study_minutes(max(best), validation):.1f} minutes",
             "training packed, validation of one, no evaluations",
         )
-
-
-def packed(name: str, rates: Sequence[float]) -> Row:
-    """Returns the row of some trials that trained at once."""
-    each = f"each {min(rates):.0f} to {max(rates):.0f}"
-    return f"{name}, recorded steps", f"{sum(rates):.0f} images/s", each
 
 
 def prediction(sizes: Sizes, folder: Path) -> Iterator[Row]:
@@ -248,61 +324,89 @@ def classification(sizes: Sizes, folder: Path) -> Iterator[Row]:
 
 
 PARTS: Mapping[str, Callable[[Sizes, Path], Iterator[Row]]] = {
-    part.__name__: part for part in (limits, training, packing, prediction, translation, classification)
+    part.__name__: part
+    for part in (limits, training, packing, prediction, classification, compiled, translation)
 }
 
 
 # All of them -----------------------------------------------------------------------------------------------
 
 
-def run_part(name: str, *, rehearse: bool) -> list[Row]:
+def run_part(name: str, *, folder: Path, rehearse: bool, within_s: float) -> list[Row]:
     """Runs a part in a process of its own, and returns its rows, with one of what ended it early."""
-    words = [sys.executable, __file__, "--part", name, *(["--rehearse"] if rehearse else [])]
-    rows, reason = list[Row](), ""
-    with (
-        tempfile.TemporaryFile("w+") as errors,
-        subprocess.Popen(words, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
-    ):
-        assert process.stdout is not None
+    words = [sys.executable, __file__, "--part", name, "--images", str(folder)]
+    words += ["--rehearse"] if rehearse else []
+    reason, limit_s = "", min(LIMITS_S[name], within_s)
+    # Files, since what a part has started may outlive it and keep a pipe open.
+    with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(
+            [*words, *(["--rehearse"] if rehearse else [])],
+            stdout=said,
+            stderr=errors,
+            start_new_session=True,
+        )
         try:
-            said, _ = process.communicate(timeout=LIMITS_S[name])
+            process.wait(timeout=max(0.0, limit_s))
         except subprocess.TimeoutExpired:
-            process.kill()
-            said, _ = process.communicate()
-            reason = f"took more than {LIMITS_S[name]} s"
-        if process.returncode and not reason:
-            errors.seek(0)
-            reason = (errors.read().strip() or f"exit status {process.returncode}").splitlines()[-1]
-    for line in said.splitlines():
-        what, value, remark = (*line.split("\t"), "", "")[:3]
+            reason = f"took more than {limit_s:.3g} s"
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        said.seek(0)
+        errors.seek(0)
+        lines, wrong = said.read().splitlines(), errors.read().strip().splitlines()
+    if process.returncode and not reason:
+        reason = wrong[-1] if wrong else f"exit status {process.returncode}"
+    rows: list[Row] = []
+    for what, value, remark in (line.split("\t") for line in lines if line.count("\t") == 2):
         rows.append((what, value, remark))
-    return [*rows, *([(name, "FAILED", reason)] if reason else [])]
+    rows += [(name, "FAILED", reason)] if reason else []
+    if has_failed(rows):
+        print("\n".join(wrong[-40:]), file=sys.stderr, flush=True)
+    return rows
+
+
+def has_failed(rows: Iterable[Row]) -> bool:
+    """Whether something could not be measured that should have been."""
+    return any(value == "FAILED" for _, value, _ in rows)
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Measures and prints; returns 1 if a part failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=[*PARTS], help="these parts alone")
+    parser.add_argument("--within", type=float, default=WITHIN_S, metavar="S", help="seconds for all parts")
     parser.add_argument("--rehearse", action="store_true", help="tiny sizes")
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
+    parser.add_argument("--images", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(words)
+    sizes = Sizes(is_tiny=options.rehearse)
     if options.part:
-        with tempfile.TemporaryDirectory() as folder:
-            for row in PARTS[options.part](Sizes(is_tiny=options.rehearse), Path(folder)):
-                print(*row, sep="\t", flush=True)
+        for row in PARTS[options.part](sizes, options.images):
+            print(*row, sep="\t", flush=True)
         return 0
     if DEVICE == "cpu" and not options.rehearse:
         parser.error("this process sees no CUDA device; --rehearse runs tiny sizes on the CPU")
     name = torch.cuda.get_device_name() if DEVICE == "cuda" else "the CPU"
     print(f"{name}, torch {torch.__version__}, {num_cores()} cores", flush=True)
     started, rows = time.perf_counter(), list[Row]()
-    for part in options.only:
-        rows += run_part(part, rehearse=options.rehearse)
-        print(f"{part}: {time.perf_counter() - started:.0f} s", flush=True)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        sizes.write_images(Path(folder))
+        for part in options.only:
+            left_s = options.within - (time.perf_counter() - started)
+            found = run_part(part, folder=Path(folder), rehearse=options.rehearse, within_s=left_s)
+            rows += found
+            print(
+                f"{part}: {time.perf_counter() - started:.0f} s",
+                *map(" | ".join, found),
+                sep="\n  ",
+                flush=True,
+            )
     print("\n| what | measured | |\n|---|---|---|")
     for row in rows:
         print(f"| {' | '.join(row)} |")
-    return any(value == "FAILED" for _, value, _ in rows)
+    return has_failed(rows)
 
 
 if __name__ == "__main__":

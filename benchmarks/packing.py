@@ -19,11 +19,14 @@ import torch
 from engine import EngineWay, wait
 from turns import Setting
 
+from xferlab.training.precision import float32
+
 Rates = list[float]
 """Images a second of each trial."""
 STEPS_FIRST = 6
 """Steps before the timed ones: a step is recorded in the third, and the last batch of an epoch is another."""
 
+MPS_ANSWERS_WITHIN_S = 10.0
 READY_WITHIN_S = 60.0
 """Longest wait for each other: where one fails, the others do not wait for it for ever."""
 
@@ -47,14 +50,17 @@ def mps() -> Iterator[None]:
     """
     if shutil.which("nvidia-cuda-mps-control") is None:
         raise FileNotFoundError("nvidia-cuda-mps-control is not on this machine")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         own = {"CUDA_MPS_PIPE_DIRECTORY": folder, "CUDA_MPS_LOG_DIRECTORY": folder}
         os.environ |= own
-        subprocess.run(["nvidia-cuda-mps-control", "-d"], check=True)
+        # A daemon keeps what it is given open, and nobody would see the end of this process's output.
+        closed = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "timeout": MPS_ANSWERS_WITHIN_S}
+        control = "nvidia-cuda-mps-control"
+        subprocess.run([control, "-d"], stdin=subprocess.DEVNULL, check=True, **closed)
         try:
             yield
         finally:
-            subprocess.run(["nvidia-cuda-mps-control"], input="quit\n", text=True, check=False)
+            subprocess.run([control], input="quit\n", text=True, check=False, **closed)
             for name in own:
                 del os.environ[name]
 
@@ -96,7 +102,8 @@ def on_streams(setting: Setting, number: int, *, lasting: float) -> Rates:
             ready.wait()
             return _rate(way, lasting)
 
-    with ThreadPoolExecutor(number) as pool:
+    # Each step sets the switches of the process, which are then as it wants them already.
+    with float32(), ThreadPoolExecutor(number) as pool:
         return list(pool.map(run, ways, streams))
 
 

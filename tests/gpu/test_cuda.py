@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.end_to_end.test_classification import PATCHED, fields
+from tests.end_to_end.classified import PATCHED, fields
 from tests.studies import TINY, recorded, write_study
 from tests.training.images import STRONG, digests, noisy
 from tests.training.learners import copied, same

@@ -35,6 +35,13 @@ MAKERS = [
     partial(
         classification.identity, rotation=TURNED, model={"head": DROPOUT, "image_size": SIDE}, plateau=None
     ),
+    # Matrix products, whose library has memory of its own, recorded anew for another learning rate.
+    partial(
+        classification.identity,
+        model={"image_size": SIDE},
+        milestones={"epochs": [2, 3], "factor": 0.1},
+        plateau=None,
+    ),
 ]
 
 

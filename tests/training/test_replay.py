@@ -40,7 +40,7 @@ def fitted(learner: Learner[Any, Any], cases: Any, *, epochs: int) -> Mapping[st
 def taped(learner: Any) -> tuple[Any, Tapes]:
     """A learner whose steps are recorded on tapes."""
     tapes = Tapes()
-    learner._recordings = Recordings(tapes)
+    learner._recordings = Recordings(lambda: tapes)
     return learner, tapes
 
 
@@ -88,7 +88,7 @@ def test_no_replayed_step_follows_a_loss_that_is_not_finite() -> None:
 
 def test_what_a_step_reads_on_the_host_is_recorded_with_it() -> None:
     place, batch, factor = torch.zeros(()), (torch.ones(()),), 1.0
-    recordings = Recordings(Tapes())
+    recordings = Recordings(Tapes)
 
     def step(given: tuple[torch.Tensor]) -> torch.Tensor:
         place.add_(given[0], alpha=factor)

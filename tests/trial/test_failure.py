@@ -19,6 +19,7 @@ ALLOCATOR = (
     "allocate 4398046511104 bytes. Error code 12 (Cannot allocate memory)"
 )
 CUDA_MEMORY = "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 139.80 GiB"
+CUBLAS_MEMORY = "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"
 ILLEGAL = "CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be asynchronously"
 
 
@@ -36,7 +37,12 @@ ILLEGAL = "CUDA error: an illegal memory access was encountered\nCUDA kernel err
         ("RuntimeError", ILLEGAL, Kind.DEVICE),
         ("RuntimeError", "CUDA error: device-side assert triggered", Kind.DEVICE),
         ("RuntimeError", "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED", Kind.DEVICE),
-        ("RuntimeError", "CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", Kind.DEVICE),
+        ("RuntimeError", CUBLAS_MEMORY, Kind.MEMORY),
+        ("RuntimeError", "cuDNN error: CUDNN_STATUS_ALLOC_FAILED", Kind.MEMORY),
+        ("RuntimeError", "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED", Kind.MEMORY),
+        ("RuntimeError", "Triton Error [CUDA]: an illegal memory access was encountered", Kind.DEVICE),
+        ("RuntimeError", "CUDA driver error: unknown error", Kind.DEVICE),
+        ("RuntimeError", "CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`", Kind.DEVICE),
         ("NonFiniteLossError", "the training loss became nan in epoch 3", Kind.HOPELESS),
         ("DataError", "", Kind.HOPELESS),
         ("TaskError", "", Kind.HOPELESS),
@@ -52,7 +58,8 @@ def test_the_kind_follows_from_type_and_message(name: str, message: str, kind: K
 
 
 def test_memory_of_the_device_differs_from_that_of_the_host() -> None:
-    assert on_device({"type": "OutOfMemoryError", "message": CUDA_MEMORY})
+    for message in (CUDA_MEMORY, CUBLAS_MEMORY, "cuDNN error: CUDNN_STATUS_ALLOC_FAILED"):
+        assert on_device({"type": "RuntimeError", "message": message})
     assert not on_device({"type": "RuntimeError", "message": ALLOCATOR})
 
 

@@ -43,7 +43,7 @@ class VGG(ImageNetwork):
     123,642,856 parameters, VGG19 20,024,384 and 123,642,856.
 
     Images have at least 32 px a side. The own head was made for 224: it averages larger features down to 7x7,
-    for which PyTorch has no deterministic gradient on CUDA.
+    as `averaged` does.
 
     Args:
         convolutions: Number of convolutions of each block: (2, 2, 3, 3, 3) or (2, 2, 4, 4, 4).
@@ -96,8 +96,27 @@ def _trunk(in_channels: int, convolutions: Sequence[int], width: float) -> nn.Se
 
 def _flat(pooled: Tensor) -> Tensor:
     if pooled.shape[2:] != (SIDE, SIDE):
-        pooled = F.adaptive_avg_pool2d(pooled, SIDE)
+        pooled = averaged(pooled, SIDE)
     return torch.flatten(pooled, start_dim=1)
+
+
+def averaged(values: Tensor, side: int) -> Tensor:
+    """Returns what `F.adaptive_avg_pool2d` does, `(N, C, side, side)` of `(N, C, H, W)`.
+
+    On CUDA its gradient raises where PyTorch is to be deterministic; there it is two products of matrices.
+    """
+    if not torch.are_deterministic_algorithms_enabled():
+        return F.adaptive_avg_pool2d(values, side)
+    with torch.autocast(values.device.type, enabled=False):
+        rows, columns = (_shares(side, length, values.device) for length in values.shape[2:])
+        return rows @ values.float() @ columns.T
+
+
+def _shares(side: int, length: int, device: torch.device) -> Tensor:
+    """The share of each of `length` values in each of `side` means, (side, length)."""
+    number, place = torch.arange(side, device=device)[:, None], torch.arange(length, device=device)
+    begin, end = number * length // side, ((number + 1) * length + side - 1) // side
+    return ((place >= begin) & (place < end)) / (end - begin)
 
 
 def _own_head(channels: int, out_channels: int, hidden: int) -> nn.Sequential:

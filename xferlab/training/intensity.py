@@ -64,7 +64,10 @@ def counted(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns grey levels as integers, (N * C, H * W), and how many pixels have each, (N * C, 256)."""
     levels = values.round().clamp(0, GREY_LEVELS - 1).long().flatten(0, 1).flatten(1)
     first = torch.arange(len(levels), device=values.device).unsqueeze(1) * GREY_LEVELS
-    counts = torch.bincount((levels + first).flatten(), minlength=len(levels) * GREY_LEVELS)
+    places = (levels + first).flatten()
+    # `bincount` would wait for a device, to look for the largest.
+    counts = torch.zeros(len(levels) * GREY_LEVELS, dtype=torch.int64, device=values.device)
+    counts.scatter_add_(0, places, torch.ones_like(places))
     return levels, counts.reshape(-1, GREY_LEVELS)
 
 

@@ -38,10 +38,15 @@ class Recorder(Protocol):
 
 
 class CudaGraphs:
-    """Records CUDA graphs; those of one training share their memory, since they run one after the other."""
+    """Records CUDA graphs that share their memory, since they run one after the other.
+
+    When the last of them is dropped, PyTorch frees that memory, and takes no further graph for it. With it go
+    the work spaces of libraries on the stream of the recordings, so other recordings have other streams.
+    """
 
     def __init__(self) -> None:
         self._pool = torch.cuda.graph_pool_handle()
+        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
 
     def __call__(
         self, step: Callable[[], torch.Tensor], generators: Sequence[torch.Generator]
@@ -51,7 +56,10 @@ class CudaGraphs:
         for generator in generators:
             graph.register_generator_state(generator)
         # Other threads of the process may use the device meanwhile.
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+        capture = torch.cuda.graph(
+            graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
+        )
+        with capture:
             output = step()
         return output, graph.replay
 
@@ -66,9 +74,9 @@ class _Recording:
 class Recordings:
     """The recordings of one training's step: it is recorded as soon as it repeats itself."""
 
-    def __init__(self, record: Recorder):
-        """Takes how a step is recorded."""
-        self._record = record
+    def __init__(self, recorder: Callable[[], Recorder]):
+        """Takes what makes a recorder; recordings that are dropped together have one."""
+        self._recorder = recorder
         self.forget()
 
     def forget(self) -> None:
@@ -76,6 +84,7 @@ class Recordings:
         self._host: Hashable = None
         self._taken: dict[Hashable, int] = {}
         self._recordings: dict[Hashable, _Recording] = {}
+        self._record = self._recorder()
 
     def take(
         self,

@@ -93,7 +93,7 @@ class SupervisedLearner(Learner[E_contra, B]):
 
     @cached_property
     def _recordings(self) -> Recordings | None:
-        return Recordings(CudaGraphs()) if self._execution.cuda_graph else None
+        return Recordings(CudaGraphs) if self._execution.cuda_graph else None
 
     @abstractmethod
     def loss(self, forward: Forward, batch: B) -> torch.Tensor:

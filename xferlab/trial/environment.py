@@ -9,7 +9,7 @@ import resource
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from xferlab.errors import TrainingError
 from xferlab.tasks.config import Execution
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+_UNCOUNTED_BYTES = 2**29
 MAX_KERNELS = 256
 """Of one network: one for each size of a batch and each set of parts that rest. More are an error."""
 _DESCRIBED = ("torch", "numpy", "pyarrow", "ray", "scipy", "xferlab")
@@ -49,8 +50,8 @@ def prepare(execution: Execution) -> torch.device:
             "(`resources: {gpu: 1}`), start workers with GPUs, or set `training.device: cpu`."
         )
     deterministic = bool(execution.deterministic)
-    if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the process first multiplies
+    # Deterministic trials need it. It is read when a process first multiplies, maybe for another trial.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     _be_deterministic(deterministic)
     # Nothing here reads such memory.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -82,11 +83,15 @@ def _forget_kernels() -> None:
 def limit_gpu_memory(share: float) -> None:
     """Lets this process have a share of its GPU's memory, above 0, at most 1; other processes keep the rest.
 
-    What needs more runs out of memory by itself, and not because of what others happened to take. Without a
-    GPU it does nothing.
+    What needs more runs out of memory by itself, and not because of what others happened to take. Of a share
+    below 1, half a GiB is left to CUDA and its libraries, whose memory PyTorch does not count. Without a GPU
+    it does nothing.
     """
-    if share and torch.cuda.is_available():
-        torch.cuda.set_per_process_memory_fraction(min(share, 1.0))
+    if not share or not torch.cuda.is_available():
+        return
+    total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+    outside = _UNCOUNTED_BYTES / total if share < 1 else 0.0
+    torch.cuda.set_per_process_memory_fraction(max(min(share, 1.0) - outside, share / 2))
 
 
 @contextmanager
@@ -133,7 +138,10 @@ def describe(device: torch.device) -> dict[str, Any]:
     """Returns where a trial runs: device and its name, host, versions."""
     cpu_name = _first_value("/proc/cpuinfo", "model name") or platform.processor() or platform.machine()
     name = torch.cuda.get_device_name() if device.type == "cuda" else cpu_name
-    versions = {"python": platform.python_version(), **{package: version(package) for package in _DESCRIBED}}
+    versions = {"python": platform.python_version()}
+    for package in _DESCRIBED:
+        with suppress(PackageNotFoundError):  # trials need no Ray, and no installation
+            versions[package] = version(package)
     return {"device": device.type, "device_name": name, "host": socket.gethostname(), "versions": versions}
 
 

@@ -46,11 +46,15 @@ that was finished), `when` (ISO 8601, UTC)."""
 
 _MEMORY_TYPES = {"MemoryError", "_ArrayMemoryError", "OutOfMemoryError", "ArrowMemoryError"}
 _MEMORY = re.compile(
-    r"can't allocate memory|cannot allocate memory|out of memory|not enough memory|running low on memory",
+    r"can't allocate memory|cannot allocate memory|out of memory|not enough memory|running low on memory|"
+    r"_ALLOC(ATION)?_FAILED",
     re.IGNORECASE,
 )
 _DEVICE_TYPES = {"AcceleratorError"}
-_DEVICE = re.compile(r"\b(CUDA|cuDNN|CUDNN|CUBLAS|cuBLAS|cuFFT)[ _](error|STATUS)|device-side assert")
+_DEVICE = re.compile(
+    r"\b(CUDA|cuDNN|CUDNN|CUBLAS|cuBLAS|cuFFT)[ _](error|STATUS)|CUDA driver error|Triton Error \[CUDA\]|"
+    r"device-side assert"
+)
 _DIGITS = re.compile(r"0x[0-9a-f]+|\b[0-9a-f]{8,}\b|\d+")
 
 
@@ -67,7 +71,7 @@ def kind_of(type_name: str, message: str) -> Kind:
 
 def on_device(failure: Mapping[str, Any]) -> bool:
     """Returns whether memory ran out on the accelerator rather than on the host."""
-    return bool(re.search(r"CUDA|HIP", f"{failure['type']} {failure['message']}"))
+    return bool(re.search(r"CUDA|CUDNN|CUBLAS|HIP", f"{failure['type']} {failure['message']}"))
 
 
 def described(error: BaseException, *, epoch: int) -> Failure:

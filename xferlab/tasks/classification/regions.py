@@ -19,6 +19,7 @@ from xferlab.training.degradation import degrade
 from xferlab.training.examples import ImageExamples, Pixels
 from xferlab.training.intensity import GREY_LEVELS, normalise
 from xferlab.training.learner import AugmentationSeed
+from xferlab.training.upload import uploaded
 
 _WHITE = GREY_LEVELS - 1
 
@@ -124,7 +125,9 @@ class Region:
         """Returns what is left of each image, (N, 1, H, W), 0 or 1; None for all of it."""
         if self.is_whole:
             return None
-        inside = (examples.take_masks(rows)[:, self.places(examples)] > 0).any(dim=1, keepdim=True)
+        masks = examples.take_masks(rows)
+        places = uploaded(np.array(self.places(examples)), masks.device)
+        inside = (masks[:, places] > 0).any(dim=1, keepdim=True)
         return (inside if self.keep == "inside" else ~inside).float()
 
     def masks(self, examples: ImageExamples) -> npt.NDArray[np.bool_] | None:
