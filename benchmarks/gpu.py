@@ -52,7 +52,6 @@ FAILURES = (
     AssertionError,
     AttributeError,
     LookupError,
-    NotImplementedError,
     OSError,
     RuntimeError,
     SubprocessError,

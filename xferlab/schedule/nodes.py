@@ -135,8 +135,8 @@ def unmet_resources(trials: Sequence[TrialSpec]) -> str:
 
 def each_core_gets_one(trials: Sequence[TrialSpec], num_cores: int) -> bool:
     """Whether each core of a machine will have one of these trials, if all run side by side that can."""
-    reserved = [bundle(trial) for trial in trials]
-    return len(trials) >= num_cores and all(one["CPU"] <= 1 and "GPU" not in one for one in reserved)
+    is_small = all(wanted["CPU"] <= 1 and "GPU" not in wanted for wanted in map(bundle, trials))
+    return is_small and len(trials) >= num_cores
 
 
 def num_slots(trial: TrialSpec) -> int:
