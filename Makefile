@@ -25,8 +25,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 ## smoke: runs a small study on drawn images, through Ray with one worker, and writes its report
 smoke: env
-	$(BIN)/xferlab run jobs/smoke.yaml --workers 1
-	$(BIN)/xferlab report jobs/smoke.yaml --out reports/smoke
+	$(BIN)/xferlab run jobs/smoke.yaml --workers 1 --report reports/smoke
 
 ## test: runs the unit and component tests, those of a file in one process
 test: env

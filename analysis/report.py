@@ -75,16 +75,27 @@ def write_report(
         RecordError: There is no plan of this study, or it is damaged.
         StorageError: The storage cannot be read or the folder not be written.
     """
-    results = load_study(storage, study)
-    contents = Contents(results, repredictor)
+    contents = Contents(load_study(storage, study), repredictor)
+    return write_pages(contents, out, echo=echo, remarks=remarks, fail=fail, other=other)
+
+
+def write_pages(
+    contents: Contents,
+    out: str | Path,
+    *,
+    echo: Echo = _silent,
+    remarks: Sequence[str] = (),
+    fail: Echo | None = None,
+    other: StudyResults | None = None,
+) -> Path:
+    """As `write_report`, of a study that has been read."""
+    results = contents.results
     folder = Path(out).resolve()
     try:
         with _collecting_seldom():
             path = _Writer(Tables(contents, other), folder, echo).write(remarks)
     except OSError as error:
-        raise StorageError(
-            f"{folder}: the report cannot be written: {error}; give another folder with --out"
-        ) from error
+        raise StorageError(f"{folder}: the report cannot be written: {error}; give another folder") from error
     echo(f"report: {path}")
     if results.problems and fail is None:
         raise StorageError("\n".join(results.problems))

@@ -9,7 +9,7 @@ from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import DashboardOptions
 from xferlab.cli.output import tell
 from xferlab.cli.session import Session
-from xferlab.cli.study_results import study_results
+from xferlab.cli.study_results import contents_of, study_results
 from xferlab.cli.written import write_file
 from xferlab.data.cache import check_cache
 from xferlab.errors import UsageError
@@ -59,7 +59,7 @@ def run(options: DashboardOptions) -> int:
 
 def _dashboard(session: Session, name: str | None) -> Dashboard:
     plan = read_plan(session.store, session.study)
-    results = study_results(session, pixels=False)
+    results = study_results(contents_of(session), pixels=False)
     tracking = {**DEFAULT_TRACKING, **(plan["tracking"] or {})}
     runs = RecordedRuns(session.store, plan, results, images=tracking["images"])
     trials = [run for entry in runs.first_complete() if (run := runs.trial(entry))]

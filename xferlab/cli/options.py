@@ -193,6 +193,7 @@ class RunOptions(ClusterOptions):
     max_hours: float | None = _option(
         metavar="H", type=float, help="save and end after H hours, as on SIGTERM; the same command continues"
     )
+    report: str | None = _option(metavar="DIR", help="write the report into DIR when no trial is left to run")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)

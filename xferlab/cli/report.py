@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
 
 from rich.console import Console
 from rich.markup import escape
 
+from xferlab.analysis.contents import Contents
 from xferlab.analysis.loading import load_study
-from xferlab.analysis.report import write_report
+from xferlab.analysis.report import Echo, write_pages
 from xferlab.analysis.results import StudyResults
 from xferlab.cli.last_plan import ArchivedStudy, stored
 from xferlab.cli.main import COMPLETE, INCOMPLETE
@@ -33,34 +36,47 @@ def run(options: ReportOptions) -> int:
     now = stored(options, must_have_run=True)
     now.print_remarks()
     session = now.session
-    problems: list[str] = []
-    with Console(stderr=True).status("reading records", spinner="line") as progress:  # nothing in a pipe
-
-        def echo(line: str) -> None:
-            progress.update(escape(line))
-
+    with shown() as echo:
         other = other_results(options.compare, session) if options.compare else None
-        path = write_report(
-            session.store,
-            session.study,
-            Path(options.out or Path("reports") / session.study),
-            echo=echo,
-            fail=problems.append,
-            remarks=now.remarks(quote(session.path.name)),
-            other=other,
-            repredictor=repredictor(now, options, echo),
+        repredicts = repredictor(now, options, echo)
+        contents = Contents(load_study(session.store, session.study), repredicts)
+        remarks = now.remarks(quote(session.path.name))
+        is_whole = write(
+            contents, options.out or Path("reports") / session.study, echo, remarks=remarks, other=other
         )
+    is_complete = now.is_complete()
+    tell(study=session.study, remarks=now.remarks(), complete=is_complete)
+    if is_complete:
+        return COMPLETE if is_whole else INCOMPLETE
+    print(f"not all trials are complete; `xferlab status {session.words}` lists them", file=sys.stderr)
+    return INCOMPLETE
+
+
+@contextmanager
+def shown() -> Iterator[Echo]:
+    """Yields what shows a line at a time on a terminal, of what is being done."""
+    with Console(stderr=True).status("reading records", spinner="line") as progress:  # nothing in a pipe
+        yield lambda line: progress.update(escape(line))
+
+
+def write(
+    contents: Contents,
+    out: str | Path,
+    echo: Echo,
+    *,
+    remarks: Sequence[str] = (),
+    other: StudyResults | None = None,
+) -> bool:
+    """Writes a report, and prints where it is and what it lacks; returns whether it lacks nothing."""
+    problems: list[str] = []
+    path = write_pages(contents, out, echo=echo, fail=problems.append, remarks=remarks, other=other)
     print(path)
     if (page := path.with_name("index.html")).exists():
         print(f"{page}: the same as one page for a browser")
     for problem in problems:
         print(problem, file=sys.stderr)
-    is_complete = now.is_complete()
-    tell(study=session.study, remarks=now.remarks(), report=path, lacking=problems, complete=is_complete)
-    if is_complete:
-        return INCOMPLETE if problems else COMPLETE
-    print(f"not all trials are complete; `xferlab status {session.words}` lists them", file=sys.stderr)
-    return INCOMPLETE
+    tell(report=path, lacking=problems)
+    return not problems
 
 
 def other_results(given: str, session: Session | ArchivedStudy) -> StudyResults:

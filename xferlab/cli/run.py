@@ -6,8 +6,11 @@ import importlib
 import statistics
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from xferlab.cli import mirror
 from xferlab.cli.cancel import cancelled_before
@@ -20,6 +23,7 @@ from xferlab.cli.options import RunOptions
 from xferlab.cli.output import tell
 from xferlab.cli.prepare import check_device, decode_images, with_weights
 from xferlab.cli.session import Session, names_of_arms, of_arms
+from xferlab.cli.study_results import contents_of
 from xferlab.cli.view import View, say_if_slow
 from xferlab.errors import (
     LeaseHeldError,
@@ -39,6 +43,9 @@ from xferlab.schedule.stop import StopRequest
 from xferlab.schedule.study import Outcome, check_writable, run_study
 from xferlab.tasks import registry
 
+if TYPE_CHECKING:  # matplotlib and pandas take a second to import
+    from xferlab.analysis.contents import Contents
+
 _RESUME = "the same command continues"
 SHOWN_ARMS = 20
 
@@ -50,6 +57,8 @@ def run(options: RunOptions) -> int:
     check_options(options)
     if options.max_hours is not None and not options.max_hours > 0:
         raise UsageError(f"--max-hours {options.max_hours}: give a number of hours above 0")
+    if options.report is not None and Path(options.report).is_file():
+        raise UsageError(f"--report {options.report}: this is a file; give a folder for the report")
     with StopRequest(graceful=False) as stop, stop.after(options.max_hours):
         session = Session.open(options)
         with say_if_slow("reading the data of the study, to know the ids of its trials"):
@@ -59,7 +68,8 @@ def run(options: RunOptions) -> int:
         plan, _ = with_weights(session, plan, options.arms)
         trials = of_arms(plan, options.arms)
         print_warnings(session, plan, trials)
-        outcome = _run(options, session, plan, trials=trials, stop=stop)
+        contents = cache(partial(contents_of, session))
+        outcome, wandb_lacks = _run(options, session, plan, trials=trials, stop=stop, contents=contents)
         tell(study=session.study, counts=outcome.graph.counts(), repeated_error=outcome.ending.repeated)
         if outcome.ending.signal is not None:
             num_complete = len(
@@ -71,12 +81,24 @@ def run(options: RunOptions) -> int:
         arms = names_of_arms(options.arms) if options.arms else None
         for line in _told(session, plan, arms=arms, complete=known):
             print(line)
-        return _conclude(outcome, session)
+        code = _conclude(outcome, session, reported=options.report is not None)
+        if options.report is not None and not _report(options.report, session, contents, stop=stop):
+            code = INCOMPLETE
+        if lacks := wandb_lacks():
+            print(lacks, file=sys.stderr)
+        return code
 
 
 def _run(
-    options: RunOptions, session: Session, plan: Plan, *, trials: tuple[TrialSpec, ...], stop: StopRequest
-) -> Outcome:
+    options: RunOptions,
+    session: Session,
+    plan: Plan,
+    *,
+    trials: tuple[TrialSpec, ...],
+    stop: StopRequest,
+    contents: Callable[[], Contents],
+) -> tuple[Outcome, Callable[[], str]]:
+    """Runs trials; returns how they ended, and what waits for W&B and says what it lacks."""
     in_process = options.executor == "in-process"
     with ExitStack() as stack:
         view = stack.enter_context(View(session.store.shown))
@@ -121,13 +143,27 @@ def _run(
 
         outcome = run_study(plan, session.store, execute, listener=notices, trials=trials, prepare=prepare)
         alert = notices.ended(outcome)
-        lacks = mirror.complete(session, alert) if outcome.ending.signal is None else ""
-        for line in (*filter(None, [lacks]), *notices.problems()):
+        wandb_lacks = mirror.complete(session, contents, alert) if outcome.ending.signal is None else str
+        for line in notices.problems():
             print(line, file=sys.stderr)
-        return outcome
+        return outcome, wandb_lacks
 
 
-def _conclude(outcome: Outcome, session: Session) -> int:
+def _report(out: str, session: Session, contents: Callable[[], Contents], *, stop: StopRequest) -> bool:
+    """Writes the report and prints where it is; returns whether it is whole."""
+    from xferlab.cli import report
+
+    stop.check()
+    stop.graceful = False  # nothing is lost
+    try:
+        with report.shown() as echo:
+            return report.write(contents(), out, echo)
+    except XferlabError as error:
+        print(f"xferlab: {error}; `xferlab report {session.words}` writes the report later", file=sys.stderr)
+        return False
+
+
+def _conclude(outcome: Outcome, session: Session, *, reported: bool) -> int:
     counts = outcome.graph.counts()
     num_complete, total = counts[State.COMPLETE], sum(counts.values())
     if failure := outcome.ending.repeated:
@@ -149,7 +185,8 @@ def _conclude(outcome: Outcome, session: Session) -> int:
     elif num_complete != total:
         print(f"{num_complete} of {total} trials complete; {_RESUME}")
     else:
-        print(f"all {total} trials complete; `xferlab report {session.words}` writes the tables")
+        advice = "" if reported else f"; `xferlab report {session.words}` writes the tables"
+        print(f"all {total} trials complete{advice}")
         return COMPLETE
     return INCOMPLETE
 

@@ -18,26 +18,31 @@ if TYPE_CHECKING:  # matplotlib and pandas take a second to import
     from xferlab.analysis.results import StudyResults
 
 
-def study_results(
-    session: Session, alert: tuple[str, str] | None = None, *, pixels: bool = True
-) -> StudyContent:
-    """Returns the results of a study: the numbers, the verdicts and the figures of its report.
-
-    Args:
-        session: The study.
-        alert: Title and text of a message that W&B sends.
-        pixels: False leaves figures without content, where only their names are asked for.
+def contents_of(session: Session) -> Contents:
+    """Returns what is stored of a study, ready for tables and figures.
 
     Raises:
         StorageError: The storage cannot be read.
     """
-    from xferlab.analysis.claims import verdicts_of
     from xferlab.analysis.contents import Contents
     from xferlab.analysis.loading import load_study
 
-    results = load_study(session.store.location, session.study)
-    contents = Contents(results)
-    found = verdicts_of(contents)
+    return Contents(load_study(session.store, session.study))
+
+
+def study_results(
+    contents: Contents, alert: tuple[str, str] | None = None, *, pixels: bool = True
+) -> StudyContent:
+    """Returns the results of a study: the numbers, the verdicts and the figures of its report.
+
+    Args:
+        contents: The study.
+        alert: Title and text of a message that W&B sends.
+        pixels: False leaves figures without content, where only their names are asked for.
+    """
+    from xferlab.analysis.claims import verdicts_of
+
+    results, found = contents.results, verdicts_of(contents)
     tables = {"aggregate": _aggregate(contents)}
     return StudyContent(
         headline=headline_of,

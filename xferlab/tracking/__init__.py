@@ -11,6 +11,7 @@ sample with its curve.
 
 from xferlab.tracking.live import FAILURES, TrialMirror
 from xferlab.tracking.notes import unmirrored
+from xferlab.tracking.pipe import MirrorProcess
 from xferlab.tracking.rebuild import MirrorReport, alert_study, complete_study, mirror_study
 from xferlab.tracking.study_run import StudyContent
 from xferlab.tracking.summary import Headline, trial_summary
@@ -18,6 +19,7 @@ from xferlab.tracking.summary import Headline, trial_summary
 __all__ = [
     "FAILURES",
     "Headline",
+    "MirrorProcess",
     "MirrorReport",
     "StudyContent",
     "TrialMirror",

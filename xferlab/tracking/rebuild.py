@@ -89,19 +89,20 @@ def complete_study(
     study: str,
     *,
     directory: Path,
-    results: Callable[[], StudyContent],
+    results: StudyContent,
     within_s: float,
 ) -> MirrorReport:
     """Writes the runs of trials whose own mirror may have ended badly, and the summary run.
 
     Whoever ends a run of the study calls it: workers may have gone before the mirrors of their last trials
-    were done. It waits for runs that are still being written.
+    were done. It waits for runs that are still being written. After `MirrorProcess.prepare` it
+    need not wait for the process that writes.
 
     Args:
         store: The storage of the study.
         study: Its name.
         directory: Local folder of the W&B files.
-        results: Returns what the study's run is to hold.
+        results: What the study's run is to hold.
         within_s: Longest time for all else, but for the end of the process that writes.
 
     Raises:
@@ -109,12 +110,10 @@ def complete_study(
         RecordError: There is no plan of the study.
         UsageError: The plan names no W&B project.
     """
-    MirrorProcess.prepare(directory)
-    content = results()
     plan = read_plan(store, study)
     rebuild = _Rebuild(store, plan, tracking_of(plan, None), directory, within_s=within_s)
     lacking = notes.unmirrored(store, study)
-    return rebuild.run([trial for trial in plan["trials"] if trial["trial_id"] in lacking], content)
+    return rebuild.run([trial for trial in plan["trials"] if trial["trial_id"] in lacking], results)
 
 
 def alert_study(store: Store, notice: Notice, *, directory: Path) -> str:
