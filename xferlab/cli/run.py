@@ -71,6 +71,7 @@ def run(options: RunOptions) -> int:
         contents = cache(partial(contents_of, session))
         outcome, wandb_lacks = _run(options, session, plan, trials=trials, stop=stop, contents=contents)
         tell(study=session.study, counts=outcome.graph.counts(), repeated_error=outcome.ending.repeated)
+        tell(report=None, lacking=[])
         if outcome.ending.signal is not None:
             num_complete = len(
                 complete_trials(session.store, session.study, trials)
