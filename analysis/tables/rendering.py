@@ -5,7 +5,8 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -29,7 +30,7 @@ _LATEX = str.maketrans(
         "~": r"\textasciitilde{}",
         "<": r"\textless{}",
         ">": r"\textgreater{}",
-        '"': r"\textquotedbl{}",
+        '"': r"{\char34}",
         "|": r"\textbar{}",
         "[": "{[}",
         "]": "{]}",
@@ -45,7 +46,7 @@ _FORMULA = ("=", "+", "-", "@")
 """What a spreadsheet takes a cell for a formula by."""
 _UNSEEN = ("Cc", "Cf", "Cs", "Co", "Cn")
 """Unicode categories of characters that control, reorder, or show nothing."""
-_LONG_TABLE_ROWS = 42
+_LINES_OF_A_PAGE = 42
 _NAMING = ("Section", "Stage", "Arm", "Pathology", "Source")
 
 
@@ -99,9 +100,12 @@ def markdown_text(text: object) -> str:
     return _MARKUP.sub(lambda found: _ENTITIES.get(found[0], f"\\{found[0]}"), visible(text))
 
 
+_BEFORE_A_BREAK = re.compile(r"[0-9a-f]{16}(?=[0-9a-f]{16})|(?<=[a-z])\+(?=[a-z])")
+
+
 def latex_text(text: object) -> str:
-    """Returns text that LaTeX typesets as it is, on one line."""
-    return visible(text).translate(_LATEX)
+    """Returns text that LaTeX typesets as it is; digests and joined names may break without a hyphen."""
+    return _BEFORE_A_BREAK.sub(r"\g<0>\\allowbreak{}", visible(text).translate(_LATEX))
 
 
 def html_text(text: object) -> str:
@@ -164,13 +168,32 @@ def _padded(line: list[str], widths: list[int], num_left: int) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """Returns a booktabs table (longtable above 42 lines); needs `booktabs` and `longtable`."""
+    """Returns a booktabs table, none wider than the page; its first line says which packages it needs.
+
+    Above 42 lines, it goes on in further ones; as a longtable if its cells are sentences.
+    """
     return rendered(
         "table.tex",
         table=table,
-        is_long=table.num_lines + len(table.groups) > _LONG_TABLE_ROWS,
+        pieces=_pieces(table.groups),
         label=Markup(re.sub(r"[^A-Za-z0-9]+", "-", table.name)),
     )
+
+
+def _pieces(groups: Sequence[Group]) -> list[list[Group]]:
+    """Divides groups into pieces of at most 42 lines, with a line for the labels of each group."""
+    pieces: list[list[Group]] = [[]]
+    room = _LINES_OF_A_PAGE
+    for group in groups:
+        rows = group.rows
+        while rows:
+            if room < 3:
+                pieces.append([])
+                room = _LINES_OF_A_PAGE
+            here, rows = rows[: room - 1], rows[room - 1 :]
+            pieces[-1].append(replace(group, rows=here))
+            room -= 1 + len(here)
+    return pieces
 
 
 def group_title(group: Group, table: Table) -> str:
