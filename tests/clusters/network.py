@@ -50,7 +50,8 @@ class Network:
     def words(self, host: str, *command: str | Path) -> list[str]:
         """A command as it runs on a host, with the host's name."""
         named = ["unshare", "--uts", "sh", "-c", 'hostname "$0"; exec "$@"', host]
-        return ["ip", "netns", "exec", self.namespace(host), *named, *map(str, command)]
+        # Unlike `ip netns exec`, it leaves /sys as it is, without whose control groups slurmd does not start.
+        return ["nsenter", f"--net=/run/netns/{self.namespace(host)}", *named, *map(str, command)]
 
     def start(self, host: str, *command: str | Path, env: dict[str, str]) -> subprocess.Popen[bytes]:
         """Starts a process that ends with the network."""

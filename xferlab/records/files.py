@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import pyarrow.fs as pafs
 
@@ -56,23 +55,19 @@ class Files:
 
     def delete(self, path: str) -> None:
         """Deletes a file; that it is already gone is no error."""
-        with self._unless_gone(path):
-            self.filesystem.delete_file(path)
+        self._unless_gone(path, lambda: self.filesystem.delete_file(path))
 
     def delete_dir(self, path: str) -> None:
         """Deletes a folder with all that it holds; that it is already gone is no error."""
-        with self._unless_gone(path):
-            self.filesystem.delete_dir(path)
+        self._unless_gone(path, lambda: self.filesystem.delete_dir(path))
 
     def move(self, path: str, to: str) -> None:
         """Renames a file, on an object store by a copy; that it is already gone is no error."""
-        with self._unless_gone(path):
-            self.filesystem.move(path, to)
+        self._unless_gone(path, lambda: self.filesystem.move(path, to))
 
-    @contextmanager
-    def _unless_gone(self, path: str) -> Iterator[None]:
+    def _unless_gone(self, path: str, change: Callable[[], object]) -> None:
         try:
-            yield
+            change()
         except OSError as error:
             if not isinstance(error, FileNotFoundError) and self.look(path) is not None:
                 raise

@@ -13,8 +13,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -211,9 +210,10 @@ class _Driver(_NeverPickled, SearchGenerator, Stopper):  # type: ignore[misc]
             self._stop.listen()  # Tune takes SIGUSR1 for itself when a run starts
         while self._ended:
             self._ended.pop().forget()
-        trial = None
-        with self._noting_problems():
+        try:
             trial = None if self.stop_all() else self._policy.take()
+        except XferlabError as error:  # Tune would log it and go on
+            self.problem, trial = error, None
         return self._hand(trial) if trial else None
 
     def _hand(self, trial: TrialSpec) -> Any:
@@ -262,8 +262,10 @@ class _Driver(_NeverPickled, SearchGenerator, Stopper):  # type: ignore[misc]
         handed = self.handed.pop(trial_id)
         self._ended.append(handed)
         reported = classify(handed.error, handed.last, self._kills) if error else None
-        with self._noting_problems():
+        try:
             self._policy.ended(handed.trial, reported)
+        except XferlabError as problem:
+            self.problem = problem
 
     def stop_cancelled(self, controller: Any) -> None:
         """Stops trials that are cancelled, whether they run or wait for a worker."""
@@ -293,14 +295,6 @@ class _Driver(_NeverPickled, SearchGenerator, Stopper):  # type: ignore[misc]
     def has_checkpoint(self, dirpath: str) -> bool:
         """Returns False: a fresh run starts from the records."""
         return False
-
-    @contextmanager
-    def _noting_problems(self) -> Iterator[None]:
-        """Ends the run for an error of ours, which Tune would log and go on."""
-        try:
-            yield
-        except XferlabError as error:
-            self.problem = error
 
 
 class _Scheduler(_NeverPickled, FIFOScheduler):  # type: ignore[misc]

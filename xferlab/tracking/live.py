@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from numpy.typing import NDArray
@@ -75,7 +76,7 @@ class TrialMirror:
         mirror = TrialMirror(spec, store)
         if not tracking or tracking["mode"] == "disabled":
             return mirror
-        with mirror._guarded():
+        with _Guard(mirror):
             if len(_behind) >= MAX_BEHIND:
                 raise StorageError(f"W&B is behind by {len(_behind)} earlier trials")
             mirror._writer = MirrorProcess.take(directory, heard=mirror._heard)
@@ -85,7 +86,7 @@ class TrialMirror:
 
     def epoch(self, result: EpochResult) -> None:
         """Sends one epoch. A resumed trial sends the epochs that it keeps again; they count once."""
-        with self._guarded():
+        with _Guard(self):
             if self._writer is not None:
                 self._epochs[result.epoch] = result.flat()
                 self._writer.send("epoch", result=self._epochs[result.epoch])
@@ -96,21 +97,21 @@ class TrialMirror:
         Args:
             cases: The arrays of each case by the task's names.
         """
-        with self._guarded():
+        with _Guard(self):
             if self._writer is not None and is_shareable(self._spec.data, self._spec.read_as):
                 rows = [pixel_row(arrays) for arrays in cases]
                 self._writer.send("outputs", title=f"{self._spec.shown}.validation", rows=rows)
 
     def summary(self, make: Callable[[], Mapping[str, float]]) -> Mapping[str, float]:
         """Returns the final values that a function gives; none where no run wants them, or where it fails."""
-        with self._guarded():
+        with _Guard(self):
             if self._writer is not None:
                 return make()
         return {}
 
     def weights(self, record: TrialRecord) -> None:
         """Sends the digest of the weights that the trial made, and of those that it took."""
-        with self._guarded():
+        with _Guard(self):
             if self._writer is not None and self._store is not None:
                 taken = taken_weights(self._store, self._spec, record)
                 self._writer.send("weights", made=record.weights_sha256, taken=taken)
@@ -123,7 +124,7 @@ class TrialMirror:
             outcome: `complete`, `interrupted` or `failed`.
             timeout_s: Longest wait; default: a hundredth of the trial's time, at least 1 s and at most 3 s.
         """
-        with self._guarded():
+        with _Guard(self):
             if self._writer is None:
                 return
             content = self._content(summary) if outcome == "complete" else ""
@@ -159,16 +160,13 @@ class TrialMirror:
         if self._store is not None:
             note(self._store, self._spec.trial_id, text[-MAX_CHARACTERS:], level="INFO", source=MIRROR)
 
-    @contextmanager
-    def _guarded(self) -> Iterator[None]:
-        try:
-            yield
-        except FAILURES as error:
-            writer, self._writer = self._writer, None
-            if writer is not None:
-                writer.leave()
-            _behind.discard(self._spec.trial_id)
-            self._warn(" ".join(str(error).split()))
+    def _stopped(self, error: BaseException) -> None:
+        """Ends the mirror for a failure, and says so."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.leave()
+        _behind.discard(self._spec.trial_id)
+        self._warn(" ".join(str(error).split()))
 
     def _warn(self, reason: str) -> None:
         _LOG.warning(_WARNING, self._spec.name, self._spec.trial_id, reason)
@@ -183,3 +181,23 @@ class TrialMirror:
                 notes.clear(self._store, study, trial_id)
             else:
                 notes.write(self._store, study, trial_id, reason=reason)
+
+
+class _Guard:
+    """What fails while it is entered is no failure of the trial, but ends its mirror."""
+
+    # No generator: from Python 3.12 on, one that ends an exception leaves a circle of references to its
+    # frames, in which the networks of the trial would stay until garbage is collected.
+    def __init__(self, mirror: TrialMirror):
+        self._mirror = mirror
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if not isinstance(error, FAILURES):
+            return False
+        self._mirror._stopped(error)
+        return True
