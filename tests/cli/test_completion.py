@@ -1,16 +1,20 @@
-"""Completion in a real bash: verbs, options and files, without what takes long to import."""
+"""Completion in a real bash and a real zsh: verbs, options and files, without what takes long to import."""
 
 from __future__ import annotations
 
 import os
+import pty
+import re
+import select
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-BASH = shutil.which("bash")
+BASH, ZSH = shutil.which("bash"), shutil.which("zsh")
 ASK = """
 eval "$(register-python-argcomplete xferlab)"
 _of() {
@@ -24,9 +28,12 @@ _of "$LINE"
 """
 
 
+PAGE = Path(__file__).parents[2] / "docs" / "commands.md"
+
+
 @pytest.fixture
 def bash(tmp_path: Path) -> dict[str, str]:
-    """The environment of a bash whose `xferlab` runs this code and cannot import torch."""
+    """The environment of a shell whose `xferlab` runs this code and cannot import torch."""
     pytest.importorskip("argcomplete")
     program = tmp_path / "bin/xferlab"
     program.parent.mkdir()
@@ -65,3 +72,35 @@ def test_bash_completes_verbs_options_values_and_files(
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert {word.strip() for word in done.stdout.splitlines()} == words, done.stderr
+
+
+def typed(terminal: int, text: str, until: str, *, within_s: float = 20.0) -> str:
+    """Types into a terminal; returns what it shows, once that has some text."""
+    os.write(terminal, text.encode())
+    shown, deadline = "", time.monotonic() + within_s
+    while until not in shown:
+        ready, _, _ = select.select([terminal], [], [], max(0.0, deadline - time.monotonic()))
+        assert ready, shown
+        shown += os.read(terminal, 1 << 16).decode(errors="replace")
+    return shown
+
+
+@pytest.mark.skipif(ZSH is None, reason="there is no zsh")
+def test_zsh_completes_after_the_lines_of_the_page(bash: dict[str, str], tmp_path: Path) -> None:
+    text = PAGE.read_text("utf-8").partition("### Completion in the shell")[2]
+    first = re.findall(r"In `~/.zshrc`, call `(.*)` before it", text)
+    (second,) = re.findall(r"^eval .*\)\"", text, re.MULTILINE)
+    (tmp_path / ".zshrc").write_text("\n".join((*first, second, "PS1='ready> '", "unsetopt beep", "")))
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(tmp_path)
+        os.execve(str(ZSH), ["zsh", "-i"], {**bash, "ZDOTDIR": str(tmp_path), "TERM": "dumb"})
+    try:
+        assert "not found" not in typed(terminal, "", "ready> ")
+        typed(terminal, "xferlab sta\t", "status ")
+        typed(terminal, "\x15xferlab run study.yaml --exe\t", "--executor ")
+        typed(terminal, "\x15xferlab run study.yaml --executor in\t", "in-process ")
+    finally:
+        os.write(terminal, b"\x15exit\n")
+        os.waitpid(pid, 0)
+        os.close(terminal)

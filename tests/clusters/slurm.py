@@ -13,6 +13,7 @@ from pathlib import Path
 from tests.clusters import network
 
 OWN_PROCESSES = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "--")
+_WITH_NAMES = ("sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"')
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 _CONF = """\
 ClusterName=test
@@ -58,6 +59,8 @@ class Slurm:
         for host in hosts.hosts:
             (folder / host).mkdir()
             conf += f"NodeName={host} NodeAddr={hosts.address(host)} CPUs=16 RealMemory=65536 Gres=gpu:1\n"
+        names = [f"{hosts.address(host)} {host}\n" for host in hosts.hosts]
+        (folder / "hosts").write_text("".join(["127.0.0.1 localhost\n", *names]))
         (folder / "slurm.conf").write_text(conf)
         (folder / "gres.conf").write_text("Name=gpu File=/dev/null\n")
         (folder / "cgroup.conf").write_text("CgroupPlugin=autodetect\n")
@@ -74,7 +77,8 @@ class Slurm:
         self.until(socket.exists)
         self.hosts.start(self._head, "slurmctld", "-D", env=self.env)
         for host in self.hosts.hosts:
-            self.hosts.start(host, *OWN_PROCESSES, "slurmd", "-D", "-N", host, env=self.env)
+            own = (*OWN_PROCESSES, *_WITH_NAMES, self._folder / "hosts")
+            self.hosts.start(host, *own, "slurmd", "-D", "-N", host, env=self.env)
         self.until(
             lambda: self.says("sinfo", "-h", "-o", "%D %T").split() == [f"{len(self.hosts.hosts)}", "idle"]
         )

@@ -77,7 +77,7 @@ COPYING = {
 def test_a_copy_of_the_cache_that_is_stopped_or_fails_leaves_nothing(
     tmp_path: Path, script: Path, case: str
 ) -> None:
-    """A notice during the copy requeues the job; a full disk ends it."""
+    """A notice during the copy requeues the job; SIGTERM, which `scancel` sends, and a full disk end it."""
     stubs = {**STUBS, **COPYING, "cp": COPYING["full" if case == "full" else "cp"]}
     if case == "fits":
         del stubs["cp"]
@@ -104,10 +104,13 @@ def test_a_copy_of_the_cache_that_is_stopped_or_fails_leaves_nothing(
             job.send_signal(signal.Signals[f"SIG{case}"])
         status = job.wait(timeout=WITHIN_S)
     told = notes.read_text().split("\n") if notes.exists() else []
-    expected = {"fits": (0, ["runs", "whole", ""]), "full": (1, [])}
-    assert (status, told) == expected.get(case, (75, ["copies", f"requeue {os.getpid()}", ""])), (
-        log.read_text()
-    )
+    expected = {
+        "fits": (0, ["runs", "whole", ""]),
+        "full": (1, []),
+        "USR1": (75, ["copies", f"requeue {os.getpid()}", ""]),
+        "TERM": (75, ["copies", ""]),
+    }
+    assert (status, told) == expected[case], log.read_text()
     assert not list(local.iterdir())
     assert "unbound" not in log.read_text()
 
