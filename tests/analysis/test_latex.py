@@ -24,7 +24,10 @@ PAGE = r"""\documentclass{article}
 %s
 \end{document}
 """
-needs_latex = pytest.mark.skipif(PROGRAM is None, reason="needs pdflatex")
+HAS_PACKAGES = PROGRAM is not None and not subprocess.run(
+    ["kpsewhich", "adjustbox.sty", "booktabs.sty", "longtable.sty"], capture_output=True, check=False
+).returncode  # fmt: skip
+needs_latex = pytest.mark.skipif(not HAS_PACKAGES, reason="needs pdflatex with the package adjustbox")
 
 
 def complaints(tables: Iterable[str], folder: Path, *, fonts: str) -> list[str]:
