@@ -41,13 +41,14 @@ QUICK_TO_NOTICE = {  # of Ray's head: a node that is silent for some seconds is 
 }  # fmt: skip
 MAKE_BUCKET = "import sys, pyarrow.fs as fs; fs.FileSystem.from_uri(sys.argv[1])[0].create_dir('bucket')"
 FETCH = """
-import pathlib, sys, pyarrow.fs as fs
-source, root = fs.FileSystem.from_uri(sys.argv[1])
-for info in source.get_file_info(fs.FileSelector(root, recursive=True, allow_not_found=True)):
-    if info.base_name in sys.argv[3:]:
-        target = pathlib.Path(sys.argv[2], pathlib.Path(info.path).relative_to(root))
+import pathlib, sys
+from xferlab.records.store import Store
+store = Store.open(sys.argv[1])
+for name, _ in store.walk(""):
+    target = pathlib.Path(sys.argv[2], name)
+    if target.name in sys.argv[3:]:
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(source.open_input_file(info.path).read())
+        target.write_bytes(store.read(name) or b"")
 """
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
+import threading
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
 from tests.conftest import Command
@@ -68,6 +71,52 @@ def test_an_error_that_passes_changes_nothing_at_whichever_request(
         assert app.num_requests > total
         app.tell(never)
         assert contents(store) == after
+
+
+def test_a_file_that_is_replaced_all_the_time_is_read_whole(s3_uri: str) -> None:
+    """Without the comparison, a third of such reads end where the file before it ended."""
+    reading, writing, stop = Store.open(s3_uri), Store.open(s3_uri), threading.Event()
+    versions = [number % 10 * f"{number % 10}".encode() * 100 + b"." for number in range(10)]
+    reading.write("t/a", versions[0])
+
+    def replace() -> None:
+        for version in itertools.cycle(versions):
+            if stop.is_set():
+                return
+            writing.write("t/a", version)
+
+    thread = threading.Thread(target=replace)
+    thread.start()
+    try:
+        seen = [reading.read("t/a") for _ in range(150)]
+    finally:
+        stop.set()
+        thread.join()
+    assert len(set(seen)) > 3
+    assert set(seen) <= set(versions)
+
+
+def test_a_file_whose_tag_is_no_digest_is_read_twice(remote: tuple[Shaky, Store]) -> None:
+    """As one that was uploaded in parts, or is encrypted with a key of its own."""
+    app, store = remote
+    bucket, _, key = store.path("t/part").partition("/")
+    server = dict(part.split("=") for part in store.location.partition("?")[2].split("&"))
+    client = boto3.client(
+        "s3", endpoint_url=f"http://{server['endpoint_override']}", region_name="us-east-1",
+        aws_access_key_id="user", aws_secret_access_key=SECRET,
+    )  # fmt: skip
+    upload = {"Bucket": bucket, "Key": key}
+    upload["UploadId"] = client.create_multipart_upload(**upload)["UploadId"]
+    part = client.upload_part(**upload, PartNumber=1, Body=b"in parts")
+    client.complete_multipart_upload(
+        **upload, MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+    )
+    app.tell(never)
+    assert store.read("t/part") == b"in parts"
+    assert app.num_requests == 4
+    app.tell(never)
+    assert store.read("t/a") == BEFORE
+    assert app.num_requests == 2
 
 
 @pytest.mark.slow  # pyarrow tries for 6 s

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 
 import pyarrow.fs as pafs
+
+
+_SMALL_BYTES = 1 << 20
+_READS = 20
 
 
 class Files:
@@ -15,12 +20,24 @@ class Files:
         self.filesystem = filesystem
 
     def read(self, path: str) -> bytes | None:
-        """Returns the bytes of a file, or None where there is none."""
-        try:
-            with self.filesystem.open_input_stream(path) as stream:
-                return bytes(stream.read())
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        """Returns the bytes of a file, or None where there is none.
+
+        On S3, pyarrow asks how long an object is, and then for as many bytes: of one that was replaced in
+        between, these may be the beginning alone. Small files are compared with the MD5 that S3 has told; where
+        it tells something else, as of encrypted objects, until two reads agree. Large ones are not replaced while others read them.
+        """
+        data, before = b"", None
+        for _ in range(_READS):
+            try:
+                with self.filesystem.open_input_stream(path) as stream:
+                    tag = (stream.metadata() or {}).get("ETag", b"").decode()
+                    data = bytes(stream.read())
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            if not tag or len(data) > _SMALL_BYTES or data == before or _md5(data) in tag:
+                break
+            before = data
+        return data
 
     def look(self, path: str) -> pafs.FileInfo | None:
         """Returns what lies there, or None."""
@@ -71,3 +88,7 @@ class Files:
         except OSError as error:
             if not isinstance(error, FileNotFoundError) and self.look(path) is not None:
                 raise
+
+
+def _md5(data: bytes) -> str:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
