@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import pyarrow.fs as pafs
 
-
 _SMALL_BYTES = 1 << 20
 _READS = 20
 
@@ -23,8 +22,9 @@ class Files:
         """Returns the bytes of a file, or None where there is none.
 
         On S3, pyarrow asks how long an object is, and then for as many bytes: of one that was replaced in
-        between, these may be the beginning alone. Small files are compared with the MD5 that S3 has told; where
-        it tells something else, as of encrypted objects, until two reads agree. Large ones are not replaced while others read them.
+        between, these may be the beginning alone. Small files are compared with the MD5 that S3 has told. Where
+        it tells something else, as of encrypted objects, they are read until two reads agree. Large files are
+        not replaced while others read them.
         """
         data, before = b"", None
         for _ in range(_READS):
