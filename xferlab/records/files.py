@@ -22,7 +22,7 @@ class Files:
         """Returns the bytes of a file, or None where there is none.
 
         On S3, pyarrow asks how long an object is, and then for as many bytes: of one that was replaced in
-        between, these may be the beginning alone. Small files are compared with the MD5 that S3 has told. Where
+        between, these may be the beginning alone. Small files are compared with the MD5 that S3 tells. Where
         it tells something else, as of encrypted objects, they are read until two reads agree. Large files are
         not replaced while others read them.
         """
