@@ -117,6 +117,11 @@ def attempts(storage: Path) -> dict[str, list[dict[str, Any]]]:
     return {path.parent.name: json.loads(path.read_text())["attempts"] for path in runs}
 
 
+def has_trained(storage: Path) -> bool:
+    """Whether a trial has finished some epochs."""
+    return any(path.stat().st_size > 500 for path in storage.glob("trials/*/*.jsonl"))
+
+
 def outcomes(storage: Path) -> dict[str, list[str]]:
     """How all attempts at every trial ended, by id."""
     return {

@@ -79,10 +79,10 @@ def test_columns_of_prose_wrap_and_digests_and_joined_names_break() -> None:
 def test_long_tables_go_on_in_others_with_every_row_once(rows: int) -> None:
     text = to_latex(table(rows=rows))
     tables = text.split(r"\begin{tabular}")[1:]
-    labels = [[line for line in one.splitlines() if line.startswith("{}")] for one in tables]
-    titles = [one.count(r"\itshape") for one in tables]
-    assert max(len(lines) + number for lines, number in zip(labels, titles, strict=True)) <= 42
-    expected = [f"{{}}baseline {place} & {{}}0.1234 & {{}}$-$1.50 \\\\" for place in range(rows)]
+    labels = [[line for line in part.splitlines() if line.startswith("{}")] for part in tables]
+    titles = [part.count(r"\itshape") for part in tables]
+    assert max(len(lines) + title for lines, title in zip(labels, titles, strict=True)) <= 42
+    expected = [f"{{}}baseline {number} & {{}}0.1234 & {{}}$-$1.50 \\\\" for number in range(rows)]
     assert [line for lines in labels for line in lines] == expected * 2
     assert len(tables) <= 1 + (2 * rows + 2) // 38
     prose = to_latex(replace(table(rows=rows), prose=True))

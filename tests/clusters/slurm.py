@@ -12,7 +12,6 @@ from pathlib import Path
 
 from tests.clusters import network
 
-OWN_PROCESSES = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "--")
 _WITH_NAMES = ("sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"')
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 _CONF = """\
@@ -77,7 +76,7 @@ class Slurm:
         self.until(socket.exists)
         self.hosts.start(self._head, "slurmctld", "-D", env=self.env)
         for host in self.hosts.hosts:
-            own = (*OWN_PROCESSES, *_WITH_NAMES, self._folder / "hosts")
+            own = (*network.OWN_PROCESSES, *_WITH_NAMES, self._folder / "hosts")
             self.hosts.start(host, *own, "slurmd", "-D", "-N", host, env=self.env)
         self.until(
             lambda: self.says("sinfo", "-h", "-o", "%D %T").split() == [f"{len(self.hosts.hosts)}", "idle"]

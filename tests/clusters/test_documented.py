@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clusters.network import Network, ip, lacking, network
+from tests.clusters.network import OWN_PROCESSES, Network, ip, lacking, network
 from tests.end_to_end.processes import MADE_BY_RAY
 from tests.studies import attempts, environment, recorded, undisturbed, write_study
 
@@ -23,8 +23,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(lacking()), reason=lacki
 
 PAGE = Path(__file__).parents[2] / "docs" / "cluster.md"
 WITHIN_S = 300.0
-OWN_PROCESSES = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "--")
-"""`ray stop` stops all Ray processes that it sees."""
 
 
 def documented() -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.clusters.slurm import Slurm, lacking, slurm
-from tests.studies import TINY, attempts, environment, outcomes, write_study
+from tests.studies import TINY, attempts, environment, has_trained, outcomes, write_study
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(lacking()), reason=lacking() or "-")]
 
@@ -52,8 +52,7 @@ class Job:
 
     def until_training(self) -> None:
         """Waits until a trial has finished some epochs."""
-        histories = self.storage.glob
-        self.until(lambda: any(path.stat().st_size > 500 for path in histories("trials/*/*.jsonl")))
+        self.until(lambda: has_trained(self.storage))
 
     def again(self) -> None:
         """Starts it at once where it waits in the queue, for which SLURM takes two minutes."""
@@ -76,7 +75,7 @@ def test_the_notice_of_the_time_limit_requeues_and_the_job_continues(job: Job) -
     job.until(job.is_in("COMPLETED", "FAILED"))
     assert job.is_in("COMPLETED")(), job.log
     assert "all 2 trials complete" in job.log
-    hosts = {one["host"] for tries in attempts(job.storage).values() for one in tries}
+    hosts = {attempt["host"] for tries in attempts(job.storage).values() for attempt in tries}
     assert len(hosts) == (2 if job.script == NODES else 1)
 
 

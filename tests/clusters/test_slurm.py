@@ -16,8 +16,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.clusters.network import lacking, network
-from tests.studies import TINY, attempts, environment, outcomes, recorded, undisturbed, write_study
+from tests.clusters.network import OWN_PROCESSES, lacking, network
+from tests.studies import (
+    TINY,
+    attempts,
+    environment,
+    has_trained,
+    outcomes,
+    recorded,
+    undisturbed,
+    write_study,
+)
 
 ROOT = Path(__file__).parents[2]
 SCRIPT, ONE_GPU = ROOT / "jobs" / "slurm.sbatch", ROOT / "jobs" / "slurm-one-gpu.sbatch"
@@ -38,8 +47,6 @@ fi
 exec "$@"
 """
 """An `srun` that tells its first command, so that another host can run it, too."""
-OWN_PROCESSES = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "--")
-"""Its Ray sees no other Ray on this machine, and stops none."""
 LONG = {
     "training": {**TINY["training"], "max_epochs": 60, "patience": 60, "checkpoint_every_s": 60},
     "stages": {"general": {"data": "general", "repetitions": 2, "evaluate_on": ["general.test"]}},
@@ -236,8 +243,7 @@ def test_two_hosts_join(tmp_path: Path) -> None:
 
 def until_training(storage: Path, job: subprocess.Popen[str], log: Path) -> None:
     """Waits until a trial has finished some epochs."""
-    found = storage.glob
-    eventually(lambda: any(path.stat().st_size > 500 for path in found("trials/*/*.jsonl")), job, log)
+    eventually(lambda: has_trained(storage), job, log)
 
 
 def eventually(holds: Callable[[], object], job: subprocess.Popen[str], log: Path) -> None:

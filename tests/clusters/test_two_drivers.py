@@ -20,6 +20,7 @@ from tests.studies import (
     attempts,
     command,
     environment,
+    has_trained,
     outcomes,
     recorded,
     undisturbed,
@@ -58,11 +59,6 @@ def family(leader: int) -> list[int]:
     return [leader, *below(leader)] if alive(leader) else []
 
 
-def training(storage: Path) -> bool:
-    """Whether a trial has finished some epochs."""
-    return any(path.stat().st_size > 500 for path in storage.glob("trials/*/*.jsonl"))
-
-
 def tried_by(storage: Path, process: subprocess.Popen[str]) -> list[str]:
     """Trials whose last attempt is in a process of a driver."""
     pids = family(process.pid)
@@ -83,7 +79,7 @@ def test_a_driver_that_stood_still_is_succeeded_and_ends_when_it_wakes(
     study, storage = write_study(tmp_path, **LONG), tmp_path / "st"
     words = (study, "--storage", storage, *executor)
     with driver(tmp_path, *words) as first:
-        eventually(lambda: training(storage), first)
+        eventually(lambda: has_trained(storage), first)
         first.send_signal(signal.SIGSTOP)
         expire(storage, first)
         begun = tried_by(storage, first)
@@ -110,7 +106,7 @@ def test_a_driver_that_stood_still_is_succeeded_and_ends_when_it_wakes(
 def test_workers_that_stood_still_with_their_driver_change_nothing_when_they_wake(tmp_path: Path) -> None:
     study, storage = write_study(tmp_path, **LONG), tmp_path / "st"
     with driver(tmp_path, study, "--storage", storage, *RAY) as first:
-        eventually(lambda: training(storage) and len(tried_by(storage, first)) == 2, first)
+        eventually(lambda: has_trained(storage) and len(tried_by(storage, first)) == 2, first)
         asleep = family(first.pid)  # with Ray and both workers, like a machine that is suspended
         for pid in asleep:
             os.kill(pid, signal.SIGSTOP)

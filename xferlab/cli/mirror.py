@@ -66,6 +66,11 @@ def run(options: MirrorOptions) -> int:
     return INCOMPLETE
 
 
+def nothing() -> str:
+    """What W&B lacks where it is not used."""
+    return ""
+
+
 def complete(
     session: Session, contents: Callable[[], Contents], alert: tuple[str, str] | None = None
 ) -> Callable[[], str]:
@@ -81,7 +86,7 @@ def complete(
     """
     tracking, study = session.loaded.base.tracking.wandb, session.loaded.base.study
     if tracking is None or tracking.mode == "disabled":
-        return str
+        return nothing
     directory = session.cache_dir / "wandb"
     try:
         MirrorProcess.prepare(directory)  # it starts while the results are drawn

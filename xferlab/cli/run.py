@@ -144,7 +144,8 @@ def _run(
 
         outcome = run_study(plan, session.store, execute, listener=notices, trials=trials, prepare=prepare)
         alert = notices.ended(outcome)
-        wandb_lacks = mirror.complete(session, contents, alert) if outcome.ending.signal is None else str
+        is_over = outcome.ending.signal is None
+        wandb_lacks = mirror.complete(session, contents, alert) if is_over else mirror.nothing
         for line in notices.problems():
             print(line, file=sys.stderr)
         return outcome, wandb_lacks
