@@ -146,7 +146,7 @@ class Verdict:
         """The verdict as sentences."""
         words = [self.said]
         if self.num_cut_off:
-            cut = f"{self.cut_off} ended by max_epochs while still improving"
+            cut = f"{self.cut_off} ended by max_epochs and not by patience"
             words.append(f"Training was cut off: {cut}; the difference may be one of budget, not of method.")
         if self.num_diverged:
             words.append(f"{self.diverged} diverged, and are in these numbers.")
@@ -226,8 +226,8 @@ class Verdicts:
         """Yields what a reader of `point` must know of its words."""
         if any(verdict.num_cut_off for verdict in self.verdicts):
             yield (
-                "Cut off: trainings that max_epochs ended while they still improved, of both sides and of "
-                "what they start from; such a difference may be one of budget, not of method."
+                "Cut off: trainings that ended by max_epochs and not by patience, of both sides and of what "
+                "they start from; such a difference may be one of budget, not of method."
             )
 
     def _measured(self, verdict: Verdict) -> str:

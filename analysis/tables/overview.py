@@ -136,7 +136,7 @@ def training_table(results: StudyResults) -> Table:
                 "Patients and images of each repetition: mean and, where repetitions differ, [least–most].",
                 *(_OTHERS if others else ()),
                 *(_SHARES if fractions else ()),
-                "Cut off: complete trainings that max_epochs ended while they still improved.",
+                "Cut off: complete trainings that ended by max_epochs and not by patience.",
                 *(["Of a stage with a gate: patients before it, images that it lets pass."] if gated else []),
             ),
             notes=(*cut_off(results, results.stages), *diverged(results, results.stages)),

@@ -87,7 +87,7 @@ def test_verdicts_say_what_the_study_holds(known: tuple[Contents, Verdicts]) -> 
     assert "(97.5 %)" in alike
     # The donor, from which all start, was cut off.
     assert better.endswith("budget, not of method.")
-    assert "1 of 25 trainings ended by max_epochs while still improving" in better
+    assert "1 of 25 trainings ended by max_epochs and not by patience" in better
 
 
 def test_the_table_of_declared_contrasts_is_not_called_exploratory(known: tuple[Contents, Verdicts]) -> None:

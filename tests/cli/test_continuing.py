@@ -116,7 +116,7 @@ def test_an_interrupted_or_different_training_is_no_start(command: Command, edit
 
 def test_trainings_that_were_cut_off_are_told_while_that_can_be_mended(command: Command, edit: Any) -> None:
     study = edit(2, 2)
-    told = "trainings that max_epochs ended while still improving: general 1 of 1; a larger "
+    told = "trainings that ended by max_epochs and not by patience: general 1 of 1; a larger "
     assert told in run(command, study)
     assert told in command("plan", study).out
     assert "with keep_states: true" in command("plan", study).out

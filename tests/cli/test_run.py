@@ -29,7 +29,7 @@ ARMS = {"baseline": {}, "wild": {"stages.portable.training": {"lr": 1e30}}}
 def numbers(out: str) -> list[str]:
     lines = out.splitlines()
     begin = next(number for number, line in enumerate(lines) if line.startswith("DICE on "))
-    return [line for line in lines[begin:-1] if not line.startswith("trainings that max_epochs ended")]
+    return [line for line in lines[begin:-1] if not line.startswith("trainings that ended by max_epochs")]
 
 
 def test_a_run_ends_with_the_numbers_of_its_report(

@@ -47,7 +47,7 @@ def continuations(session: Session, left: Sequence[TrialSpec]) -> Iterator[str]:
 
 
 def cut_off(plan: Plan, ends: Mapping[str, tuple[str, float | None]]) -> Iterator[str]:
-    """Yields one line if trainings ended by `max_epochs` while they still improved.
+    """Yields one line if trainings ended by `max_epochs` and not by patience.
 
     Args:
         plan: Of the study.
@@ -62,7 +62,7 @@ def cut_off(plan: Plan, ends: Mapping[str, tuple[str, float | None]]) -> Iterato
     if counts:
         kept = "trainings whose state was kept" if base.keep_states else "with keep_states: true, trainings"
         yield (
-            f"trainings that max_epochs ended while still improving: {', '.join(counts)}; a larger "
+            f"trainings that ended by max_epochs and not by patience: {', '.join(counts)}; a larger "
             f"training.max_epochs lets them end by patience ({kept} continue)"
         )
 
