@@ -55,7 +55,9 @@ NO_P = {
         "the sides descend from different donors (given weights or a single training), and there are fewer "
         "than 5 of them; the interval holds for these donors alone"
     ),
-    f"n < {MIN_REPETITIONS} repetitions": f"at least {MIN_REPETITIONS} paired repetitions are needed",
+    f"n < {MIN_REPETITIONS} repetitions": (
+        f"at least {MIN_REPETITIONS} paired repetitions are needed, and those that share a split count as one"
+    ),
     f"n < {MIN_COUNTED_PATIENTS} patients": (
         f"at least {MIN_COUNTED_PATIENTS} patients are needed, counted by their images (patients count less "
         "where one of them has many of the images)"
@@ -258,7 +260,8 @@ class _Values(NamedTuple):
         second: The same of the other side.
         splits: The split of each of these repetitions, shape (J,).
         patients: Of each image that is left, shape (N,).
-        fewest: Patients, counted by their images; of a metric of sets, those of the class with fewest.
+        fewest: Patients, counted by their images; of a metric of sets, those of the class with fewest, if
+            these are fewer.
         num_lost: Images that left.
         estimate: Of their difference.
         reason: Why there is no claim; empty where there is one.
@@ -378,6 +381,5 @@ def _of_sets(pairs: PairedSets, measure: SetMeasure, splits: Codes, rules: _Rule
         reason = "undefined" if np.isnan(left_out).any() else ""
     else:
         estimate = corrected_t(by_split(second - first, splits), overlap=rules.test_to_train)
-    return _Values(
-        first, second, splits, patients, pairs.fewest_patients(measure), num_lost, estimate, reason
-    )
+    fewest = min(pairs.fewest_patients(measure), counted_patients(patients))
+    return _Values(first, second, splits, patients, fewest, num_lost, estimate, reason)

@@ -165,6 +165,15 @@ def test_fewer_than_ten_patients_of_a_class_give_no_p() -> None:
     assert row_of(cases(sick=1 / 3))["no_p"] == ""
 
 
+def test_a_patient_with_many_of_the_images_makes_patients_few_as_in_metrics_of_cases() -> None:
+    frame = cases()
+    number = frame["case"].str.removeprefix("c").astype(int)
+    one = frame.assign(patient=frame["patient"].mask((number < 12) | (number >= 48), "p0"))
+    row = row_of(one)  # 10 patients of each class
+    assert row["counted_patients"] == pytest.approx(60**2 / (24**2 + 18 * 2**2))
+    assert row["no_p"] == "n < 10 patients"
+
+
 def test_a_class_that_one_patient_holds_leaves_no_interval() -> None:
     row = row_of(cases(sick=1 / 30))
     assert np.isnan(row[["low", "high", "p"]].astype(float)).all()
