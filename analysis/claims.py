@@ -123,7 +123,7 @@ class Verdict:
 
     @property
     def supportable(self) -> float:
-        """The smallest difference that the planned repetitions support with a probability of 80 %.
+        """The smallest difference that the planned repetitions support with a probability of about 80 %.
 
         By how much those that are complete vary; NaN where they do not tell.
         """
@@ -176,7 +176,9 @@ class Verdict:
             small = self.is_within and self.kind == SUPPORTED
             said = _WORDS[self.kind] + (f" It is small: {within}." if small else "")
         if self.kind in (NOT_SUPPORTED, EQUIVALENT) and not math.isnan(self.supportable):
-            said += f" A difference of {self.supportable:.2g} would be supported in 80 % of such studies."
+            said += (
+                f" A difference of {self.supportable:.2g} would be supported in about 80 % of such studies."
+            )
         return said
 
     @property

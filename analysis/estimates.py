@@ -56,9 +56,10 @@ class Measured(NamedTuple):
 
 
 def supportable(known: Measured, *, repetitions: int, contrasts: int = 1) -> float:
-    """Returns the smallest difference that is supported with a probability of 80 %; NaN where unknown.
+    """Returns the smallest difference that is supported with a probability of about 80 %; NaN where unknown.
 
-    (t(1 - 0.05 / (2 m)) + t(0.8)) times the standard error, with the degrees of freedom of the design.
+    (t(1 - 0.05 / (2 m)) + t(0.8)) times the standard error, with the degrees of freedom of the design. With
+    4 of them the probability is 79 %, and 76 % for three contrasts (noncentral t); from 10 on, 79 to 80 %.
 
     Args:
         known: Of like repetitions.

@@ -151,7 +151,8 @@ def _sample_size(facts: Facts) -> str:
         if verdict.supportable == verdict.supportable
     ]
     hindsight = (
-        f"{OPEN}; not stated in advance. By hindsight, supported in 80 % of such studies: a difference of"
+        f"{OPEN}; not stated in advance. By hindsight, supported in about 80 % of such studies: a difference "
+        "of"
     )
     return f"{hindsight} {'; '.join(texts)}." if texts else ""
 

@@ -207,6 +207,8 @@ def mean_and_deviations(row: Record, unit: str) -> str:
     mean, over_repetitions, over_images = (
         number(row[name], unit) for name in ("mean", "sd_repetitions", "sd_images")
     )
+    if mean == ABSENT:
+        return mean
     if row["num_patients"] < MIN_PATIENTS:
         return f"{mean} (n < {MIN_PATIENTS} patients)"
     # A metric of sets of images has none.
@@ -280,8 +282,8 @@ def inference_caption(contrasts: Sequence[Contrast], *, declared: bool = False) 
     )
     donors = dict.fromkeys(comparison.design.donor for comparison in comparisons)
     return (
-        f"{INTERVAL} and p: {method}. They cover {others}, another sample of training patients from the same "
-        "pool, and other seeds.",
+        f"{'Intervals' if declared else INTERVAL} and p: {method}. They cover {others}, another sample of "
+        "training patients from the same pool, and other seeds.",
         *([f"Patients in the pool: {pools}; nothing is said of other pools."] if pools else []),
         *([_FEW] if any(map(_overlaps_as_few, contrasts)) else []),
         *(

@@ -26,6 +26,7 @@ from xferlab.analysis.claims import (
     foreseen,
     verdicts_of,
 )
+from xferlab.analysis.comparison import NO_P
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.estimates import at_level, corrected_t, holm, holm_levels
 from xferlab.analysis.tables.answers import OPEN
@@ -94,6 +95,7 @@ def test_the_table_of_declared_contrasts_is_not_called_exploratory(known: tuple[
     table = claims_table(*known)
     assert "Exploratory" not in " ".join(table.caption)
     assert "over the 3 declared contrasts" in table.caption[0]
+    assert table.caption[1].startswith("Intervals and p: ")  # which are of 98.33 and 97.5 %
 
 
 def test_without_a_margin_nothing_is_equivalent(tmp_path: Path) -> None:
@@ -242,7 +244,7 @@ def test_arms_are_ranked_where_means_are_of_the_same(
 def test_what_is_known_by_hindsight_leaves_the_sample_size_open(known: tuple[Contents, Verdicts]) -> None:
     (claim, _) = checklists_tables(known[0])
     cells = {row.label: row.cells[1] for group in claim.groups for row in group.rows}
-    assert cells["21"].startswith(f"{OPEN}; not stated in advance. By hindsight, supported in 80 % of such")
+    assert cells["21"].startswith(f"{OPEN}; not stated in advance. By hindsight, supported in about 80 % of")
     filled = sum(not cell.startswith(OPEN) for cell in cells.values())
     assert f", {filled} of 44 items" in claim.title
 
@@ -290,7 +292,7 @@ def test_no_smallest_difference_is_foreseen_where_no_claim_will_be_possible(
         tmp_path, missing=lacking, arms=ARMS[:2], claims=replace(CLAIMS, contrasts=PAIRS[:1])
     )
     claims = replace(CLAIMS, contrasts=PAIRS[:1])
-    few = "no claim is possible, since at least 5 paired repetitions are needed"
+    few = f"no claim is possible, since {NO_P['n < 5 repetitions']}"
     (line,) = foreseen(contents, claims, dict.fromkeys(PAIRS[0], 4))
     assert line == f"better − baseline: {few}"
     for trial in contents.results.plan["trials"]:

@@ -351,6 +351,7 @@ def test_a_comparison_of_splits_with_seeds_is_one_of_their_means() -> None:
     assert (row["num_repetitions"], row["overlap"]) == (12, pytest.approx(overlap))
     few = compare(frame[frame["repetition"] <= 8], before_after(planned=8, seeds=2))
     assert set(few["no_p"]) == {"n < 5 repetitions"}  # four splits
+    assert "those that share a split count as one" in NO_P["n < 5 repetitions"]  # since eight are paired
 
 
 @pytest.mark.parametrize("part", ["hold_out", "test"])
@@ -380,6 +381,17 @@ def test_the_smallest_supportable_difference_is_supported_four_times_in_five(
     means = smallest + random.normal(0, np.sqrt(0.55 + over_patients), 20_000)
     supported = means > stats.t.ppf(1 - 0.025 / contrasts, df) * np.sqrt(variance)
     assert supported.mean() == pytest.approx(0.8, abs=0.02)
+
+
+@pytest.mark.parametrize(("repetitions", "contrasts", "power"), [(5, 1, 0.79), (5, 3, 0.76), (25, 3, 0.796)])
+def test_with_few_repetitions_it_is_supported_a_little_less_often(
+    repetitions: int, contrasts: int, power: float
+) -> None:
+    known = Measured(over_repetitions=1.0, over_patients=0.0, overlap=0.5, patients=200.0)
+    smallest = supportable(known, repetitions=repetitions, contrasts=contrasts)
+    df, error = repetitions - 1, np.sqrt(1 / repetitions + 0.5)
+    beyond = stats.nct.sf(stats.t.ppf(1 - 0.025 / contrasts, df), df, smallest / error)
+    assert beyond == pytest.approx(power, abs=0.005)
 
 
 def test_what_is_supportable_is_unknown_without_repetitions_or_variation() -> None:

@@ -184,7 +184,7 @@ def _power(session: Session, plan: Plan) -> Iterator[str]:
     planned = Counter((arm, trial.stage) for trial in plan.trials if not trial.fold for arm in trial.arms)
     places = {place: planned[place] for pair in plan.claims.contrasts for place in pair}
     contents = Contents(load_study(session.store.location, session.study))
-    yield "smallest difference that is supported in 80 % of such studies:"
+    yield "smallest difference that is supported in about 80 % of such studies:"
     yield from (f"  {line}" for line in foreseen(contents, plan.claims, places))
 
 

@@ -110,7 +110,7 @@ def test_what_arms_were_trained_on_is_counted(contents: Contents) -> None:
 def test_few_repetitions_and_patients_carry_no_test_and_no_claim(tmp_path: Path) -> None:
     table = portable(Contents(study(tmp_path, repetitions=3, images=12)))
     notes = " ".join(table.notes)
-    assert "n < 5 repetitions: no p, since at least 5 paired repetitions are needed." in notes
+    assert "n < 5 repetitions: no p, since at least 5 paired repetitions are needed, and those" in notes
     assert "Of 3 intervals about 0.15 miss by chance alone" in notes
     everyone, one = table.groups[1].rows[0].cells, table.groups[1].rows[1].cells
     assert everyone[4].startswith("[")

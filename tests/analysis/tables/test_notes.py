@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from tests.analysis.conftest import StudyBuilder
 from xferlab.analysis import load_study
 from xferlab.analysis.claims import verdicts_of
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.figures.losses import loss_pictures
 from xferlab.analysis.tables.arms import arms_tables
-from xferlab.analysis.tables.notes import cut_off
+from xferlab.analysis.tables.model import ABSENT
+from xferlab.analysis.tables.notes import cut_off, mean_and_deviations
 from xferlab.analysis.tables.overview import times_tables, training_table
 from xferlab.metrics.claims import Claims, Place
 
@@ -33,6 +36,12 @@ def test_what_ended_by_max_epochs_is_said_of_its_stage(builder: StudyBuilder) ->
     assert told == [donor, general]
     captions = {picture.name: picture.caption for picture in loss_pictures(contents)}
     assert general in captions["loss_general_baseline"]
+
+
+def test_what_is_undefined_has_no_deviation() -> None:
+    row = {"mean": np.nan, "sd_repetitions": np.nan, "sd_images": np.nan, "num_patients": 12}
+    assert mean_and_deviations(row, "") == ABSENT
+    assert mean_and_deviations({**row, "num_patients": 3}, "") == ABSENT
 
 
 class Unscored(StudyBuilder):
