@@ -269,7 +269,11 @@ def processed(results: StudyResults, marked: Sequence[Marked]) -> Iterator[Proce
 
 
 def _rank_sum_p(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
-    """Two-sided p of Wilcoxon's rank-sum test (Mann-Whitney), exact for few values without ties."""
+    """Two-sided p of Wilcoxon's rank-sum test (Mann-Whitney).
+
+    Exact where one side has at most 8 values and none are tied, else by the normal approximation with
+    continuity correction (`scipy.stats.mannwhitneyu`); R is exact up to 49 values on both sides.
+    """
     from scipy import stats
 
     one, other = np.asarray(first, np.float64), np.asarray(second, np.float64)

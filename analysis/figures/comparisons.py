@@ -67,7 +67,7 @@ def _arms_picture(arms: AllArms, lines: Sequence[_Line], differences: Sequence[R
         title=f"arms at a glance, stage {evaluated.stage} on {evaluated.name}",
         caption=(
             f"Left: {metric.label}, mean over repetitions; thick bars with ends: ± sample SD over "
-            "repetitions; thin bars: ± SD over images.",
+            f"repetitions{'' if metric.computed_by else '; thin bars: ± SD over images'}.",
             *(["0 of m: no repetition is complete."] if arms.unmeasured else []),
             f"Right: difference to {results.baseline}, paired by repetition "
             f"({_range(differences, 'num_repetitions')}) and image "
@@ -112,7 +112,10 @@ def draw_arms(lines: Sequence[_Line], labels: Sequence[str]) -> Figure:
     for axes, label in zip((left, right), labels, strict=True):
         style_lines(axes, [name for name, _, _ in lines])
         axes.set(xmargin=0.06, xlabel=label)
-    bars = [*deviation_handles(AFTER, thin=_THIN), (Line2D([], [], color=AFTER), f"{INTERVAL}, not adjusted")]
+    over_repetitions, over_images = deviation_handles(AFTER, thin=_THIN)
+    has_images = any(row["sd_images"] == row["sd_images"] for row in measured.values())
+    bars = [over_repetitions, *([over_images] if has_images else [])]
+    bars.append((Line2D([], [], color=AFTER), f"{INTERVAL}, not adjusted"))
     legend(figure, {"Mean": ("black", "o")}, more=bars)
     return figure
 

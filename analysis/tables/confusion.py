@@ -47,7 +47,7 @@ def _table(contents: Contents, evaluated: EvaluationSet, shown: Sequence[Told], 
             caption=(
                 "Images of a repetition, mean over repetitions; in parentheses their share of the images of "
                 "the class, mean over the repetitions that have such images ± sample SD.",
-                "Called: the most probable class."
+                "Called: the most probable class or, where patches vote, the class of most of them."
                 if not shown[0].confusions()[0].of
                 else "Called so: where the probability of the class is above 0.5.",
             ),

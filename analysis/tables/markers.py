@@ -183,7 +183,9 @@ def _compared(contents: Contents, marked: Marked) -> Table:
             caption=(
                 *markers_caption(marked),
                 "Difference: of the means over images. p, images: Wilcoxon's rank-sum test on images, as "
-                "papers do it, although images of one patient are not independent.",
+                "papers do it, although images of one patient are not independent. It is exact where one of "
+                "the classes has at most 8 values and none are equal, else by the normal approximation with "
+                "continuity correction.",
                 "p, patients: the same test on one value a patient, the mean of the patient's images.",
                 f"{STARS}. Holm: adjusted over all lines of the table; the other p are not adjusted.",
                 f"{_FEW}: a class has too few for a test.",

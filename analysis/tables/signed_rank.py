@@ -111,7 +111,9 @@ def _table(contents: Contents, paper: Paper, evaluated: EvaluationSet, rows: pd.
             caption=(
                 "Wilcoxon's signed-rank test on images; the value of an image is its mean over the "
                 "repetitions in which both arms measure it. Equal values are left out of the ranks; where "
-                "all are equal, there is no p.",
+                "all are equal, there is no p. It is exact for up to 50 images without ties and equal "
+                "values, and for up to 13 with them, else by the normal approximation without continuity "
+                "correction.",
                 f"Fewer than {MIN_PATIENTS} patients: no p. Repetitions: those in which both arms "
                 "are measured, of those that both plan.",
                 f"{STARS}. p (Holm): adjusted over the arms of a metric; the other p are not adjusted.",

@@ -236,6 +236,28 @@ def test_a_test_needs_pairs_and_differences() -> None:
         assert np.isnan(found["p"]) != is_tested
 
 
+@pytest.mark.parametrize(
+    ("size", "decimals", "method"),
+    [(50, 9, "exact"), (51, 9, "asymptotic"), (13, 0, "by hand"), (14, 0, "asymptotic")],
+)
+def test_the_signed_rank_test_is_exact_for_as_few_images_as_the_caption_says(
+    size: int, decimals: int, method: str
+) -> None:
+    values = np.random.default_rng(2).normal(0.4, 1.5, size).round(decimals)
+    number = np.arange(size)
+    first = pd.DataFrame({"repetition": 1, "case": number, "name": number, "patient": number, "value": 0.0})
+    found = signed_rank(first, first.assign(value=values))
+    assert found is not None
+    if method == "by hand":  # all signs of the ranks
+        ranks = stats.rankdata(np.abs(values[values != 0]))
+        sums = np.array(list(product([0, 1], repeat=len(ranks)))) @ ranks
+        apart = np.abs(ranks @ (values[values != 0] > 0) - ranks.sum() / 2)
+        expected = np.mean(np.abs(sums - ranks.sum() / 2) >= apart - 1e-9)
+    else:
+        expected = stats.wilcoxon(values, method=method, correction=False).pvalue
+    assert found["p"] == pytest.approx(expected, rel=1e-9)
+
+
 def test_curves_have_all_that_both_parts_have(contents: Contents) -> None:
     pictures = {picture.name: contents.numbered(picture) for picture in loss_pictures(contents)}
     picture = pictures["loss_triage_global"]

@@ -12,7 +12,7 @@ from scipy import stats
 
 from tests.analysis.marked import CLASSES, KINDS, marked_contents
 from xferlab.analysis.contents import Contents
-from xferlab.analysis.markers import Marked, marked_of, processed
+from xferlab.analysis.markers import Marked, _rank_sum_p, marked_of, processed
 from xferlab.analysis.published.paper import read_paper
 from xferlab.analysis.sections import _TABLES
 from xferlab.analysis.tables.markers import markers_notes, markers_tables
@@ -41,6 +41,13 @@ def marked() -> Marked:
 def row(frame: pd.DataFrame, **keys: str) -> pd.Series:
     (found,) = frame[np.logical_and.reduce([frame[k] == v for k, v in keys.items()])].to_dict("records")
     return pd.Series(found)
+
+
+@pytest.mark.parametrize(("size", "method"), [(8, "exact"), (9, "asymptotic")])
+def test_the_rank_sum_test_is_exact_for_as_few_values_as_the_caption_says(size: int, method: str) -> None:
+    first, second = np.random.default_rng(3).normal([[0.0], [0.5]], 1.0, (2, 20))
+    expected = stats.mannwhitneyu(first[:size], second, method=method, use_continuity=True).pvalue
+    assert _rank_sum_p(first[:size], second) == pytest.approx(expected, rel=1e-12)
 
 
 def test_tests_are_scipy_s_on_images_and_on_means_of_patients() -> None:

@@ -23,7 +23,9 @@ from tests.analysis.conftest import STUDY, StudyBuilder
 from xferlab.analysis import load_study
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.figures.classes import class_pictures
+from xferlab.analysis.figures.comparisons import arms_picture
 from xferlab.analysis.published.paper import PublishedTable, read_paper
+from xferlab.analysis.tables.arms import compared_arms
 from xferlab.analysis.tables.confusion import confusion_tables
 from xferlab.analysis.tables.differences import arms_against_baseline_tables
 from xferlab.analysis.tables.metrics import metrics_tables
@@ -187,6 +189,15 @@ def test_curves_and_matrices_are_drawn_with_their_numbers(contents: Contents) ->
     assert {"precision_recall_general_on_portable_hold_out", "confusion_general_on_general_test"} <= set(
         pictures
     )
+
+
+def test_a_figure_names_no_deviation_over_images_of_a_metric_that_has_none(contents: Contents) -> None:
+    for judged, expected in (("AUROC", False), ("ACCURACY", True)):
+        arms = next(arms for arms in compared_arms(contents, judged=judged))
+        picture = arms_picture(arms)
+        assert picture is not None
+        names = [text.get_text() for text in picture.figure.legends[0].get_texts()]
+        assert ("SD over images" in names, "SD over images" in picture.caption[0]) == (expected, expected)
 
 
 def test_reliability_is_drawn_where_bins_hold_images(contents: Contents) -> None:

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss
 
-from xferlab.metrics.classes import NAMED_THRESHOLDS, SENSITIVE, YOUDEN, metrics_of_classes, values_of_classes
+from xferlab.metrics.classes import (
+    LOG_LOSS,
+    NAMED_THRESHOLDS,
+    SENSITIVE,
+    YOUDEN,
+    metrics_of_classes,
+    values_of_classes,
+)
 from xferlab.metrics.sets import FUNCTIONS, MACRO
 
 NAMES = ("well", "ill", "worse")
@@ -47,8 +54,9 @@ def test_values_of_classes_that_do_not_exclude_each_other() -> None:
 @pytest.mark.parametrize("exclusive", [True, False])
 def test_a_certain_and_wrong_probability_has_a_finite_loss(*, exclusive: bool) -> None:
     values = values_of_classes(NAMES, truth_of(0), np.array([0.0, 1.0, 0.0]), exclusive=exclusive)
-    assert np.isfinite(values["LOG_LOSS"])
-    assert values["LOG_LOSS"] > 15
+    least = 1.2e-7  # as the definition says
+    assert "at least 1.2e-7;" in LOG_LOSS.definition
+    assert values["LOG_LOSS"] == pytest.approx(-np.log(least) * (1 if exclusive else 2), rel=1e-3)
 
 
 @pytest.mark.parametrize(("exclusive", "chosen"), [*product([True, False], [(), tuple(NAMED_THRESHOLDS)])])

@@ -122,8 +122,8 @@ LOG_LOSS = Metric(
     label="Log loss",
     better="lower",
     source="-",
-    definition="Minus the logarithm of the probability that is given to what is true of the image; where "
-    "classes do not exclude each other, summed over them.",
+    definition="Minus the natural logarithm of the probability that is given to what is true of the image, "
+    "which counts as at least 1.2e-7; where classes do not exclude each other, summed over them.",
 )
 BRIER_SCORE = Metric(
     name="BRIER_SCORE",
