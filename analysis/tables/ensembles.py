@@ -34,10 +34,7 @@ def ensembles_tables(contents: Contents) -> Iterator[Table]:
 
 
 def _table(contents: Contents, evaluated: EvaluationSet, ensembles: Sequence[Ensemble]) -> Table:
-    frame = _alone(_LINES.aggregated(contents, ensembles))
-    defined = frame.groupby("metric")["mean"].count()
-    metrics = contents.of_family(defined[defined > 0].index, HEADLINE)
-    frame = frame[frame["metric"].isin([metric.name for metric in metrics])]
+    metrics, frame = contents.defined(_alone(_LINES.aggregated(contents, ensembles)), HEADLINE)
     layout = Layout(_HEAD, ("By", "by"), [(contents.heading(metric), metric.name) for metric in metrics])
     names = (name for ensemble in ensembles for name in ensemble.images["pathology"])
     records = _LINES.records(frame, metrics, ensembles, pathologies_of(contents, evaluated, names), _labels)

@@ -9,7 +9,7 @@ import pandas as pd
 from xferlab.analysis.aggregation import MIN_PATIENTS
 from xferlab.analysis.contents import FAMILIES, HEADLINE, Contents
 from xferlab.analysis.results import EvaluationSet
-from xferlab.analysis.selection import ALL, NUM_DETAILED, ordered_pathologies
+from xferlab.analysis.selection import ALL, NUM_DETAILED, of_metrics, ordered_pathologies
 from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, file_name, heading_of, number
 from xferlab.analysis.tables.notes import data_notes
 from xferlab.analysis.tuning import tuned_arms, tuned_notes
@@ -33,14 +33,12 @@ def metrics_tables(contents: Contents, *, hold_out: bool) -> Iterator[Table]:
 
 
 def _table(contents: Contents, evaluated: EvaluationSet, family: str) -> Table | None:
-    frame = evaluated.rows(contents.aggregated)
+    every = evaluated.rows(contents.aggregated)
     # A metric that is undefined throughout (millimetres without spacing) has no column.
-    defined = frame.groupby("metric")["mean"].count()
-    metrics = contents.of_family(defined[defined > 0].index, family)
+    metrics, frame = contents.defined(every, family)
     if not metrics:
         return None
-    frame = frame[frame["metric"].isin([metric.name for metric in metrics])]
-    empty = contents.of_family(defined[defined == 0].index, family)
+    empty = contents.of_family(set(every["metric"]).difference(frame["metric"]), family)
     layout = Layout(HEAD, ("Statistic", "statistic"), [(contents.heading(m), m.name) for m in metrics])
     suffix = "" if family == HEADLINE else f"_{family}"
     return layout.fill(
@@ -116,8 +114,7 @@ def _line(label: str, values: pd.Series, metrics: Sequence[Metric]) -> Record:
 
 
 def _published(contents: Contents, evaluated: EvaluationSet, metrics: Sequence[Metric]) -> pd.DataFrame:
-    published = contents.published(evaluated)
-    return published[published["metric"].isin([metric.name for metric in metrics])]
+    return of_metrics(contents.published(evaluated), metrics)
 
 
 def _published_lines(
@@ -125,7 +122,7 @@ def _published_lines(
 ) -> Iterator[Record]:
     published = _published(contents, evaluated, metrics)
     published = published[published["pathology"] == pathology]
-    for line in contents.paper.lines(published) if contents.paper else ():
+    for line in contents.published_lines(published):
         labels = {
             "pathology": pathology,
             "arm": line.label,

@@ -52,9 +52,7 @@ def _by_value(contents: Contents, cases: pd.DataFrame, values: Mapping[str, str]
 
 
 def _table(contents: Contents, evaluated: EvaluationSet, column: str, frame: pd.DataFrame) -> Table:
-    defined = frame.groupby("metric")["mean"].count()
-    metrics = contents.of_family(defined[defined > 0].index, HEADLINE)
-    frame = frame[frame["metric"].isin([metric.name for metric in metrics])]
+    metrics, frame = contents.defined(frame, HEADLINE)
     targets = list(dict.fromkeys(sorted(frame["of"], key=lambda of: of != ALL)))
     head = [(column, "value"), ("Images", "images"), ("Patients", "patients")]
     head += [("Target", "of")] if len(targets) > 1 else []
