@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from xferlab.networks.dropout import Dropout
 from xferlab.networks.names import LayerNames
-from xferlab.networks.translator import Translator, layers
+from xferlab.networks.translator import Translatable, Translator
 from xferlab.networks.upsampling import TransposedConv2d
 
 FIRST_CONVOLUTION = "encoder1.enc1conv1.weight"
@@ -51,7 +51,7 @@ def _normalised_level(
     return nn.Sequential(parts)
 
 
-class UNet(nn.Module):
+class UNet(Translatable):
     """U-Net with batch normalisation (Buda et al. 2019).
 
     A level is twice (3x3 convolution without bias, batch normalisation, ReLU). Levels have widths f, 2f, 4f,
@@ -91,22 +91,12 @@ class UNet(nn.Module):
         self.decoder2 = level("dec2", 4 * f, 2 * f)
         self.upconv1 = _upsampling(2 * f, f)
         self.decoder1 = level("dec1", 2 * f, f)
-        self.conv = nn.Conv2d(f, out_channels, kernel_size=1)
-        self.translator = layers(translator, in_channels=f, out_channels=out_channels) if translator else None
+        self.ends(translator, in_channels=f, out_channels=out_channels)
 
     @staticmethod
     def level(name: str, in_channels: int, out_channels: int) -> nn.Sequential:
         """Makes a level of a name, from so many channels to so many."""
         return _normalised_level(name, in_channels, out_channels)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Returns logits `(N, out_channels, H, W)` of images `(N, in_channels, H, W)`; no sigmoid is applied.
-
-        H and W are multiples of 16.
-        """
-        head = self.conv if self.translator is None else self.translator
-        logits: Tensor = head(self.features(images))
-        return logits
 
     def features(self, images: Tensor) -> Tensor:
         """Returns what the last decoder level gives, `(N, init_features, H, W)`, 0 or more."""
