@@ -13,16 +13,21 @@ import pandas as pd
 from xferlab.analysis.aggregation import aggregate
 from xferlab.analysis.comparison import Comparison, Contrast, compare
 from xferlab.analysis.design import Side, design_of
-from xferlab.analysis.ensembles import Ensemble, ensemble_of
 from xferlab.analysis.features import DeepFeatures
 from xferlab.analysis.gates import divided, refused_by_either
 from xferlab.analysis.markers import Marked, Processed, marked_of, processed, without_markers
 from xferlab.analysis.published.paper import AMBIGUOUS, Paper, PublishedLine, read_paper
-from xferlab.analysis.reprediction import NOTHING, Repredictor
+from xferlab.analysis.reprediction import (
+    NOTHING,
+    Calibrated,
+    Ensemble,
+    Repredictor,
+    calibrated_of,
+    ensemble_of,
+)
 from xferlab.analysis.results import EvaluationSet, StudyResults
 from xferlab.analysis.selection import ChainPair, chain_pairs, evaluation_sets, of_metrics, unseen
 from xferlab.analysis.tables.model import Table, heading_of
-from xferlab.analysis.temperature import Calibrated, calibrated_of
 from xferlab.analysis.tuning import tuned_on
 from xferlab.errors import XferlabError
 from xferlab.metrics.metric import PASSED, Metric

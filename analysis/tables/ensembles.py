@@ -8,7 +8,7 @@ import pandas as pd
 
 from xferlab.analysis.aggregation import MIN_PATIENTS
 from xferlab.analysis.contents import HEADLINE, Contents
-from xferlab.analysis.ensembles import MIN_NETWORKS, Ensemble
+from xferlab.analysis.reprediction import MIN_NETWORKS, Ensemble
 from xferlab.analysis.results import EvaluationSet
 from xferlab.analysis.selection import ALL
 from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, file_name
