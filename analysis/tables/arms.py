@@ -8,7 +8,7 @@ from functools import cached_property
 
 import pandas as pd
 
-from xferlab.analysis.aggregation import KEYS, MIN_PATIENTS
+from xferlab.analysis.aggregation import KEYS, deviations_withheld
 from xferlab.analysis.comparison import Contrast
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.estimates import CONFIDENCE, holm
@@ -226,9 +226,7 @@ def _chance(differences: pd.DataFrame) -> tuple[str, ...]:
 
 
 def _data(arms: AllArms) -> pd.DataFrame:
-    rows, differences = arms.rows.copy(), arms.differences
-    few = rows["num_patients"] < MIN_PATIENTS
-    rows.loc[few, ["sd_repetitions", "sd_images"]] = float("nan")
+    rows, differences = deviations_withheld(arms.rows), arms.differences
     if len(differences):
         values = [
             "difference",

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from xferlab.analysis.aggregation import MIN_PATIENTS
+from xferlab.analysis.aggregation import MIN_PATIENTS, deviations_withheld
 from xferlab.analysis.contents import FAMILIES, HEADLINE, Contents
 from xferlab.analysis.results import EvaluationSet
 from xferlab.analysis.selection import ALL, NUM_DETAILED, of_metrics, ordered_pathologies
@@ -177,10 +177,9 @@ def _notes(
 
 def _data(contents: Contents, evaluated: EvaluationSet, frame: pd.DataFrame) -> pd.DataFrame:
     units = [contents.results.metrics.named(name).unit for name in frame["metric"]]
-    data = frame.copy()
+    data = deviations_withheld(frame)
     data.insert(list(data.columns).index("metric") + 1, "unit", units)
     few = data["num_patients"] < MIN_PATIENTS
-    data.loc[few, ["sd_repetitions", "sd_images"]] = float("nan")
     data["deviation_withheld"] = [f"n < {MIN_PATIENTS} patients" if withheld else "" for withheld in few]
     names = {"table": "paper_table", "mean": "paper_mean", "sd": "paper_sd"}
     published = contents.published(evaluated).rename(columns=names)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
-from xferlab.analysis.aggregation import MIN_PATIENTS, aggregate
+from xferlab.analysis.aggregation import MIN_PATIENTS, aggregate, deviations_withheld
 from xferlab.analysis.contents import HEADLINE, Contents
 from xferlab.analysis.results import EvaluationSet
 from xferlab.analysis.selection import ALL
@@ -76,10 +76,8 @@ def _table(contents: Contents, evaluated: EvaluationSet, column: str, frame: pd.
 
 
 def _data(frame: pd.DataFrame, column: str) -> pd.DataFrame:
-    few = frame["num_patients"] < MIN_PATIENTS
-    deviations = {name: frame[name].mask(few) for name in ("sd_repetitions", "sd_images")}
     # A column of the data may be called as one of ours is.
-    return frame.assign(**deviations, column=column)
+    return deviations_withheld(frame).assign(column=column)
 
 
 def _records(
