@@ -10,6 +10,7 @@ import pandas as pd
 
 from xferlab.analysis.comparison import Contrast
 from xferlab.analysis.contents import Contents
+from xferlab.analysis.design import Side
 from xferlab.analysis.fractions import Series, series_by_set, shown_metrics
 from xferlab.analysis.other_sets import labelled
 from xferlab.analysis.results import EvaluationSet
@@ -77,10 +78,12 @@ class Fractions:
     @cached_property
     def contrasts(self) -> dict[str, Contrast]:
         """Every arm compared with that of its series that has the most labels."""
+        metric, evaluated = self.metrics[0], self.evaluated
         return {
-            contrast.comparison.second.arm: contrast
+            arm: self.contents.compare_in(metric, Side(each.whole, evaluated), Side(arm, evaluated))
             for each in self.series
-            for contrast in each.against_whole(self.contents, self.metrics[0]).values()
+            for arm in each.arms.values()
+            if arm != each.whole
         }
 
     @cached_property
