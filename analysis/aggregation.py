@@ -71,6 +71,12 @@ def aggregate(
     return frame[[*KEYS, *_MEASURES]].astype(dict.fromkeys(KEYS, object))
 
 
+def deviations_withheld(frame: pd.DataFrame) -> pd.DataFrame:
+    """Returns aggregated rows without the deviations of few patients."""
+    few = frame["num_patients"] < MIN_PATIENTS
+    return frame.assign(**{name: frame[name].mask(few) for name in ("sd_repetitions", "sd_images")})
+
+
 def _noted_counts(cases: pd.DataFrame) -> Planned:
     return {tuple(key.split("/")): number for key, number in cases.attrs.get("planned", {}).items()}
 

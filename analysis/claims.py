@@ -294,15 +294,11 @@ def earlier_plans(results: StudyResults) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _sides(claims: Claims, pair: tuple[Place, Place]) -> tuple[Side, Side]:
-    """The sides of a comparison, whose second is the first of the pair: x minus y."""
-    second, first = (Side(place.arm, EvaluationSet.of(place.stage, claims.on)) for place in pair)
-    return first, second
-
-
 def _compared(contents: Contents, claims: Claims, pair: tuple[Place, Place]) -> Contrast:
+    """Compares a pair, whose second is the first side: x minus y."""
     metric = contents.results.metrics.named(claims.metric)
-    return contents.compare_in(metric, *_sides(claims, pair), strict=claims.strict)
+    second, first = (Side(place.arm, EvaluationSet.of(place.stage, claims.on)) for place in pair)
+    return contents.compare_in(metric, first, second, strict=claims.strict)
 
 
 def _row(contrast: Contrast, metric: str) -> Mapping[str, Any]:

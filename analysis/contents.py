@@ -13,16 +13,21 @@ import pandas as pd
 from xferlab.analysis.aggregation import aggregate
 from xferlab.analysis.comparison import Comparison, Contrast, compare
 from xferlab.analysis.design import Side, design_of
-from xferlab.analysis.ensembles import Ensemble, ensemble_of
 from xferlab.analysis.features import DeepFeatures
 from xferlab.analysis.gates import divided, refused_by_either
 from xferlab.analysis.markers import Marked, Processed, marked_of, processed, without_markers
-from xferlab.analysis.published.paper import AMBIGUOUS, Paper, read_paper
-from xferlab.analysis.reprediction import NOTHING, Repredictor
+from xferlab.analysis.published.paper import AMBIGUOUS, Paper, PublishedLine, read_paper
+from xferlab.analysis.reprediction import (
+    NOTHING,
+    Calibrated,
+    Ensemble,
+    Repredictor,
+    calibrated_of,
+    ensemble_of,
+)
 from xferlab.analysis.results import EvaluationSet, StudyResults
-from xferlab.analysis.selection import ChainPair, chain_pairs, evaluation_sets, unseen
+from xferlab.analysis.selection import ChainPair, chain_pairs, evaluation_sets, of_metrics, unseen
 from xferlab.analysis.tables.model import Table, heading_of
-from xferlab.analysis.temperature import Calibrated, calibrated_of
 from xferlab.analysis.tuning import tuned_on
 from xferlab.errors import XferlabError
 from xferlab.metrics.metric import PASSED, Metric
@@ -92,6 +97,11 @@ class Contents:
         return tuple(
             metric for metric in self.results.metrics.ordered(names) if self._family(metric) == family
         )
+
+    def defined(self, frame: pd.DataFrame, family: str) -> tuple[tuple[Metric, ...], pd.DataFrame]:
+        """Returns the metrics of a family with a mean in some of the aggregated rows, and their rows."""
+        metrics = self.of_family(frame.loc[frame["mean"].notna(), "metric"].unique(), family)
+        return metrics, of_metrics(frame, metrics)
 
     def heading(self, metric: Metric) -> str:
         """Returns the heading of a metric: the paper's where it prints it, else its label with the unit."""
@@ -244,6 +254,10 @@ class Contents:
         columns = ["table", "arm", "pathology", "metric", "mean", "sd", "ambiguous"]
         rows = evaluated.rows(self.paper.values) if self.paper else pd.DataFrame(columns=columns)
         return rows if arm is None else rows[rows["arm"].isin([arm, ""])]
+
+    def published_lines(self, published: pd.DataFrame) -> Iterator[PublishedLine]:
+        """Yields rows of the paper as lines; see `Paper.lines`."""
+        yield from self.paper.lines(published) if self.paper else ()
 
     def paper_words(self, published: pd.DataFrame) -> tuple[str, ...]:
         """Returns what a reader of some of the paper's rows must know; nothing of none."""

@@ -162,9 +162,12 @@ def _counts(
     results: StudyResults, trials: Sequence[Mapping[str, Any]], entry: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """What trains in the trials of a stage: of each set of cases that it learns from."""
-    pools, others = entry.get("pools_of_others", {}), [trial.get("others", ()) for trial in trials]
+    pools, others = (
+        entry.get("pools_of_others", {}),
+        [{other["name"]: other for other in trial.get("others", ())} for trial in trials],
+    )
     sets = [(trials, entry["pool_patients"])]
-    sets += [([by_name[name] for by_name in map(_by_name, others)], pool) for name, pool in pools.items()]
+    sets += [([by_name[name] for by_name in others], pool) for name, pool in pools.items()]
     counts = []
     for of_set, pool in sets:
         frame, data = pd.DataFrame(of_set), of_set[0]["data"]
@@ -173,10 +176,6 @@ def _counts(
         ratio = {"test_to_train": _test_to_train(results, data, patients, pool)}
         counts.append({"stage": trials[0]["stage"], "data": data, "pool": pool, **shares, **ratio})
     return counts
-
-
-def _by_name(others: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    return {other["name"]: other for other in others}
 
 
 def _donor(entry: Mapping[str, Any], role: str) -> str:

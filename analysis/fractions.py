@@ -7,9 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from xferlab.analysis.comparison import Contrast
 from xferlab.analysis.contents import Contents
-from xferlab.analysis.design import Side
 from xferlab.analysis.results import EvaluationSet, StudyResults
 from xferlab.analysis.selection import needs
 from xferlab.metrics.metric import Metric
@@ -20,26 +18,15 @@ class Series(NamedTuple):
     """Arms that differ in the share of the labels of one stage.
 
     Attributes:
-        evaluated: The stage, and what it is measured on.
         arms: By share, the largest first.
     """
 
-    evaluated: EvaluationSet
     arms: Mapping[float, str]
 
     @property
     def whole(self) -> str:
         """The arm of the largest share: what the others are compared with, and the name of the series."""
         return next(iter(self.arms.values()))
-
-    def against_whole(self, contents: Contents, metric: Metric) -> dict[float, Contrast]:
-        """Returns every other share compared with the largest."""
-        whole = Side(self.whole, self.evaluated)
-        return {
-            share: contents.compare_in(metric, whole, Side(arm, self.evaluated))
-            for share, arm in self.arms.items()
-            if arm != self.whole
-        }
 
 
 def series_by_set(contents: Contents) -> Iterator[tuple[EvaluationSet, list[Series]]]:
@@ -62,7 +49,7 @@ def _series(results: StudyResults, evaluated: EvaluationSet) -> Iterator[Series]
         ids = tuple(results.evaluation_ids(arm, evaluated) for arm in ordered.values())
         if len(set(ids)) > 1 and ids not in known:
             known.add(ids)
-            yield Series(evaluated, ordered)
+            yield Series(ordered)
 
 
 def share_of(results: StudyResults, arm: str, stage: str) -> float:

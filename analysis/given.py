@@ -9,17 +9,15 @@ import pandas as pd
 from xferlab.analysis.results import StudyResults
 from xferlab.errors import UsageError
 
-RESULTS = "what `load_study` returns"
 
-
-def check_results(value: object, name: str = "results") -> None:
+def check_results(value: object) -> None:
     """Refuses what is not all that is known of a study.
 
     Raises:
         UsageError: It is something else.
     """
     if not isinstance(value, StudyResults):
-        raise _refused(name, f"found {_kind(value)}", RESULTS)
+        raise _refused("results", f"found {_kind(value)}", "what `load_study` returns")
 
 
 def check_table(value: object, name: str, columns: Iterable[str], accepted: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from xferlab.analysis.results import EvaluationSet, StudyResults
+from xferlab.metrics.metric import Metric
 
 ALL = "all"
 NUM_DETAILED = 3
@@ -60,6 +61,11 @@ def first_stored(results: StudyResults, arm: str, *sets: EvaluationSet) -> Store
         if stored := [frame for frame in frames if len(frame)]:
             return Stored(int(repetition), str(trial_id), pd.concat(stored, ignore_index=True))
     return None
+
+
+def of_metrics(frame: pd.DataFrame, metrics: Iterable[Metric]) -> pd.DataFrame:
+    """Returns the rows of some metrics."""
+    return frame[frame["metric"].isin([metric.name for metric in metrics])]
 
 
 def ordered_pathologies(names: Iterable[str]) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from xferlab.analysis.figures.style import (
     value_label,
 )
 from xferlab.analysis.published.paper import Paper
-from xferlab.analysis.selection import ALL, ChainPair, detailed_arms, ordered_pathologies
+from xferlab.analysis.selection import ALL, ChainPair, detailed_arms, of_metrics, ordered_pathologies
 from xferlab.analysis.tables.model import Record, file_name
 from xferlab.analysis.tables.notes import data_notes
 from xferlab.metrics.metric import Metric
@@ -72,8 +72,7 @@ def before_after_pictures(contents: Contents) -> Iterator[Picture]:
     for arm, pair in detailed_pairs(contents):
         rows = contents.aggregated[contents.aggregated["arm"] == arm].dropna(subset="mean")
         metrics = contents.of_family(rows["metric"].unique(), HEADLINE)
-        rows = rows[rows["metric"].isin([metric.name for metric in metrics])]
-        sides = [evaluated.rows(rows) for evaluated in pair.sets]
+        sides = [evaluated.rows(of_metrics(rows, metrics)) for evaluated in pair.sets]
         published = [
             contents.published(evaluated, arm=arm).assign(stage=evaluated.stage) for evaluated in pair.sets
         ]

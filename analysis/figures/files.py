@@ -116,11 +116,7 @@ def drawn_text(figure: Figure) -> str:
     legends = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
     inside = [text.get_text() for each in axes for text in each.texts]
     texts = dict.fromkeys(" ".join(text.split()) for text in (*titles, *names, *ticks, *inside, *legends))
-    return f"Drawing with {'; '.join(text for text in texts if not _is_number(text))}."
-
-
-def _is_number(text: str) -> bool:
-    return not any(character.isalpha() for character in text)
+    return f"Drawing with {'; '.join(text for text in texts if any(map(str.isalpha, text)))}."
 
 
 def _write_pixels(figure: Figure, sink: Path | BytesIO) -> None:

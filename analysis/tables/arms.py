@@ -8,12 +8,12 @@ from functools import cached_property
 
 import pandas as pd
 
-from xferlab.analysis.aggregation import KEYS, MIN_PATIENTS
+from xferlab.analysis.aggregation import KEYS, deviations_withheld
 from xferlab.analysis.comparison import Contrast
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.estimates import CONFIDENCE, holm
 from xferlab.analysis.results import EvaluationSet, StudyResults
-from xferlab.analysis.selection import ALL, ordered_pathologies
+from xferlab.analysis.selection import ALL, of_metrics, ordered_pathologies
 from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, file_name, heading_of, with_unit
 from xferlab.analysis.tables.notes import (
     INTERVAL,
@@ -72,8 +72,7 @@ class AllArms:
     @cached_property
     def rows(self) -> pd.DataFrame:
         """The aggregated rows of these metrics."""
-        rows = self.evaluated.rows(self.contents.aggregated)
-        return rows[rows["metric"].isin([metric.name for metric in self.metrics])]
+        return of_metrics(self.evaluated.rows(self.contents.aggregated), self.metrics)
 
     @property
     def contrasts(self) -> Sequence[Contrast]:
@@ -133,12 +132,9 @@ class AllArms:
         groups = self.results.arms_by_evaluations(self.evaluated)
         joined["first"] = joined["arm"].map({arm: arms[0] for arms in groups for arm in arms})
         lines = joined[joined["arm"] == joined["first"]].set_index(["first", "pathology"])["p"]
-        adjusted = lines.groupby("pathology", sort=False).transform(_holm).rename("p_holm_arms")
+        by_pathology = lines.groupby("pathology", sort=False)
+        adjusted = by_pathology.transform(lambda p: holm(list(p))).rename("p_holm_arms")
         return joined.join(adjusted, on=["first", "pathology"]).drop(columns="first")
-
-
-def _holm(p_values: pd.Series) -> pd.Series:
-    return pd.Series(holm(list(p_values)), index=p_values.index)
 
 
 def compared_arms(contents: Contents, *, judged: str = "") -> Iterator[AllArms]:
@@ -230,9 +226,7 @@ def _chance(differences: pd.DataFrame) -> tuple[str, ...]:
 
 
 def _data(arms: AllArms) -> pd.DataFrame:
-    rows, differences = arms.rows.copy(), arms.differences
-    few = rows["num_patients"] < MIN_PATIENTS
-    rows.loc[few, ["sd_repetitions", "sd_images"]] = float("nan")
+    rows, differences = deviations_withheld(arms.rows), arms.differences
     if len(differences):
         values = [
             "difference",

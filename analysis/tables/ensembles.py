@@ -8,7 +8,7 @@ import pandas as pd
 
 from xferlab.analysis.aggregation import MIN_PATIENTS
 from xferlab.analysis.contents import HEADLINE, Contents
-from xferlab.analysis.ensembles import MIN_NETWORKS, Ensemble
+from xferlab.analysis.reprediction import MIN_NETWORKS, Ensemble
 from xferlab.analysis.results import EvaluationSet
 from xferlab.analysis.selection import ALL
 from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, file_name
@@ -34,10 +34,7 @@ def ensembles_tables(contents: Contents) -> Iterator[Table]:
 
 
 def _table(contents: Contents, evaluated: EvaluationSet, ensembles: Sequence[Ensemble]) -> Table:
-    frame = _alone(_LINES.aggregated(contents, ensembles))
-    defined = frame.groupby("metric")["mean"].count()
-    metrics = contents.of_family(defined[defined > 0].index, HEADLINE)
-    frame = frame[frame["metric"].isin([metric.name for metric in metrics])]
+    metrics, frame = contents.defined(_alone(_LINES.aggregated(contents, ensembles)), HEADLINE)
     layout = Layout(_HEAD, ("By", "by"), [(contents.heading(metric), metric.name) for metric in metrics])
     names = (name for ensemble in ensembles for name in ensemble.images["pathology"])
     records = _LINES.records(frame, metrics, ensembles, pathologies_of(contents, evaluated, names), _labels)

@@ -10,10 +10,11 @@ import pandas as pd
 
 from xferlab.analysis.comparison import Contrast
 from xferlab.analysis.contents import Contents
+from xferlab.analysis.design import Side
 from xferlab.analysis.fractions import Series, series_by_set, shown_metrics
 from xferlab.analysis.other_sets import labelled
 from xferlab.analysis.results import EvaluationSet
-from xferlab.analysis.selection import ALL
+from xferlab.analysis.selection import ALL, of_metrics
 from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, file_name, number, with_unit
 from xferlab.analysis.tables.notes import (
     INTERVAL,
@@ -61,10 +62,14 @@ class Fractions:
     def rows(self) -> pd.DataFrame:
         """What the arms reach: a row for each arm and metric."""
         both = (self.evaluated.rows(frame) for frame in (self.contents.aggregated, self.contents.of_targets))
-        frame = pd.concat(both)
+        frame = of_metrics(pd.concat(both), self.metrics)
         arms = [arm for each in self.series for arm in each.arms.values()]
-        shown = frame["metric"].isin([metric.name for metric in self.metrics]) & frame["arm"].isin(arms)
-        return frame[shown & (frame["pathology"] == ALL)]
+        return frame[frame["arm"].isin(arms) & (frame["pathology"] == ALL)]
+
+    @cached_property
+    def published(self) -> pd.DataFrame:
+        """What a paper says of these metrics here."""
+        return of_metrics(self.contents.published(self.evaluated), self.metrics)
 
     def alike(self, arm: str) -> tuple[str, ...]:
         """Returns the arms that share an arm's results here, itself among them."""
@@ -73,10 +78,12 @@ class Fractions:
     @cached_property
     def contrasts(self) -> dict[str, Contrast]:
         """Every arm compared with that of its series that has the most labels."""
+        metric, evaluated = self.metrics[0], self.evaluated
         return {
-            contrast.comparison.second.arm: contrast
+            arm: self.contents.compare_in(metric, Side(each.whole, evaluated), Side(arm, evaluated))
             for each in self.series
-            for contrast in each.against_whole(self.contents, self.metrics[0]).values()
+            for arm in each.arms.values()
+            if arm != each.whole
         }
 
     @cached_property
@@ -118,10 +125,8 @@ def _table(known: Fractions) -> Table:
         ),
         ("Relative", "relative"),
     ]
-    published = contents.published(evaluated)
-    published = published[published["metric"].isin([metric.name for metric in known.metrics])]
     shown = {name for each in known.series for arm in each.arms.values() for name in known.alike(arm)}
-    named = published[published["arm"].isin(shown)]
+    named = known.published[known.published["arm"].isin(shown)]
     return Layout((("Series", "series"),), ("Labels", "share"), columns).fill(
         Table(
             name=known.name,
@@ -176,11 +181,9 @@ def _records(known: Fractions, series: Series) -> Iterator[Record]:
 
 
 def _published_lines(known: Fractions, labels: Record) -> Iterator[Record]:
-    published = known.contents.published(known.evaluated)
-    shown = published["metric"].isin([metric.name for metric in known.metrics])
+    published = known.published
     of_arm = published["arm"].isin(known.alike(labels["arm"]))
-    rows = published[shown & of_arm & (published["pathology"] == ALL)]
-    for line in known.contents.paper.lines(rows) if known.contents.paper else ():
+    for line in known.contents.published_lines(published[of_arm & (published["pathology"] == ALL)]):
         cells = {metric.name: published_cell(line, metric) for metric in known.metrics}
         yield {**labels, "arm": line.label_of_cells, "repetitions": line.repetitions, **cells}
 

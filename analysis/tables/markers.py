@@ -11,6 +11,7 @@ from xferlab.analysis.contents import Contents
 from xferlab.analysis.markers import Marked
 from xferlab.analysis.published.paper import marks_of, named_tables
 from xferlab.analysis.results import StudyResults
+from xferlab.analysis.selection import of_metrics
 from xferlab.analysis.tables.masks import known_by_class
 from xferlab.analysis.tables.model import (
     ABSENT,
@@ -150,14 +151,14 @@ def _published(contents: Contents, marked: Marked) -> pd.DataFrame:
 def _of_markers(rows: pd.DataFrame, marked: Marked) -> pd.DataFrame:
     """Returns a paper's rows of the markers of a section."""
     is_of = (rows["stage"] == marked.stage) & (rows["section"] == marked.section)
-    return rows[is_of & rows["metric"].isin([metric.name for metric in marked.metrics])]
+    return of_metrics(rows[is_of], marked.metrics)
 
 
 def _published_lines(
     contents: Contents, marked: Marked, labels: Record, published: pd.DataFrame
 ) -> Iterator[Record]:
     """Yields what a paper says of a class."""
-    for line in contents.paper.lines(published) if contents.paper else ():
+    for line in contents.published_lines(published):
         texts = {metric.name: published_cell(line, metric) for metric in marked.metrics}
         yield {**labels, "statistic": line.label_of_cells, **texts}
 

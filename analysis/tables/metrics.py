@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from xferlab.analysis.aggregation import MIN_PATIENTS
+from xferlab.analysis.aggregation import MIN_PATIENTS, deviations_withheld
 from xferlab.analysis.contents import FAMILIES, HEADLINE, Contents
 from xferlab.analysis.results import EvaluationSet
-from xferlab.analysis.selection import ALL, NUM_DETAILED, ordered_pathologies
+from xferlab.analysis.selection import ALL, NUM_DETAILED, of_metrics, ordered_pathologies
 from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, file_name, heading_of, number
 from xferlab.analysis.tables.notes import data_notes
 from xferlab.analysis.tuning import tuned_arms, tuned_notes
@@ -33,14 +33,12 @@ def metrics_tables(contents: Contents, *, hold_out: bool) -> Iterator[Table]:
 
 
 def _table(contents: Contents, evaluated: EvaluationSet, family: str) -> Table | None:
-    frame = evaluated.rows(contents.aggregated)
+    every = evaluated.rows(contents.aggregated)
     # A metric that is undefined throughout (millimetres without spacing) has no column.
-    defined = frame.groupby("metric")["mean"].count()
-    metrics = contents.of_family(defined[defined > 0].index, family)
+    metrics, frame = contents.defined(every, family)
     if not metrics:
         return None
-    frame = frame[frame["metric"].isin([metric.name for metric in metrics])]
-    empty = contents.of_family(defined[defined == 0].index, family)
+    empty = contents.of_family(set(every["metric"]).difference(frame["metric"]), family)
     layout = Layout(HEAD, ("Statistic", "statistic"), [(contents.heading(m), m.name) for m in metrics])
     suffix = "" if family == HEADLINE else f"_{family}"
     return layout.fill(
@@ -116,8 +114,7 @@ def _line(label: str, values: pd.Series, metrics: Sequence[Metric]) -> Record:
 
 
 def _published(contents: Contents, evaluated: EvaluationSet, metrics: Sequence[Metric]) -> pd.DataFrame:
-    published = contents.published(evaluated)
-    return published[published["metric"].isin([metric.name for metric in metrics])]
+    return of_metrics(contents.published(evaluated), metrics)
 
 
 def _published_lines(
@@ -125,7 +122,7 @@ def _published_lines(
 ) -> Iterator[Record]:
     published = _published(contents, evaluated, metrics)
     published = published[published["pathology"] == pathology]
-    for line in contents.paper.lines(published) if contents.paper else ():
+    for line in contents.published_lines(published):
         labels = {
             "pathology": pathology,
             "arm": line.label,
@@ -180,10 +177,9 @@ def _notes(
 
 def _data(contents: Contents, evaluated: EvaluationSet, frame: pd.DataFrame) -> pd.DataFrame:
     units = [contents.results.metrics.named(name).unit for name in frame["metric"]]
-    data = frame.copy()
+    data = deviations_withheld(frame)
     data.insert(list(data.columns).index("metric") + 1, "unit", units)
     few = data["num_patients"] < MIN_PATIENTS
-    data.loc[few, ["sd_repetitions", "sd_images"]] = float("nan")
     data["deviation_withheld"] = [f"n < {MIN_PATIENTS} patients" if withheld else "" for withheld in few]
     names = {"table": "paper_table", "mean": "paper_mean", "sd": "paper_sd"}
     published = contents.published(evaluated).rename(columns=names)

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import pandas as pd
 
-from xferlab.analysis.aggregation import MIN_PATIENTS, aggregate
+from xferlab.analysis.aggregation import MIN_PATIENTS, aggregate, deviations_withheld
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.reprediction import Repredicted
 from xferlab.analysis.results import EvaluationSet
@@ -60,9 +60,7 @@ class Lines:
             for name, rows in ((self.before, arms.before), (self.after, arms.after)):
                 frame, _ = contents.divided(aggregate(rows, planned=planned, sets=contents.sets))
                 frames.append(frame.assign(**{self.column: name}))
-        frame = pd.concat(frames, ignore_index=True)
-        few, deviations = frame["num_patients"] < MIN_PATIENTS, ["sd_repetitions", "sd_images"]
-        return frame.assign(**{name: frame[name].mask(few) for name in deviations})
+        return deviations_withheld(pd.concat(frames, ignore_index=True))
 
     def records(
         self,

@@ -101,7 +101,8 @@ _PAIRED = ["repetition", "case", "name", "patient", "value"]
 
 def _table(contents: Contents, paper: Paper, evaluated: EvaluationSet, rows: pd.DataFrame) -> Table:
     results, given = contents.results, evaluated.rows(paper.significance)
-    marks = [marks_of(given, metric, results.baseline, arms) for metric, arms in _places(rows)]
+    places = zip(rows["metric"], rows["arms"], strict=True)
+    marks = [marks_of(given, metric, results.baseline, arms) for metric, arms in places]
     rows = rows.assign(published=marks)
     return Layout((("Metric", "heading"),), ("Arm", "arm"), _COLUMNS).fill(
         Table(
@@ -130,10 +131,6 @@ def _table(contents: Contents, paper: Paper, evaluated: EvaluationSet, rows: pd.
         ),
         (_record(contents, row) for row in rows.to_dict("records")),
     )
-
-
-def _places(rows: pd.DataFrame) -> Iterator[tuple[str, tuple[str, ...]]]:
-    yield from zip(rows["metric"], rows["arms"], strict=True)
 
 
 def _record(contents: Contents, row: Record) -> Record:

@@ -10,7 +10,7 @@ import pandas as pd
 from xferlab.analysis.aggregation import MIN_PATIENTS
 from xferlab.analysis.contents import FAMILIES, FURTHER, HEADLINE, Contents
 from xferlab.analysis.results import EvaluationSet
-from xferlab.analysis.selection import ALL
+from xferlab.analysis.selection import ALL, of_metrics
 from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, file_name, number
 from xferlab.analysis.tables.notes import arm_names, data_notes, mean_and_deviation, published_cell, undefined
 from xferlab.metrics.metric import Metric
@@ -102,11 +102,9 @@ def _table(
 ) -> Iterator[Table]:
     """Yields the table of a family of metrics, where one of them is defined."""
     kind, family = shown
-    defined = frame.groupby("metric")["mean"].count()
-    metrics = contents.of_family(defined[defined > 0].index, family)
+    metrics, frame = contents.defined(frame, family)
     if not metrics:
         return
-    frame = frame[frame["metric"].isin([metric.name for metric in metrics])]
     head = ((kind.name.capitalize(), "of"), ("Repetitions", "repetitions"), ("Images", "images"))
     layout = Layout(head, ("Arm", "arms"), [(contents.heading_of_targets(m), m.name) for m in metrics])
     suffix = "" if family == HEADLINE else f"_{family}"
@@ -152,16 +150,15 @@ def _caption(contents: Contents, kind: _Kind, frame: pd.DataFrame) -> Iterator[s
 
 def _published(contents: Contents, evaluated: EvaluationSet, metrics: Sequence[Metric]) -> pd.DataFrame:
     """What a paper says of single targets."""
-    rows = _named(contents, contents.published(evaluated))
-    is_shown = rows["metric"].isin([metric.name for metric in metrics]) & (rows["pathology"] == ALL)
-    return rows[is_shown & (rows["of"] != "")]
+    rows = of_metrics(_named(contents, contents.published(evaluated)), metrics)
+    return rows[(rows["pathology"] == ALL) & (rows["of"] != "")]
 
 
 def _published_lines(
     contents: Contents, evaluated: EvaluationSet, target: str, metrics: Sequence[Metric]
 ) -> Iterator[Record]:
     rows = _published(contents, evaluated, metrics)
-    for line in contents.paper.lines(rows[rows["of"] == target]) if contents.paper else ():
+    for line in contents.published_lines(rows[rows["of"] == target]):
         yield {
             "of": contents.results.metrics.label_of(target),
             "arms": line.label_of_cells,

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
-from xferlab.analysis.aggregation import MIN_PATIENTS, aggregate
+from xferlab.analysis.aggregation import MIN_PATIENTS, aggregate, deviations_withheld
 from xferlab.analysis.contents import HEADLINE, Contents
 from xferlab.analysis.results import EvaluationSet
 from xferlab.analysis.selection import ALL
@@ -52,9 +52,7 @@ def _by_value(contents: Contents, cases: pd.DataFrame, values: Mapping[str, str]
 
 
 def _table(contents: Contents, evaluated: EvaluationSet, column: str, frame: pd.DataFrame) -> Table:
-    defined = frame.groupby("metric")["mean"].count()
-    metrics = contents.of_family(defined[defined > 0].index, HEADLINE)
-    frame = frame[frame["metric"].isin([metric.name for metric in metrics])]
+    metrics, frame = contents.defined(frame, HEADLINE)
     targets = list(dict.fromkeys(sorted(frame["of"], key=lambda of: of != ALL)))
     head = [(column, "value"), ("Images", "images"), ("Patients", "patients")]
     head += [("Target", "of")] if len(targets) > 1 else []
@@ -78,10 +76,8 @@ def _table(contents: Contents, evaluated: EvaluationSet, column: str, frame: pd.
 
 
 def _data(frame: pd.DataFrame, column: str) -> pd.DataFrame:
-    few = frame["num_patients"] < MIN_PATIENTS
-    deviations = {name: frame[name].mask(few) for name in ("sd_repetitions", "sd_images")}
     # A column of the data may be called as one of ours is.
-    return frame.assign(**deviations, column=column)
+    return deviations_withheld(frame).assign(column=column)
 
 
 def _records(

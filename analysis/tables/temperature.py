@@ -8,12 +8,12 @@ import pandas as pd
 
 from xferlab.analysis.aggregation import MIN_PATIENTS
 from xferlab.analysis.contents import Contents
+from xferlab.analysis.reprediction import OF_PROBABILITIES, Calibrated
 from xferlab.analysis.results import EvaluationSet
 from xferlab.analysis.tables.metrics import HEAD
 from xferlab.analysis.tables.model import Layout, Record, Table, file_name
 from xferlab.analysis.tables.notes import data_notes
 from xferlab.analysis.tables.repredicted import Lines, pathologies_of, repredicted_sets, where_others_are
-from xferlab.analysis.temperature import OF_PROBABILITIES, Calibrated
 from xferlab.errors import listed
 from xferlab.metrics.temperature import LARGEST, is_at_bound
 

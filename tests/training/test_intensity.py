@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.stats import rankdata
 
+from xferlab.training.degradation import normal_pixels
 from xferlab.training.intensity import INTENSITIES, normalise
 from xferlab.training.learner import AugmentationSeed
-from xferlab.training.noise import normal_pixels
 from xferlab.training.randomness import bits
 
 GREY = np.random.default_rng(0).integers(0, 256, (5, 2, 24, 20), dtype=np.uint8)

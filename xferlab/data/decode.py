@@ -94,7 +94,7 @@ def read_image(path: Path, data: bytes | None = None, *, own_depth: bool = False
     Raises:
         DataError: If the file cannot be read, has several frames, floating-point pixels or too many pixels.
     """
-    data = _content(path) if data is None else data
+    data = content_of(path) if data is None else data
     if is_dicom(path, data):
         from xferlab.data.dicom import read_dicom  # pydicom takes a while to import
 
@@ -120,7 +120,7 @@ def read_colour(path: Path, data: bytes | None = None) -> NDArray[np.uint8]:
     Raises:
         DataError: As `read_image`, and if the file is not an 8-bit image.
     """
-    image, _ = _load(path, _content(path) if data is None else data)
+    image, _ = _load(path, content_of(path) if data is None else data)
     if image.mode not in _GREY_8:
         raise DataError.at(path, f"has pixels of mode {image.mode!r}; 8-bit grey or colour is accepted.")
     return np.asarray(image.convert("RGB"))
@@ -136,7 +136,7 @@ def read_labels(path: Path, data: bytes | None = None) -> Labels:
     Raises:
         DataError: If the file cannot be read or is not a label image.
     """
-    data = _content(path) if data is None else data
+    data = content_of(path) if data is None else data
     if is_dicom(path, data):
         raise DataError.at(path, "is a DICOM file; masks are accepted as PNG or TIFF. Export it as such.")
     if is_nifti(path, data):
@@ -282,7 +282,7 @@ def is_dicom(path: Path, data: bytes | None = None) -> bool:
     Raises:
         DataError: The file cannot be read.
     """
-    head = _content(path, 132) if data is None else data[:132]
+    head = content_of(path, 132) if data is None else data[:132]
     return head[128:] == b"DICM" or lacks_preamble(head) or path.suffix.lower() in DICOM
 
 
@@ -298,7 +298,12 @@ def is_image_file(path: Path) -> bool:
         return False
 
 
-def _content(path: Path, size: int = -1) -> bytes:
+def content_of(path: Path, size: int = -1) -> bytes:
+    """Returns the bytes of a file, or its first ones.
+
+    Raises:
+        DataError: It cannot be read.
+    """
     try:
         return read_file(path, size)
     except OSError as error:

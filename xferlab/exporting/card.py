@@ -55,7 +55,7 @@ def _parts(graph: Graph, facts: Facts) -> Iterator[str]:
     yield f"**{facts.limits}**"
     yield _licence(facts)
     yield "## Where it comes from"
-    yield _bullets(_origin(facts))
+    yield "\n".join(f"- {line}" for line in _origin(facts))
     yield "## Data"
     yield _table(
         ("Section", "Source", "Images", "Patients", "Use"),
@@ -136,10 +136,6 @@ def _decision(graph: Graph) -> str:
 
 def _number(value: float | None) -> str:
     return _ABSENT if value is None or not math.isfinite(value) else f"{value:.4f}"
-
-
-def _bullets(lines: Iterator[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

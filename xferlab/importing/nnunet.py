@@ -50,16 +50,11 @@ def read_nnunet(folder: Path) -> Listing:
         masks = _files(folder / _FOLDERS[part][1], ending, left_out)
         left_out += [spare_mask(path) for case, path in masks.items() if case not in cases]
         of_part = {PART: part} if by_part[TEST] else {}
-        entries += [
-            Entry(image, _mask(masks.get(case)), {PATIENT: case, **of_part, **folds.get(case, {})})
-            for case, image in cases.items()
-        ]
+        for case, image in cases.items():
+            mask = {MASK: masks[case]} if case in masks else {}
+            entries.append(Entry(image, mask, {PATIENT: case, **of_part, **folds.get(case, {})}))
     labels, parts = labels_and_regions(content["labels"], where=folder / DESCRIPTION)
     return Listing(tuple(entries), tuple(left_out), {MASK: labels}, parts, remarks, gives=(PART, FOLD))
-
-
-def _mask(path: Path | None) -> dict[str, Path]:
-    return {} if path is None else {MASK: path}
 
 
 def _files(folder: Path, ending: str, left_out: list[Problem]) -> dict[str, Path]:

@@ -65,16 +65,14 @@ def _reader(source: str | None, listing: Listing, images: Path, *, keep_ids: boo
     if keep_ids and source != HEADER:
         raise UsageError(f"--keep-ids is for --patient {HEADER}; other ids are never hashed")
     if source is None:
-        return lambda entry: {PATIENT: entry.cells.get(PATIENT) or _name(entry, images)}
+        return lambda entry: {
+            PATIENT: entry.cells.get(PATIENT) or without_suffix(_below(entry.image, images))
+        }
     if source == HEADER:
         return lambda entry: {PATIENT: _of_header(entry.image, keep_ids=keep_ids)}
     if source.lower().endswith((".csv", ".parquet")) or os.path.isfile(source):
         return _of_table(Path(source), listing, images)
     return _of_name(source, images)
-
-
-def _name(entry: Entry, images: Path) -> str:
-    return without_suffix(_below(entry.image, images))
 
 
 def _below(image: Path, folder: Path) -> str:

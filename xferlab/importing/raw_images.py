@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from xferlab.data.memo import read_file
+from xferlab.data.decode import content_of
 from xferlab.errors import DataError
 from xferlab.importing.pictures import write_png
 from xferlab.importing.published import RawImages
@@ -42,10 +42,7 @@ def pixels_of(path: Path, raw: RawImages) -> NDArray[np.uint16]:
     Raises:
         DataError: The file cannot be read, has another size, or values of more bits.
     """
-    try:
-        data = read_file(path)
-    except OSError as error:
-        raise DataError.at(path, f"cannot be read: {error.strerror or error}.") from error
+    data = content_of(path)
     side, dtype = raw.side_px, np.dtype(raw.dtype)
     if len(data) != side * side * dtype.itemsize:
         raise DataError.at(

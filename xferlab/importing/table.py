@@ -144,11 +144,8 @@ def _gone(rows: Iterable[Mapping[str, str]], root: Path, imported: Mapping[str, 
     columns = {IMAGE}.union(*masks)
     known = imported.keys() | {cell for of_image in masks for cell in of_image.values()}
     named = dict.fromkeys(row[column] for row in rows for column in columns & row.keys())
-    return {name: None for name in named if name and name not in known and not _is_there(root, name)}
-
-
-def _is_there(root: Path, name: str) -> bool:
-    return (root / spelled(name, [root])).exists()
+    unknown = [name for name in named if name and name not in known]
+    return {name: None for name in unknown if not (root / spelled(name, [root])).exists()}
 
 
 def _below(path: Path, root: Path) -> str:

@@ -21,8 +21,6 @@ from xferlab.networks import (
     resnet,
     segnet,
     unet,
-    unet_dropout,
-    unet_instance,
     vgg,
 )
 from xferlab.networks.head import Head
@@ -32,8 +30,8 @@ from xferlab.networks.translator import TRANSLATOR, Translator
 
 NETWORKS: Mapping[str, Callable[..., nn.Module]] = {
     "unet": unet.UNet,
-    "unet_dropout": unet_dropout.UNetDropout,
-    "unet_instance": unet_instance.UNetInstance,
+    "unet_dropout": unet.UNetDropout,
+    "unet_instance": unet.UNetInstance,
     **{name: partial(fc_densenet.FCDenseNet, design=design) for name, design in fc_densenet.DESIGNS.items()},
     **{name: partial(fcn.FCN, design=design) for name, design in fcn.DESIGNS.items()},
     "segnet": segnet.SegNet,
@@ -44,9 +42,7 @@ NETWORKS: Mapping[str, Callable[..., nn.Module]] = {
 }
 
 NAMES: Mapping[str, LayerNames] = {
-    "unet": unet.NAMES,
-    "unet_dropout": unet_dropout.NAMES,
-    "unet_instance": unet_instance.NAMES,
+    **unet.NAMES,
     **dict.fromkeys(fc_densenet.DESIGNS, fc_densenet.NAMES),
     "segnet": segnet.NAMES,
     **dict.fromkeys(fcn.DESIGNS, fcn.NAMES),
@@ -174,7 +170,7 @@ def initialise(model: nn.Module, seed: int) -> None:
 
 
 def _rule_of(model: nn.Module) -> Callable[[_Weighted, torch.Generator], None]:
-    if isinstance(model, unet_dropout.UNetDropout | vgg.VGG | fcn.FCN):
+    if isinstance(model, unet.UNetDropout | vgg.VGG | fcn.FCN):
         return _he_or_glorot
     if isinstance(model, cyclegan.Generator | cyclegan.PatchDiscriminator | munit.MultiScaleDiscriminator):
         return _narrow

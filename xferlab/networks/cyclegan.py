@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from xferlab.networks.residual import ReflectedConv, ResidualBlock, check_sides
+from xferlab.networks.residual import ReflectedConv, ResidualBlock, activated, check_sides
 from xferlab.networks.upsampling import TransposedConv2d
 
 MULTIPLE_PX = 4
@@ -37,14 +37,14 @@ class Generator(nn.Module):
     def __init__(self, *, channels: int = 1, width: int = 32, blocks: int = 2):
         super().__init__()
         self.down = nn.Sequential(
-            *_normalised(ReflectedConv(channels, width, 7)),
-            *_normalised(_halving(width, 2 * width)),
-            *_normalised(_halving(2 * width, 4 * width)),
+            *activated(ReflectedConv(channels, width, 7)),
+            *activated(_halving(width, 2 * width)),
+            *activated(_halving(2 * width, 4 * width)),
         )
         self.blocks = nn.Sequential(*(ResidualBlock(4 * width) for _ in range(blocks)))
         self.up = nn.Sequential(
-            *_normalised(_doubling(4 * width, 2 * width)),
-            *_normalised(_doubling(2 * width, width)),
+            *activated(_doubling(4 * width, 2 * width)),
+            *activated(_doubling(2 * width, width)),
             ReflectedConv(width, channels, 7),
             nn.Tanh(),
         )
@@ -80,9 +80,9 @@ class PatchDiscriminator(nn.Module):
         self.layers = nn.Sequential(
             _seeing(channels, width, stride=2),
             nn.LeakyReLU(0.2, inplace=True),
-            *_normalised(_seeing(width, 2 * width, stride=2), slope=0.2),
-            *_normalised(_seeing(2 * width, 4 * width, stride=2), slope=0.2),
-            *_normalised(_seeing(4 * width, 8 * width, stride=1), slope=0.2),
+            *activated(_seeing(width, 2 * width, stride=2), slope=0.2),
+            *activated(_seeing(2 * width, 4 * width, stride=2), slope=0.2),
+            *activated(_seeing(4 * width, 8 * width, stride=1), slope=0.2),
             _seeing(8 * width, 1, stride=1),
         )
 
@@ -97,12 +97,6 @@ class PatchDiscriminator(nn.Module):
         """
         check_sides(images, smallest_px=SMALLEST_PX)
         return (self.layers(images),)
-
-
-def _normalised(convolution: nn.Conv2d | nn.ConvTranspose2d, *, slope: float = 0.0) -> list[nn.Module]:
-    """A convolution, instance norm, and ReLU with a slope below 0."""
-    relu = nn.LeakyReLU(slope, inplace=True) if slope else nn.ReLU(inplace=True)
-    return [convolution, nn.InstanceNorm2d(convolution.out_channels), relu]
 
 
 def _halving(in_channels: int, out_channels: int) -> nn.Conv2d:

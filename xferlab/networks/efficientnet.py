@@ -7,6 +7,7 @@ their state dict loads as it is.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from torch.nn import functional as F
 
 from xferlab.networks.dropout import Dropout
 from xferlab.networks.head import GlobalPool, Head
-from xferlab.networks.image_network import ImageNetwork
+from xferlab.networks.image_network import ImageNetwork, Level
 from xferlab.networks.names import LayerNames
 from xferlab.networks.standardise import Standardise
 from xferlab.networks.width import scaled
@@ -47,6 +48,9 @@ _STAGES = (
     _Stage(4, 5, 2, 6, 192),
     _Stage(1, 3, 1, 6, 320),
 )
+
+_LEVEL_ENDS = (1, 3, 5, 11)
+"""Blocks up to the end of each resolution but the last, which ends behind the last convolution."""
 
 
 class EfficientNetLite0(ImageNetwork):
@@ -92,6 +96,14 @@ class EfficientNetLite0(ImageNetwork):
         level = self._relu(self._bn0(self._conv_stem(images)))
         last: Tensor = self._last_relu(self._bn1(self._conv_head(self._blocks(level))))
         return last
+
+    def levels(self) -> list[Level]:
+        """Returns the blocks of each resolution; stem and last convolution are of the first and the last."""
+        blocks, starts = list(self._blocks), (0, *_LEVEL_ENDS)
+        levels: list[Level] = [(blocks[end - 1], tuple(blocks[start:end])) for start, end in pairwise(starts)]
+        (end, first), last = levels[0], tuple(blocks[starts[-1] :])
+        levels[0] = end, (self._conv_stem, *first)
+        return [*levels, (self._last_relu, (*last, self._conv_head))]
 
     def own_head(self, features: Tensor) -> Tensor:
         """Returns the logits of what `features` gives."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from xferlab.networks.dropout import Dropout
 from xferlab.networks.names import LayerNames
-from xferlab.networks.translator import Translator, layers
+from xferlab.networks.translator import Translatable, Translator
 from xferlab.networks.upsampling import TransposedConv2d
 
 NAMES = LayerNames(first="encoder1.conv.weight", offset="encoder1.conv.bias", head="conv.", output="conv.")
@@ -73,7 +73,7 @@ class DenseBlock(nn.Sequential):
         return features[:, self._skipped :]
 
 
-class FCDenseNet(nn.Module):
+class FCDenseNet(Translatable):
     """FC-DenseNet (Jégou et al. 2017), with dropout of whole channels at 0.2 in each layer after a ReLU.
 
     - Level of the encoder: a dense block that keeps its input. Between two levels, batch normalisation, ReLU,
@@ -117,24 +117,13 @@ class FCDenseNet(nn.Module):
         block = DenseBlock(width, design.bottleneck, growth, keeps_input=False)
         self.bottleneck = _parts({name: start, "block": block})
         for number in range(self._depth, 0, -1):
-            self.add_module(f"upconv{number}", _up(block.out_channels))
+            channels = block.out_channels
+            up = TransposedConv2d(channels, channels, kernel_size=3, stride=2)
+            self.add_module(f"upconv{number}", up)
             width = block.out_channels + widths[number - 1]
             block = DenseBlock(width, design.levels[number - 1], growth, keeps_input=number == 1)
             self.add_module(f"decoder{number}", block)
-        width = block.out_channels
-        self.conv = nn.Conv2d(width, out_channels, kernel_size=1)
-        self.translator = (
-            layers(translator, in_channels=width, out_channels=out_channels) if translator else None
-        )
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Returns logits `(N, out_channels, H, W)` of images `(N, in_channels, H, W)`; no softmax is applied.
-
-        H and W are multiples of 32.
-        """
-        head = self.conv if self.translator is None else self.translator
-        logits: Tensor = head(self.features(images))
-        return logits
+        self.ends(translator, in_channels=block.out_channels, out_channels=out_channels)
 
     def features(self, images: Tensor) -> Tensor:
         """Returns what the last decoder level gives, `(N, K, H, W)`: K is 256 in `fc_densenet103`."""
@@ -185,10 +174,6 @@ def _down(channels: int) -> nn.Sequential:
     layer = _normalised(channels, channels, kernel_size=1)
     layer.add_module("pool", nn.MaxPool2d(kernel_size=2, stride=2))
     return layer
-
-
-def _up(channels: int) -> TransposedConv2d:
-    return TransposedConv2d(channels, channels, kernel_size=3, stride=2)
 
 
 def _cropped(values: Tensor, like: Tensor) -> Tensor:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
 from xferlab.networks.head import Head, layers
 from xferlab.networks.standardise import Standardise
+
+Level = tuple[nn.Module, tuple[nn.Module, ...]]
+"""The module that gives a level's features, and those whose convolutions lead from the one before to it."""
 
 
 class ImageNetwork(nn.Module):
@@ -15,11 +18,13 @@ class ImageNetwork(nn.Module):
 
     Attributes:
         standardise: What images go through first; None leaves them as they are.
+        levels: Returns one for each of the five resolutions that the trunk goes through, in order.
     """
 
     standardise: Standardise | None
     features: Callable[[Tensor], Tensor]
     own_head: Callable[[Tensor], Tensor]
+    levels: Callable[[], Sequence[Level]]
 
     def __init__(self, standardise: Standardise | None):
         """Takes what images go through first."""

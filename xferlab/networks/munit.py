@@ -12,7 +12,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from xferlab.networks.residual import ReflectedConv, ResidualBlock, check_sides, doubled
+from xferlab.networks.residual import ReflectedConv, ResidualBlock, activated, check_sides, doubled
 
 MULTIPLE_PX = 4
 """Sides of images that an auto-encoder takes are multiples of it: the content has a quarter of them."""
@@ -76,9 +76,9 @@ class AutoEncoder(nn.Module):
         width = design.width
         self.style_encoder = _StyleEncoder(channels, width, design.style)
         self.content_encoder = nn.Sequential(
-            *_normalised(ReflectedConv(channels, width, 7)),
-            *_normalised(ReflectedConv(width, 2 * width, 4, stride=2)),
-            *_normalised(ReflectedConv(2 * width, 4 * width, 4, stride=2)),
+            *activated(ReflectedConv(channels, width, 7)),
+            *activated(ReflectedConv(width, 2 * width, 4, stride=2)),
+            *activated(ReflectedConv(2 * width, 4 * width, 4, stride=2)),
             *(ResidualBlock(4 * width) for _ in range(design.blocks)),
         )
         self.decoder = _Decoder(channels, width, design.blocks)
@@ -189,10 +189,6 @@ class MultiScaleDiscriminator(nn.Module):
                 images = F.avg_pool2d(images, 3, stride=2, padding=1, count_include_pad=False)
             scores.append(scale(images))
         return tuple(scores)
-
-
-def _normalised(convolution: nn.Conv2d) -> list[nn.Module]:
-    return [convolution, nn.InstanceNorm2d(convolution.out_channels), nn.ReLU(inplace=True)]
 
 
 def _smoothing(channels: int) -> nn.Sequential:

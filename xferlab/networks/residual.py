@@ -58,6 +58,12 @@ class ResidualBlock(nn.Module):
         return features + normalised(self.conv2(inner), second)
 
 
+def activated(convolution: nn.Conv2d | nn.ConvTranspose2d, *, slope: float = 0.0) -> list[nn.Module]:
+    """Returns a convolution, instance norm, and ReLU with a slope below 0."""
+    relu = nn.LeakyReLU(slope, inplace=True) if slope else nn.ReLU(inplace=True)
+    return [convolution, nn.InstanceNorm2d(convolution.out_channels), relu]
+
+
 def normalised(features: Tensor, affine: Tensor | None = None) -> Tensor:
     """Returns features `(N, C, H, W)` of mean 0 and variance 1 in each channel of each image, or restyled.
 

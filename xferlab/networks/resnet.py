@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from xferlab.networks.head import GlobalPool, Head
-from xferlab.networks.image_network import ImageNetwork
+from xferlab.networks.image_network import ImageNetwork, Level
 from xferlab.networks.names import LayerNames
 from xferlab.networks.standardise import Standardise
 from xferlab.networks.width import scaled
@@ -70,6 +70,11 @@ class ResNet18(ImageNetwork):
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             level = stage(level)
         return level
+
+    def levels(self) -> list[Level]:
+        """Returns the first convolution with its ReLU, and the stages."""
+        stages = (self.layer1, self.layer2, self.layer3, self.layer4)
+        return [(self.relu, (self.conv1,)), *((stage, (stage,)) for stage in stages)]
 
     def own_head(self, features: Tensor) -> Tensor:
         """Returns the logits of what `features` gives."""

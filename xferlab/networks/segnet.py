@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from xferlab.networks.names import LayerNames
-from xferlab.networks.translator import Translator, layers
+from xferlab.networks.translator import Translatable, Translator
 from xferlab.networks.vgg import WIDTHS
 from xferlab.networks.vgg_levels import CONVOLUTIONS, FIRST, level, trunk
 from xferlab.networks.width import scaled
@@ -17,7 +17,7 @@ from xferlab.networks.width import scaled
 NAMES = LayerNames(first=FIRST, offset="encoder1.norm1.running_mean", head="conv.", output="conv.")
 
 
-class SegNet(nn.Module):
+class SegNet(Translatable):
     """SegNet as published, without dropout.
 
     A level of the encoder is that of VGG16 with batch normalisation, followed by 2x2 max pooling. A level of
@@ -47,19 +47,7 @@ class SegNet(nn.Module):
         widths = [scaled(channels, width) for channels in WIDTHS]
         for number in range(len(WIDTHS), 0, -1):
             self.add_module(f"decoder{number}", _mirrored(number, widths))
-        self.conv = nn.Conv2d(widths[0], out_channels, kernel_size=3, padding=1)
-        self.translator = (
-            layers(translator, in_channels=widths[0], out_channels=out_channels) if translator else None
-        )
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Returns logits `(N, out_channels, H, W)` of images `(N, in_channels, H, W)`; no softmax is applied.
-
-        H and W are multiples of 32.
-        """
-        head = self.conv if self.translator is None else self.translator
-        logits: Tensor = head(self.features(images))
-        return logits
+        self.ends(translator, in_channels=widths[0], out_channels=out_channels, kernel_size=3)
 
     def features(self, images: Tensor) -> Tensor:
         """Returns what the last decoder level gives, `(N, 64, H, W)` at width 1, 0 or more."""

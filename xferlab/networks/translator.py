@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -32,6 +32,36 @@ class Translator:
     kernel: int = 3
 
 
+class Translatable(nn.Module):
+    """Gives `features` of images at their size, and logits of these by its head or by a translator.
+
+    Attributes:
+        conv: The head.
+        translator: New layers that the features go through in place of the head; None for none.
+    """
+
+    features: Callable[[Tensor], Tensor]
+
+    def ends(
+        self, translator: Translator | None, *, in_channels: int, out_channels: int, kernel_size: int = 1
+    ) -> None:
+        """Adds the head and, if one is given, the translator: the last parts."""
+        padding = kernel_size // 2
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size=kernel_size, padding=padding)
+        self.translator = (
+            _layers(translator, in_channels=in_channels, out_channels=out_channels) if translator else None
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns logits `(N, out_channels, H, W)` of images `(N, in_channels, H, W)`, before any activation.
+
+        H and W are multiples of 16 in U-Nets, of 32 in others.
+        """
+        head = self.conv if self.translator is None else self.translator
+        logits: Tensor = head(self.features(images))
+        return logits
+
+
 def translator_in(state: Mapping[str, Tensor]) -> Translator | None:
     """Returns the shape of the translator whose weights a state dict holds; None if it holds none.
 
@@ -44,8 +74,7 @@ def translator_in(state: Mapping[str, Tensor]) -> Translator | None:
     return Translator(depth=depth, width=first.shape[0], kernel=first.shape[-1])
 
 
-def layers(options: Translator, *, in_channels: int, out_channels: int) -> nn.Sequential:
-    """Returns the layers of a translator, with PyTorch's weights."""
+def _layers(options: Translator, *, in_channels: int, out_channels: int) -> nn.Sequential:
     parts: OrderedDict[str, nn.Module] = OrderedDict()
     incoming, padding = in_channels, options.kernel // 2
     for number in range(1, options.depth + 1):

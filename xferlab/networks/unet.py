@@ -1,30 +1,45 @@
-"""The U-Net of the donor: four levels down, a bottleneck, four levels up.
+"""U-Nets: four levels down, a bottleneck, four levels up; that of the donor, and two with other levels.
 
-The names of its parts are those of the published weights (Buda et al. 2019), so that their state dict loads
-as it is.
+The names of the parts are those of the published weights (Buda et al. 2019), so that their state dict loads
+as it is. They are the same in all three, so that freezing, translators, heads and deep features know them.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from xferlab.networks.dropout import Dropout
 from xferlab.networks.names import LayerNames
-from xferlab.networks.translator import Translator, layers
+from xferlab.networks.translator import Translatable, Translator
 from xferlab.networks.upsampling import TransposedConv2d
 
 FIRST_CONVOLUTION = "encoder1.enc1conv1.weight"
 """Its second dimension is the number of channels of the images."""
 
-NAMES = LayerNames(
-    first=FIRST_CONVOLUTION, offset="encoder1.enc1norm1.running_mean", head="conv.", output="conv."
-)
+NAMES: Mapping[str, LayerNames] = {
+    name: LayerNames(first=FIRST_CONVOLUTION, offset=f"encoder1.{offset}", head="conv.", output="conv.")
+    for name, offset in {
+        "unet": "enc1norm1.running_mean",
+        "unet_dropout": "enc1conv1.bias",
+        # Instance normalisation takes a constant behind the first convolution away: its offset says nothing.
+        "unet_instance": "enc1norm1.bias",
+    }.items()
+}
+"""Where the first and last layers of each network are."""
+
+RATES: Mapping[str, float] = {
+    "enc1": 0.1, "enc2": 0.1, "enc3": 0.2, "enc4": 0.2, "bottleneck": 0.3,
+    "dec4": 0.2, "dec3": 0.2, "dec2": 0.1, "dec1": 0.1,
+}  # fmt: skip
+"""Probability of dropout in each level of `UNetDropout`, in the order of the forward pass."""
 
 
-def normalised_level(
+def _normalised_level(
     name: str, in_channels: int, out_channels: int, *, norm: Callable[[int], nn.Module] = nn.BatchNorm2d
 ) -> nn.Sequential:
     """Returns twice a convolution without bias, normalisation and ReLU."""
@@ -36,7 +51,7 @@ def normalised_level(
     return nn.Sequential(parts)
 
 
-class UNet(nn.Module):
+class UNet(Translatable):
     """U-Net with batch normalisation (Buda et al. 2019).
 
     A level is twice (3x3 convolution without bias, batch normalisation, ReLU). Levels have widths f, 2f, 4f,
@@ -76,22 +91,12 @@ class UNet(nn.Module):
         self.decoder2 = level("dec2", 4 * f, 2 * f)
         self.upconv1 = _upsampling(2 * f, f)
         self.decoder1 = level("dec1", 2 * f, f)
-        self.conv = nn.Conv2d(f, out_channels, kernel_size=1)
-        self.translator = layers(translator, in_channels=f, out_channels=out_channels) if translator else None
+        self.ends(translator, in_channels=f, out_channels=out_channels)
 
     @staticmethod
     def level(name: str, in_channels: int, out_channels: int) -> nn.Sequential:
         """Makes a level of a name, from so many channels to so many."""
-        return normalised_level(name, in_channels, out_channels)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Returns logits `(N, out_channels, H, W)` of images `(N, in_channels, H, W)`; no sigmoid is applied.
-
-        H and W are multiples of 16.
-        """
-        head = self.conv if self.translator is None else self.translator
-        logits: Tensor = head(self.features(images))
-        return logits
+        return _normalised_level(name, in_channels, out_channels)
 
     def features(self, images: Tensor) -> Tensor:
         """Returns what the last decoder level gives, `(N, init_features, H, W)`, 0 or more."""
@@ -105,6 +110,45 @@ class UNet(nn.Module):
         up = self.decoder2(torch.cat([self.upconv2(up), level2], dim=1))
         last: Tensor = self.decoder1(torch.cat([self.upconv1(up), level1], dim=1))
         return last
+
+
+class UNetDropout(UNet):
+    """U-Net with dropout in place of batch normalisation (arias-garzon2021, B.3 of the method's description).
+
+    A level is: 3x3 convolution with bias, ReLU, dropout, 3x3 convolution with bias, ReLU.
+
+    Widths, poolings, transposed convolutions and the 1x1 head are those of `UNet`. Parameters for one channel
+    in and one out: 1,940,817 with f = 16, 31,030,593 with f = 64, 95,021,361 with f = 112. `initialise` draws
+    its weights as the paper does.
+    """
+
+    @staticmethod
+    def level(name: str, in_channels: int, out_channels: int) -> nn.Sequential:
+        """Makes a level without normalisation."""
+        parts: OrderedDict[str, nn.Module] = OrderedDict()
+        parts[f"{name}conv1"] = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1)
+        parts[f"{name}relu1"] = nn.ReLU(inplace=True)
+        parts[f"{name}dropout"] = Dropout(RATES[name])
+        parts[f"{name}conv2"] = nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1)
+        parts[f"{name}relu2"] = nn.ReLU(inplace=True)
+        return nn.Sequential(parts)
+
+
+class UNetInstance(UNet):
+    """U-Net with instance normalisation in place of batch normalisation (Ulyanov et al. 2016).
+
+    A level normalises each channel of each image by the image's own mean and deviation. The parameters are
+    those of `UNet`, without running statistics: training and evaluation are the same, and an image's result
+    does not depend on its batch. A gain and an offset of grey levels change nothing but near the border,
+    where zeros are padded. Sides are at least 32 px: one pixel has no deviation.
+    """
+
+    @staticmethod
+    def level(name: str, in_channels: int, out_channels: int) -> nn.Sequential:
+        """Makes a level of `UNet` with instance normalisation."""
+        return _normalised_level(
+            name, in_channels, out_channels, norm=partial(nn.InstanceNorm2d, affine=True)
+        )
 
 
 def _upsampling(in_channels: int, out_channels: int) -> TransposedConv2d:

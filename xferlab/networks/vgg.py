@@ -6,7 +6,8 @@ they are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from torch.nn import functional as F
 
 from xferlab.networks.dropout import Dropout
 from xferlab.networks.head import Head
-from xferlab.networks.image_network import ImageNetwork
+from xferlab.networks.image_network import ImageNetwork, Level
 from xferlab.networks.names import LayerNames
 from xferlab.networks.standardise import Standardise
 from xferlab.networks.width import scaled
@@ -71,6 +72,10 @@ class VGG(ImageNetwork):
         if not self.takes(head, in_features=last, out_features=out_channels):
             self.classifier = _own_head(last, out_channels, scaled(HIDDEN, width))
 
+    def levels(self) -> list[Level]:
+        """Returns the blocks."""
+        return list(_blocks(cast("nn.Sequential", self.features)))
+
     def classify(self, features: Tensor) -> Tensor:
         """Returns the logits of the last ReLU, `(N, 512, H / 16, W / 16)` at width 1."""
         return super().classify(self.pool(features))
@@ -92,6 +97,17 @@ def _trunk(in_channels: int, convolutions: Sequence[int], width: float) -> nn.Se
             incoming = channels
         parts.append(nn.MaxPool2d(kernel_size=2, stride=2))
     return nn.Sequential(*parts[:-1])
+
+
+def _blocks(trunk: nn.Sequential) -> Iterator[Level]:
+    """Each ends before a pooling, or with the trunk."""
+    block: list[nn.Module] = []
+    for module in (*trunk, nn.MaxPool2d(2)):
+        if isinstance(module, nn.MaxPool2d):
+            yield block[-1], tuple(part for part in block if isinstance(part, nn.Conv2d))
+            block = []
+        else:
+            block.append(module)
 
 
 def _flat(pooled: Tensor) -> Tensor:

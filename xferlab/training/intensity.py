@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 
 import torch
 
+from xferlab.errors import TrainingError
+
 GREY_LEVELS = 256
 
 
@@ -17,6 +19,19 @@ def normalise(images: torch.Tensor, intensity: str) -> torch.Tensor:
         intensity: A key of `INTENSITIES`.
     """
     return INTENSITIES[intensity](images.float())
+
+
+def check_channels(channels: int, accepted: int) -> None:
+    """Checks that a network that takes so many channels takes these images; grey ones are repeated.
+
+    Raises:
+        TrainingError: It does not.
+    """
+    if channels not in (1, accepted):
+        raise TrainingError(
+            f"images have {channels} channels and the network takes {accepted}; only grey images are "
+            f"repeated over channels. Set model.in_channels to {channels}, or use grey images."
+        )
 
 
 def zscore(values: torch.Tensor) -> torch.Tensor:

@@ -19,9 +19,8 @@ from xferlab.tasks.classification.exported import exported, probabilities
 from xferlab.tasks.classification.measures import NO_THRESHOLD, Measures, thresholds_of
 from xferlab.tasks.classification.network import Classifier, take_over
 from xferlab.tasks.classification.prediction import Prediction
-from xferlab.tasks.classification.presentation import present
+from xferlab.tasks.classification.presentation import arrays, present
 from xferlab.tasks.classification.sampling import balanced, balanced_rows
-from xferlab.tasks.classification.shown import arrays
 from xferlab.tasks.classification.values import values_of
 from xferlab.tasks.classification.views import view_of
 from xferlab.training.batches import Rows, divide, fixed
@@ -303,9 +302,4 @@ class ClassificationLearner(SupervisedLearner[ImageExamples, Batch]):
 
     def layers(self) -> Mapping[str, Layer]:
         """Returns the levels of the trunk, one for each resolution."""
-        return dict(_layers(self.network))
-
-
-def _layers(network: Classifier) -> Iterator[tuple[str, Layer]]:
-    for name, (module, kernels) in network.levels().items():
-        yield name, Layer(module, kernels)
+        return {name: Layer(module, kernels) for name, (module, kernels) in self.network.levels().items()}

@@ -11,14 +11,12 @@ from torch import Tensor, nn
 from xferlab.networks.build import NAMES, build, initialise
 from xferlab.networks.donors import load_strict
 from xferlab.networks.head import HEAD, Head
-from xferlab.networks.image_network import ImageNetwork
+from xferlab.networks.image_network import ImageNetwork, Level
 from xferlab.networks.inherit import fold_channels
-from xferlab.networks.levels import levels_of
 from xferlab.networks.pretrained import Pretrained
 from xferlab.networks.standardise import STANDARDISE, Standardise
 from xferlab.tasks.classification.config import Identity
 from xferlab.tasks.classification.measures import CHOSEN, NO_THRESHOLD
-from xferlab.tasks.classification.sections import Model
 
 _INNER = "network."
 _THRESHOLDS = "thresholds"
@@ -47,12 +45,13 @@ class Classifier(nn.Module):
     def of(identity: Identity, device: torch.device) -> Classifier:
         """Returns the network of an identity with the seed's random weights, on its device."""
         model, num_classes = identity.model, identity.num_classes or 1
+        head = model.head
         network = build(
             model.name,
             in_channels=model.in_channels,
             out_channels=num_classes,
             width=model.width,
-            head=_head(model),
+            head=None if head == "published" else Head(head.widths, head.dropout),
             standardise=Standardise(model.standardise) if model.standardise in ("training", "code") else None,
         )
         initialise(network, identity.seed)
@@ -74,9 +73,9 @@ class Classifier(nn.Module):
         """Name of the module that gives the last features of an image."""
         return _INNER + NAMES[self.name].features
 
-    def levels(self) -> Mapping[str, tuple[nn.Module, tuple[nn.Module, ...]]]:
-        """Returns by name the last module of each resolution, and those whose convolutions lead to it."""
-        return levels_of(self.network)
+    def levels(self) -> Mapping[str, Level]:
+        """Returns the levels of the trunk, `level1` to `level5`."""
+        return {f"level{number}": level for number, level in enumerate(self.network.levels(), start=1)}
 
     def freeze_trunk(self, is_frozen: bool) -> None:
         """Lets nothing but the head train, or all; a frozen trunk keeps its batch-norm statistics, too.
@@ -88,10 +87,6 @@ class Classifier(nn.Module):
             rests = is_frozen and name not in (HEAD, own_head, STANDARDISE)
             part.requires_grad_(not rests)
             part.train(not rests)
-
-
-def _head(model: Model) -> Head | None:
-    return None if model.head == "published" else Head(model.head.widths, model.head.dropout)
 
 
 def take_over(

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from xferlab.errors import TrainingError
 from xferlab.networks.normalisation import Normalisation
 from xferlab.networks.published import published
 from xferlab.tasks.classification.config import Identity
@@ -17,7 +16,7 @@ from xferlab.training.augment import Augmentation, move
 from xferlab.training.batches import Rows
 from xferlab.training.degradation import degrade
 from xferlab.training.examples import ImageExamples, Pixels
-from xferlab.training.intensity import GREY_LEVELS, normalise
+from xferlab.training.intensity import GREY_LEVELS, check_channels, normalise
 from xferlab.training.learner import AugmentationSeed
 from xferlab.training.upload import uploaded
 
@@ -80,7 +79,7 @@ class Region:
         Raises:
             TrainingError: The images are not grey and have another number of channels than the network.
         """
-        self._check_channels(raw.shape[1])
+        check_channels(raw.shape[1], self.in_channels)
         images = raw.float()
         return self._framed(normalise(images if left is None else images * left, self.intensity))
 
@@ -157,10 +156,3 @@ class Region:
         if inside is None or self.is_whole:
             return image
         return image * (inside if self.keep == "inside" else ~inside)
-
-    def _check_channels(self, channels: int) -> None:
-        if channels not in (1, self.in_channels):
-            raise TrainingError(
-                f"images have {channels} channels and the network takes {self.in_channels}; only grey images "
-                f"are repeated over channels. Set model.in_channels to {channels}, or use grey images."
-            )

@@ -17,12 +17,12 @@ from xferlab.networks.freezing import LEVELS, freeze
 from xferlab.networks.inherit import fold_channels, inherit, matched_control
 from xferlab.networks.layout import layout
 from xferlab.networks.translator import Translator
+from xferlab.tasks.pictures import shrunk
 from xferlab.tasks.segmentation.agreement import with_agreement
 from xferlab.tasks.segmentation.config import Identity
 from xferlab.tasks.segmentation.exported import exported
-from xferlab.tasks.segmentation.native import NativeSegmentation, shrunk
-from xferlab.tasks.segmentation.outputs import outputs_of
-from xferlab.tasks.segmentation.presentation import present
+from xferlab.tasks.segmentation.native import NativeSegmentation
+from xferlab.tasks.segmentation.presentation import outputs_of, present
 from xferlab.tasks.segmentation.resized import ResizedSegmentation
 from xferlab.tasks.segmentation.sections import (
     Adapt,
@@ -161,7 +161,11 @@ class SegmentationLearner(SupervisedLearner[Any, Any]):
         """
         cases, row, prediction = _at_original_size(examples, row, prediction)
         outputs = outputs_of(cases, row, prediction, self._base.masks(prediction))
-        return shrunk(outputs) if isinstance(cases, NativeExamples) else outputs
+        if isinstance(cases, NativeExamples):
+            return {
+                name: shrunk(array, smooth=not name.startswith("target")) for name, array in outputs.items()
+            }
+        return outputs
 
     def for_others(self, prediction: Array, threshold: float) -> Mapping[str, Array]:
         """Returns `structures`: masks of all, as `outputs` of the network are exclusive or overlap."""

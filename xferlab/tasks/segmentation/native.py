@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import nn
 
 from xferlab.tasks.segmentation.resized import ImageBatch, ResizedSegmentation
 from xferlab.tasks.segmentation.windows import NormalisedImage, labels_of, normalised
 from xferlab.training.batches import Rows
 from xferlab.training.degradation import degrade
-from xferlab.training.examples import IGNORED, NativeExamples, Pixels
+from xferlab.training.examples import IGNORED, NativeExamples
 from xferlab.training.intensity import normalise
 from xferlab.training.learner import AugmentationSeed
 from xferlab.training.structures import Probabilities
 from xferlab.training.supervised import Forward
 from xferlab.training.upload import uploaded
-
-SHOWN_PX = 512
-"""Longest side of what is stored of a case to look at."""
 
 
 class NativeBatch:
@@ -150,16 +146,3 @@ def predict_windows(
     """Returns probabilities (N, S, H, W) of windows (C, H, W) of equal size."""
     images = uploaded(np.stack(windows), device)
     return base.predict(model, base.framed(images, images.new_zeros(len(images), 1, *images.shape[2:])))
-
-
-def shrunk(outputs: Mapping[str, Pixels]) -> dict[str, Pixels]:
-    """Returns a case's arrays shrunk to at most 512 px at the longer side: metrics are of all pixels."""
-    height, width = outputs["image"].shape
-    scale = min(1.0, SHOWN_PX / max(height, width))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    nearest, smooth = Image.Resampling.NEAREST, Image.Resampling.BILINEAR
-    pictures = {name: Image.fromarray(array) for name, array in outputs.items()}
-    return {
-        name: np.asarray(picture.resize(size, nearest if name.startswith("target") else smooth))
-        for name, picture in pictures.items()
-    }

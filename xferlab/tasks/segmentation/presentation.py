@@ -1,4 +1,4 @@
-"""What `predict` writes for one image: masks, an overlay, and figures about them."""
+"""What is shown of a segmented image: what `predict` writes, and what trials store."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ from scipy.ndimage import label
 
 from xferlab.tasks.pictures import overlay, png
 from xferlab.tasks.segmentation.config import files_of
+from xferlab.training.examples import STRUCTURE, AnyExamples, Pixels
 from xferlab.training.learner import Presented
+from xferlab.training.structures import Masks, Probabilities, planes_of
 
 _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
 
 def present(image: npt.NDArray[np.uint8], masks: Mapping[str, npt.NDArray[np.bool_]]) -> Presented:
-    """Returns masks and overlay at the image's size; pixels only, no metadata.
+    """Returns what `predict` writes: masks and an overlay at the image's size, and figures about them.
+
+    Pictures are pixels only, without metadata.
 
     Args:
         image: Grey, (H, W).
@@ -33,3 +37,20 @@ def present(image: npt.NDArray[np.uint8], masks: Mapping[str, npt.NDArray[np.boo
     pictures = [*(mask * np.uint8(255) for mask in masks.values()), overlay(image, list(masks.values()))]
     files = zip(files_of(list(masks)), map(png, pictures), strict=True)
     return Presented(dict(files), columns, masks)
+
+
+def outputs_of(examples: AnyExamples, row: int, prediction: Probabilities, masks: Masks) -> dict[str, Pixels]:
+    """Returns what is stored of a case to look at, uint8 (H, W).
+
+    They are the first channel and the target, and the probability (times 255) of one structure. Of several,
+    each has a mask (255 where it is predicted), and what the targets mark a target, such as `target_heart`.
+    """
+    image, (learnt, targets) = examples.case(row)[0], planes_of(examples, row)
+    if len(learnt) == 1:
+        probability = np.rint(prediction[0] * 255.0).astype(np.uint8)
+        return {"image": image[0], "target": targets[learnt[0]], "probability": probability}
+    shown = {"image": image[0]}
+    for name, mask in zip(learnt, masks, strict=True):
+        shown |= {f"target_{name}": targets[name]} if name in targets else {}
+        shown[f"mask_{name}"] = mask * np.uint8(STRUCTURE)
+    return shown | {f"target_{name}": target for name, target in targets.items()}

@@ -10,13 +10,12 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from xferlab.errors import TrainingError
 from xferlab.metrics.measuring import THRESHOLD
 from xferlab.training.augment import Augmentation, move
 from xferlab.training.batches import Rows
 from xferlab.training.degradation import degrade
 from xferlab.training.examples import IGNORED, STRUCTURE, ImageExamples
-from xferlab.training.intensity import normalise
+from xferlab.training.intensity import check_channels, normalise
 from xferlab.training.learner import AugmentationSeed
 from xferlab.training.pixel_losses import loss_of, probabilities
 from xferlab.training.precision import float32
@@ -74,7 +73,7 @@ class ResizedSegmentation:
             TrainingError: The images are not grey and have another number of channels than the network.
         """
         raw, labels = examples.take(rows)
-        _check_channels(raw.shape[1], self.in_channels)
+        check_channels(raw.shape[1], self.in_channels)
         keys = examples.keys[rows]
         if draw is not None and self.augmentation is not None:
             raw = degrade(raw, keys, self.augmentation, draw)
@@ -133,11 +132,3 @@ class ResizedSegmentation:
     def masks(self, prediction: Probabilities, threshold: float = THRESHOLD) -> Masks:
         """Returns where each structure is, (S, H, W), as `structures.masks_of` tells it."""
         return masks_of(prediction, threshold, is_exclusive=self.is_exclusive)
-
-
-def _check_channels(channels: int, accepted: int) -> None:
-    if channels not in (1, accepted):
-        raise TrainingError(
-            f"images have {channels} channels and the network takes {accepted}; only grey images are "
-            f"repeated over channels. Set model.in_channels to {channels}, or use grey images."
-        )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor, nn
 
 from xferlab.metrics.measuring import THRESHOLD
@@ -48,7 +46,7 @@ def exported(inference: Inference, identity: Identity) -> Exported:
     own = identity.model.segmenter
     return Exported(
         module=Translating(inference).eval(),
-        inputs=_images,
+        inputs=lambda examples, rows: batch_of(examples, rows).single,
         channels=1,
         side=identity.image_size,
         multiple=None,
@@ -61,10 +59,6 @@ def exported(inference: Inference, identity: Identity) -> Exported:
             "Outputs are stretched to the size that the image had before the step `resize`, bilinear.",
         ),
     )
-
-
-def _images(examples: Any, rows: Any) -> Tensor:
-    return batch_of(examples, rows).single
 
 
 def _decision(identity: Identity) -> str:

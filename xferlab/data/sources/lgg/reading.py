@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from threading import Lock
 
@@ -76,7 +77,7 @@ class LggSource(FileSource):
                     # Slices of one volume may be equal (empty ones); the first of them stays.
                     columns = {"patient_id": patient, "pathology": pathology}
                     case = Case(digest, name, person, pathology, image_sha256=image_sha256, columns=columns)
-                    cases[digest] = min(case, cases.get(digest, case), key=_order)
+                    cases[digest] = min(case, cases.get(digest, case), key=attrgetter("patient", "name"))
                     self._entries[digest] = name, volume
         if not cases:
             return Survey((), tuple(problems))
@@ -182,7 +183,3 @@ def patient_of(folder: str) -> str:
     """Returns the patient of a volume: a TCGA name without its date, so that two visits are one patient."""
     match = _TCGA.match(folder)
     return match["patient"] if match else folder
-
-
-def _order(case: Case) -> tuple[str, str]:
-    return case.patient, case.name
