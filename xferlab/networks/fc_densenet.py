@@ -123,7 +123,7 @@ class FCDenseNet(Translatable):
             width = block.out_channels + widths[number - 1]
             block = DenseBlock(width, design.levels[number - 1], growth, keeps_input=number == 1)
             self.add_module(f"decoder{number}", block)
-        self.ends(translator, in_channels=block.out_channels, out_channels=out_channels)
+        self.add_head(translator, in_channels=block.out_channels, out_channels=out_channels)
 
     def features(self, images: Tensor) -> Tensor:
         """Returns what the last decoder level gives, `(N, K, H, W)`: K is 256 in `fc_densenet103`."""

@@ -47,7 +47,7 @@ class SegNet(Translatable):
         widths = [scaled(channels, width) for channels in WIDTHS]
         for number in range(len(WIDTHS), 0, -1):
             self.add_module(f"decoder{number}", _mirrored(number, widths))
-        self.ends(translator, in_channels=widths[0], out_channels=out_channels, kernel_size=3)
+        self.add_head(translator, in_channels=widths[0], out_channels=out_channels, kernel_size=3)
 
     def features(self, images: Tensor) -> Tensor:
         """Returns what the last decoder level gives, `(N, 64, H, W)` at width 1, 0 or more."""

@@ -42,7 +42,7 @@ class Translatable(nn.Module):
 
     features: Callable[[Tensor], Tensor]
 
-    def ends(
+    def add_head(
         self, translator: Translator | None, *, in_channels: int, out_channels: int, kernel_size: int = 1
     ) -> None:
         """Adds the head and, if one is given, the translator: the last parts."""

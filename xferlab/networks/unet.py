@@ -91,7 +91,7 @@ class UNet(Translatable):
         self.decoder2 = level("dec2", 4 * f, 2 * f)
         self.upconv1 = _upsampling(2 * f, f)
         self.decoder1 = level("dec1", 2 * f, f)
-        self.ends(translator, in_channels=f, out_channels=out_channels)
+        self.add_head(translator, in_channels=f, out_channels=out_channels)
 
     @staticmethod
     def level(name: str, in_channels: int, out_channels: int) -> nn.Sequential:
