@@ -31,7 +31,6 @@ class Notices(Listener):
     """
 
     def __init__(self, session: Session, listener: Listener):
-        """Takes the study, whose section `tracking.notify` says what is told, and the other listener."""
         self._session, self._listener = session, listener
         self._config = session.loaded.base.tracking.notify or Notify(on=[])
         self._address = os.environ.get(self._config.webhook or "", "")
@@ -95,7 +94,6 @@ class Notices(Listener):
         return lines
 
     def __enter__(self) -> Notices:
-        """Begins."""
         return self
 
     def __exit__(

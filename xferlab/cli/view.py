@@ -146,7 +146,6 @@ class View(Listener):
     """Trials by state, progress and best score of those that run, and when the run should end."""
 
     def __init__(self, location: str):
-        """Draws nothing yet; `location` is shown as where records go."""
         self._console = Console(highlight=False)
         self._location = location
         self._live: Live | None = None
@@ -159,7 +158,6 @@ class View(Listener):
         self._printed_at: dict[str, float] = {}
 
     def __enter__(self) -> View:
-        """Starts drawing if this is a terminal."""
         if self._console.is_terminal:
             self._live = Live(console=self._console, refresh_per_second=2, get_renderable=self._draw)
             self._live.start()
@@ -168,7 +166,6 @@ class View(Listener):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stops drawing."""
         if self._live:
             self._live.stop()
 

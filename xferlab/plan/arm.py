@@ -24,7 +24,6 @@ class ArmExpansion:
     """The expansion of one arm: of each of its stages when the stages that it needs are expanded."""
 
     def __init__(self, growing: Growing, name: str, study: Study, arms: Mapping[str, ArmExpansion]):
-        """Takes what grows, the arm with its study, and all arms."""
         self.growing, self.name, self.study = growing, name, study
         self.ids: dict[tuple[str, int], str] = {}
         self._arms = arms

@@ -20,7 +20,6 @@ class ArmChecks:
     """Notes the problems of an arm, each once."""
 
     def __init__(self, growing: Growing, name: str, study: Study, evaluations: Evaluations):
-        """Takes where problems go, the arm with its study, and what checks the cases of an evaluation."""
         self.growing, self.name, self.study, self._evaluations = growing, name, study, evaluations
 
     def has_strangers(self) -> bool:

@@ -22,7 +22,6 @@ class MaskSources:
     """The sources of masks of the trials of a plan."""
 
     def __init__(self, plan: Plan):
-        """Takes the plan."""
         self._plan = plan
         self._cases = {case.digest: case for _, case, _ in plan.selector.listed()}
         self._units = cache(self._units_of)

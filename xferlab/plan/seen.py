@@ -17,7 +17,6 @@ class SeenByParents:
     """
 
     def __init__(self, plan: Plan):
-        """Takes the plan."""
         self._plan = plan
 
     def of(self, trial: TrialSpec, part: str) -> frozenset[str]:

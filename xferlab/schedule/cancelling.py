@@ -64,7 +64,6 @@ class Inbox:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stops looking."""
         self._over.set()
         self._thread.join()
 
@@ -119,7 +118,6 @@ class Cancelling:
     """
 
     def __init__(self, graph: TrialGraph, listener: Listener, inbox: Inbox):
-        """Nothing is cancelled yet."""
         self.stopping: dict[str, str] = {}
         self._graph, self._listener, self._inbox = graph, listener, inbox
         self._asked: set[str] = set()

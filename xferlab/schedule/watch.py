@@ -50,7 +50,6 @@ class Watch:
         self._thread = threading.Thread(target=self._watch, name="xferlab-watch", daemon=True)
 
     def __enter__(self) -> Watch:
-        """Starts to watch."""
         self._thread.start()
         return self
 
