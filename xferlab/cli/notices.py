@@ -7,7 +7,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from types import TracebackType
 
 from xferlab.cli.session import Session
 from xferlab.cli.view import count_of
@@ -96,9 +95,7 @@ class Notices(Listener):
     def __enter__(self) -> Notices:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Tells of an error that ended the run, and stops."""
         if kind is not None and self._outcome is None:
             self._tell("end", "stopped", f"The run was ended by {kind.__name__}; the same command continues.")
