@@ -16,9 +16,9 @@ from xferlab.training.learner import predicted_rows
 from xferlab.trial.environment import computing_as
 from xferlab.trial.evaluate import PredictedCase, predicted_cases
 from xferlab.trial.examples import TrialContext, evaluated_examples, fit_part
-from xferlab.trial.origin import trained_weights
+from xferlab.trial.origin import trained_learner
 from xferlab.trial.predictions import predictions_for
-from xferlab.trial.training import AnyLearner, load_weights
+from xferlab.trial.training import AnyLearner
 
 
 @dataclass(frozen=True)
@@ -64,17 +64,6 @@ def measured_together(members: Sequence[Member], context: TrialContext) -> dict[
         # Selections are in digest order, so that the predictions of a case come one after the other.
         cases = groupby(merge(*streams, key=_digest), key=_digest)
         return {digest: _measured(learners[0], list(predicted)) for digest, predicted in cases}
-
-
-def trained_learner(spec: TrialSpec, context: TrialContext) -> AnyLearner:
-    """Returns the learner of a complete trial with its best weights.
-
-    Raises:
-        RecordError: The trial is not complete, or its weights were altered.
-    """
-    learner: AnyLearner = registry.learner_of(spec.identity, context.device)
-    load_weights(learner, trained_weights(context.store, spec.trial_id), origin=f"trial {spec.trial_id}")
-    return learner
 
 
 def _digest(predicted: PredictedCase) -> str:
