@@ -70,6 +70,14 @@ def read_json(store: Store, name: str) -> dict[str, Any] | None:
         raise RecordError(f"{store.path(name)}: {error}; delete it and run again") from error
 
 
+def read_whole(store: Store, name: str) -> dict[str, Any]:
+    """Returns what `read_json` does; nothing, in silence, where the file is absent, torn or altered."""
+    try:
+        return read_json(store, name) or {}
+    except RecordError:
+        return {}
+
+
 def checked(data: bytes) -> dict[str, Any]:
     """Returns the body of JSON whose checksum holds, without the checksum.
 
