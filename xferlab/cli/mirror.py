@@ -66,11 +66,6 @@ def run(options: MirrorOptions) -> int:
     return INCOMPLETE
 
 
-def nothing() -> str:
-    """What W&B lacks where it is not used."""
-    return ""
-
-
 def complete(
     session: Session, contents: Callable[[], Contents], alert: tuple[str, str] | None = None
 ) -> Callable[[], str]:
@@ -86,7 +81,7 @@ def complete(
     """
     tracking, study = session.loaded.base.tracking.wandb, session.loaded.base.study
     if tracking is None or tracking.mode == "disabled":
-        return nothing
+        return lambda: ""
     directory = session.cache_dir / "wandb"
     try:
         MirrorProcess.prepare(directory)  # it starts while the results are drawn
