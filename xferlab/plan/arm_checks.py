@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 from xferlab.plan.evaluations import Evaluations
 from xferlab.plan.growing import Growing, ancestors
@@ -22,8 +23,9 @@ class ArmChecks:
     def __init__(self, growing: Growing, name: str, study: Study, evaluations: Evaluations):
         self.growing, self.name, self.study, self._evaluations = growing, name, study, evaluations
 
+    @cached_property
     def has_strangers(self) -> bool:
-        """Notes patients to whom the split can give no part, since only this arm has them."""
+        """Whether it has patients to whom the split can give no part, which is noted."""
         strangers = self.growing.selector.strangers(self.study)
         for section, number in strangers.items():
             what = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from xferlab.plan.plan import Plan
@@ -99,10 +99,6 @@ class Estimate:
     cost: float | None
     currency: str | None
     rests_on: tuple[Basis, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns a JSON value."""
-        return asdict(self)
 
 
 def kind_of(identity: Mapping[str, Any]) -> str:

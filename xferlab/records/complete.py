@@ -99,7 +99,7 @@ def is_measured(store: Store, spec: PlannedTrial, weights: str) -> bool:
         reader.read_evaluation(store, spec.trial_id, asked.evaluation_id) for asked in spec.evaluations
     ]
     return (
-        reader.holds_spec(store, spec.trial_id)
+        reader.read_undamaged(store, TrialFiles(spec.trial_id).spec).get("trial_id") == spec.trial_id
         and all(reader.is_whole(store, record, weights) for record in records)
         and not lacks_features(store, spec, weights)
     )

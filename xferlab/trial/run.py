@@ -22,7 +22,7 @@ from xferlab.records.complete import is_measured, lacks_features
 from xferlab.records.schema import EpochResult, TrialRecord, history_sha256
 from xferlab.records.store import Store
 from xferlab.tasks import registry
-from xferlab.tracking import TrialMirror
+from xferlab.tracking import TrialMirror, trial_summary
 from xferlab.training.examples import AnyExamples
 from xferlab.training.loop import Fitted, Trainer, Weights
 from xferlab.training.randomness import uniform
@@ -35,7 +35,7 @@ from xferlab.trial.evaluate import evaluate, prediction_time
 from xferlab.trial.examples import TrialContext, check_packages, fit_examples
 from xferlab.trial.features import extract
 from xferlab.trial.given import Given
-from xferlab.trial.headline import final_values
+from xferlab.trial.headline import headline_of
 from xferlab.trial.log import recorded
 from xferlab.trial.origin import Origin, load_origins, names_of, trained_weights, weights_of
 from xferlab.trial.pictures import outputs_of
@@ -152,7 +152,11 @@ class _Run:
                 predictions=given.used or None,
             )
             tables = self._evaluate(record.weights_sha256)
-            summary.update(mirror.summary(partial(final_values, spec, record, fitted.history, tables)))
+            summary.update(
+                mirror.summary(
+                    lambda: trial_summary(record, fitted.history, tables, headline=headline_of(spec))
+                )
+            )
             self._show(mirror, predicted_of(validation))
             mirror.weights(record)
             self.attempt.complete(
