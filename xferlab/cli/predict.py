@@ -149,8 +149,7 @@ def _of_file(path: Path, options: PredictOptions, device: torch.device) -> Predi
     if trained := TrainedOn.record_beside(path, data):
         _refuse_preprocessing(options, "the record beside the weights file")
         origin = f"{path}, trial {trained.record.trial_id}"
-        weights = read_weights(path, data)
-        return _warned(Predictor.of_record(trained, weights, origin=origin, device=device))
+        return _warned(Predictor.of_record(trained, read_weights(path, data), origin=origin, device=device))
     given = {"image_size": options.image_size, "intensity": options.intensity}
     return _warned(Predictor.of_weights(path, options=given, device=device, note=say))
 

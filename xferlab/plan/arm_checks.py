@@ -58,8 +58,7 @@ class ArmChecks:
                     f"stage {stage_name!r}: the {part} part of section {section!r} is empty in repetition "
                     f"{repetition}; add patients, widen `where`, or change `split` or `hold_out`"
                 )
-                finding = Finding(path, what, related=paths_of(section))
-                self._refuse(f"{stage_name} {section} {part}", finding)
+                self._refuse(f"{stage_name} {section} {part}", Finding(path, what, related=paths_of(section)))
         if not set_name:
             self.single(stage_name, selected, f"its training part is one image in repetition {repetition}")
         elif set_name.endswith(f".{LABELLED}"):

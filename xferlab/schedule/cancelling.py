@@ -126,8 +126,7 @@ class Cancelling:
     def look(self) -> None:
         """Does what new requests ask for."""
         for path, request in self._inbox.take():
-            answer = self._answer(request)
-            self._inbox.answer(path, request, answer, self._reasons)
+            self._inbox.answer(path, request, self._answer(request), self._reasons)
 
     def ended(self, trial: TrialSpec) -> bool:
         """Cancels a trial that was to be stopped and has ended without a record; returns whether it was."""
@@ -162,8 +161,7 @@ class Cancelling:
         else:
             answer.cancelled.extend(its_names)
             self._reasons.setdefault(trial_id, request.reason)
-            waiting = self._graph.waiting_for(trial_id)
-            answer.blocked.extend(self._graph.trials[each].name for each in waiting)
+            answer.blocked.extend(self._graph.trials[each].name for each in self._graph.waiting_for(trial_id))
             if state is State.RUNNING:
                 self.stopping.setdefault(trial_id, request.reason)
             elif state is not State.CANCELLED:

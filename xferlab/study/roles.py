@@ -182,8 +182,7 @@ def _undealt(study: Study, name: str, producer: Producer, giving: Study) -> Iter
             f"{giving.stages[producer.stage].task!r} learns from several sets; leave out_of_fold out, or "
             "take the masks of a stage that learns from one"
         )
-        related = (("stages", producer.stage),)
-        yield Finding(("stages", name, MASKS, "out_of_fold"), what, related=related)
+        yield Finding(("stages", name, MASKS, "out_of_fold"), what, related=(("stages", producer.stage),))
 
 
 def _untold(study: Study, name: str, producer: Producer, targets: tuple[str, ...]) -> Iterator[Finding]:

@@ -205,8 +205,7 @@ class _Run:
         # The evaluation may be killed, too: the end of training is worth a checkpoint of its own.
         self.checkpoints.save(trainer.state())
         if self.spec.settings.keep_states:
-            kept_as = layout.state_path(self.spec.course_id, self.spec.trial_id)
-            self.checkpoints.keep(kept_as, trainer.state())
+            self.checkpoints.keep(layout.state_path(self.spec.course_id, self.spec.trial_id), trainer.state())
         history.finish()
         return fitted
 
