@@ -30,8 +30,7 @@ def moved(plan: Plan, store: Store, last: Mapping[str, Any]) -> str:
     changes = _changes(plan, _parts(last, store, plan))
     if not changes:
         return ""
-    unit = plan.selector.cohort.unit
-    total = len({unit(case) for _, case, _ in plan.selector.listed()})
+    total = len(set(plan.units.values()))
     what = "patients" if plan.selector.cohort.by_patient else "images"
     left = sum(any(pair == ("train", "hold_out") for pair in pairs) for pairs in changes.values())
     seen = sum(any(before == "hold_out" for before, _ in pairs) for pairs in changes.values())
