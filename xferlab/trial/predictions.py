@@ -98,8 +98,7 @@ def _made(
 ) -> Iterator[tuple[str, Arrays]]:
     """Yields the arrays of each case, in order, from the best weights of the trial that is asked."""
     producer = reader.required_spec(context.store, asked.trial)
-    with computing_as(producer.identity.execution, context.device) as device:
-        context = replace(context, device=device)
+    with computing_as(producer.identity.execution, context) as context:
         learner = trained_learner(producer, context)
         # The cases are those of the trial that asks, read as its section says, at the producer's own size.
         reads = replace(producer, data=images.data)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from heapq import merge
 from itertools import groupby
 from math import nan
@@ -55,8 +55,7 @@ def measured_together(members: Sequence[Member], context: TrialContext) -> dict[
     identity = members[0].spec.identity
     if registry.task(identity.task).ensemble_files is None:
         return {}
-    with computing_as(identity.execution, context.device) as device:
-        context = replace(context, device=device)
+    with computing_as(identity.execution, context) as context:
         learners = [trained_learner(member.spec, context) for member in members]
         streams = [
             _predicted(member, learner, context) for member, learner in zip(members, learners, strict=True)
@@ -103,8 +102,7 @@ def temperature_of(
     """
     if registry.task(spec.identity.task).ensemble_files is None:
         return None
-    with computing_as(spec.identity.execution, context.device) as device:
-        context = replace(context, device=device)
+    with computing_as(spec.identity.execution, context) as context:
         given = predictions_for(spec, spec.predicted, spec.section, context)
         validation = fit_part(spec, "validation", context, given, without=without)
         learner = trained_learner(spec, context)
@@ -121,8 +119,7 @@ def measured_at(member: Member, temperature: float, context: TrialContext) -> di
     Raises:
         XferlabError: The images cannot be read here, or weights are missing or altered.
     """
-    with computing_as(member.spec.identity.execution, context.device) as device:
-        context = replace(context, device=device)
+    with computing_as(member.spec.identity.execution, context) as context:
         learner = trained_learner(member.spec, context)
         return {
             case.digest: learner.measure_at(examples, row, output, temperature)
