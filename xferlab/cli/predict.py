@@ -118,7 +118,6 @@ def _shown_size(predictor: Predictor) -> str:
 
 
 def _model(options: PredictOptions) -> StoredTrial | Repetitions | Path:
-    """Returns a complete trial, the repetitions of a stage, or a weights file."""
     if path := weights_file(options.model):
         return path
     _refuse_preprocessing(options, "a trial's record")

@@ -54,8 +54,6 @@ def repredictor(
 
 
 class _Networks:
-    """The trained networks of a study."""
-
     def __init__(self, plan: Plan, context: TrialContext, echo: Echo):
         self._plan, self._context, self._echo = plan, context, echo
         self._temperature = cache(self._fitted)

@@ -85,8 +85,6 @@ def run_trial(spec: TrialSpec, store: Store, *, cache_dir: Path, hooks: Hooks | 
 
 
 class _Run:
-    """One attempt in progress."""
-
     def __init__(self, spec: TrialSpec, context: TrialContext, attempt: Attempt, hooks: Hooks):
         self.spec, self.attempt, self.hooks = spec, attempt, hooks
         # Nothing that the run holds may hold the run: a circle keeps its networks until garbage is collected.
