@@ -33,7 +33,7 @@ class Notices(Listener):
         self._session, self._listener = session, listener
         self._config = session.loaded.base.tracking.notify or Notify(on=[])
         self._address = os.environ.get(self._config.webhook or "", "")
-        self._graph: TrialGraph | None = None
+        self._graph = TrialGraph([])
         self._outcome: Outcome | None = None
         self._begun = self._moved = time.monotonic()
         self._started = self._stalled = False
@@ -124,7 +124,7 @@ class Notices(Listener):
 
     def _tell(self, event: str, what: str, text: str, *, by_wandb: bool = True) -> bool:
         """Sends a message, if the study asks for this event and trials were left to do."""
-        if event not in self._config.on or not self._started or self._graph is None:
+        if event not in self._config.on or not self._started:
             return False
         self._told.add(event)
         counts = {str(state): number for state, number in Counter(self._graph.states.values()).items()}
@@ -157,7 +157,6 @@ class Notices(Listener):
             still_s = time.monotonic() - self._moved
             if still_s >= patience_s and not self._stalled:
                 self._started = self._stalled = True
-                assert self._graph is not None, "it begins before it is watched"
                 running = sum(state is State.RUNNING for state in self._graph.states.values())
                 text = (
                     f"No trial has ended an epoch or begun for {still_s / 60:.0f} min; "
