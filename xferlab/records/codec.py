@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -99,7 +99,7 @@ def checked(data: bytes) -> dict[str, Any]:
     return body
 
 
-def matches(data: bytes | None, sha256: str) -> bool:
+def matches(data: bytes | None, sha256: str) -> TypeGuard[bytes]:
     """Returns whether a file is there and has this digest."""
     return data is not None and hashlib.sha256(data).hexdigest() == sha256
 
