@@ -19,6 +19,7 @@ from xferlab.plan.spec import PlannedTrial
 from xferlab.records.logs import DRIVER, LogLine, LogReader
 from xferlab.records.store import Store
 from xferlab.schedule.lease import driver_of
+from xferlab.tracking.notes import unmirrored
 
 LOCAL_EVERY_S, REMOTE_EVERY_S = 1.0, 5.0
 
@@ -48,8 +49,6 @@ def run(options: LogsOptions) -> int:
         return INCOMPLETE
     if last is None:
         print(f"nothing is said of trial {options.trial}; `xferlab status` shows its state", file=sys.stderr)
-    from xferlab.tracking import unmirrored  # takes pandas, a second
-
     for study in known.plans:
         if reason := unmirrored(known.store, study).get(trial_id):
             print(f"W&B: {reason}; `xferlab mirror` completes it", file=sys.stderr)

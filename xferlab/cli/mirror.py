@@ -20,14 +20,10 @@ from xferlab.cli.session import Session
 from xferlab.cli.study_results import contents_of, study_results
 from xferlab.data.cache import check_cache
 from xferlab.errors import XferlabError
-from xferlab.tracking import (
-    FAILURES,
-    MirrorProcess,
-    MirrorReport,
-    complete_study,
-    mirror_study,
-    unmirrored,
-)
+from xferlab.tracking.live import FAILURES
+from xferlab.tracking.notes import unmirrored
+from xferlab.tracking.pipe import MirrorProcess
+from xferlab.tracking.rebuild import MirrorReport, complete_study, mirror_study
 
 if TYPE_CHECKING:  # matplotlib and pandas take a second to import
     from xferlab.analysis.contents import Contents

@@ -14,7 +14,7 @@ from xferlab.plan.spec import TrialSpec
 from xferlab.schedule.graph import Listener, State, TrialGraph
 from xferlab.schedule.study import Outcome
 from xferlab.study.schema import Notify
-from xferlab.tracking import alert_study
+from xferlab.tracking.rebuild import alert_study
 from xferlab.tracking.webhook import Notice, is_address, post
 
 DELIVERY_S = 10.0

@@ -7,7 +7,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from xferlab.cli.session import Session
-from xferlab.tracking import StudyContent
+from xferlab.tracking.study_run import StudyContent
 from xferlab.trial.headline import headline_of
 
 if TYPE_CHECKING:  # matplotlib and pandas take a second to import

@@ -7,7 +7,7 @@ from functools import partial
 from xferlab.metrics.sets import values_of
 from xferlab.plan.spec import TrialSpec
 from xferlab.tasks import registry
-from xferlab.tracking import Headline
+from xferlab.tracking.summary import Headline
 
 
 def headline_of(spec: TrialSpec) -> Headline:

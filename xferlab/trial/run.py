@@ -22,7 +22,8 @@ from xferlab.records.complete import is_measured, lacks_features
 from xferlab.records.schema import EpochResult, TrialRecord, history_sha256
 from xferlab.records.store import Store
 from xferlab.tasks import registry
-from xferlab.tracking import TrialMirror, trial_summary
+from xferlab.tracking.live import TrialMirror
+from xferlab.tracking.summary import trial_summary
 from xferlab.training.examples import AnyExamples
 from xferlab.training.loop import Fitted, Trainer, Weights
 from xferlab.training.randomness import uniform
