@@ -148,16 +148,14 @@ def estimate(
         "gpu_hours": sum(hours[trial.trial_id] * trial.gpus for trial, _ in known),
         "core_hours": sum(hours[trial.trial_id] * trial.settings.resources.cpu for trial, _ in known),
     }
-    peaks: dict[str, list[float]] = {"cuda": [], "cpu": []}
-    for trial, pace in known:
-        peaks[trial.identity.execution.device].append(pace.memory_gib)
+    peaks = [(trial.identity.execution.device, pace.memory_gib) for trial, pace in known]
     return Estimate(
         trials=len(known),
         hours=sum(hours.values()),
         longest_hours=max(ends.values(), default=0.0),
         **used,
-        gpu_memory_gib=max(peaks["cuda"], default=None),
-        memory_gib=max(peaks["cpu"], default=None),
+        gpu_memory_gib=max((peak for device, peak in peaks if device == "cuda"), default=None),
+        memory_gib=max((peak for device, peak in peaks if device == "cpu"), default=None),
         storage_gib=sum(pace.stored_bytes for _, pace in known) / _GIB,
         energy_kwh=prices.energy_kwh(**used),
         cost=prices.cost(**used),
