@@ -31,7 +31,7 @@ from xferlab.plan.spec import EvaluationSpec, PlannedTrial, TrialSpec
 from xferlab.records import predictions, schema
 from xferlab.records.layout import SearchFiles, StudyFiles, TrialFiles
 from xferlab.records.logs import LogLine
-from xferlab.study.load import json_schema
+from xferlab.study.editors import json_schema
 from xferlab.tasks import registry
 
 _MARK = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)

@@ -131,7 +131,7 @@ def test_what_cannot_be_summed_up_or_drawn_fails_no_trial_and_no_study(
     command(*run, "without", code=0)
     study = write_study(tmp_path, **ONE_TRIAL, tracking=STUDY["tracking"])
     with monkeypatch.context() as patched:
-        patched.setattr("xferlab.trial.headline.trial_summary", broken)
+        patched.setattr("xferlab.trial.run.trial_summary", broken)
         patched.setattr("xferlab.cli.mirror.study_results", broken)
         said = command(*run, "with", code=0)
     assert said.err.count("warning: W&B lacks") == 1

@@ -22,7 +22,8 @@ from tests.studies import command as words
 from tests.tracking.wandb_files import offline_runs
 from tests.tracking.wandb_processes import SERVICE, WRITER, kill_one, mirror_processes, until
 from tests.tracking.wandb_server import ABSENT, FAULTS, KEY, Server
-from xferlab.tracking import TrialMirror, live, pipe
+from xferlab.tracking import live, pipe
+from xferlab.tracking.live import TrialMirror
 
 pytestmark = pytest.mark.slow
 

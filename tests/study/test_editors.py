@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from xferlab.study.load import json_schema
+from xferlab.study.editors import json_schema
 from xferlab.study.yaml_lines import read
 
 GOOD = """\

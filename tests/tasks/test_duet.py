@@ -26,7 +26,7 @@ from xferlab.plan.spec import TrialSpec
 from xferlab.records.store import Store
 from xferlab.tasks import registry
 from xferlab.tasks.config import TrialIdentity
-from xferlab.tracking import mirror_study
+from xferlab.tracking.rebuild import mirror_study
 from xferlab.training.examples import ImageExamples
 from xferlab.trial.examples import TrialContext
 from xferlab.trial.origin import load_origins

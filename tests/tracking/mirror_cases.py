@@ -17,7 +17,7 @@ from xferlab.plan.spec import PLAN_VERSION, EvaluationSpec, Input, Settings, Tri
 from xferlab.records import codec, layout
 from xferlab.records.schema import CaseOutputs, EpochResult
 from xferlab.records.store import Store
-from xferlab.tracking import TrialMirror
+from xferlab.tracking.live import TrialMirror
 
 PATIENT = "patient-0815-secret"
 NAME = "name-of-a-case-4711"

@@ -29,7 +29,9 @@ ROWS = [result.flat() for result in epochs(1, 4)]
 
 
 def test_config_is_flat_json_without_paths_or_patients():
-    config = run_config(spec(), names=["a/g/r01", "b/g/r01"], arms=["a", "b"], parent_weights="f" * 64)
+    config = run_config(
+        replace(spec(), arms=("a", "b")), names=["a/g/r01", "b/g/r01"], parent_weights="f" * 64
+    )
     text = json.dumps(config)
     assert (config["arms"], config["names"]) == (["a", "b"], ["a/g/r01", "b/g/r01"])
     assert config["parent_weights_sha256"] == "f" * 64
@@ -49,7 +51,7 @@ def test_groups_keep_arms_folds_and_stages_apart():
     fold = replace(spec(), name="baseline/general/r01/f2", fold=2)
     groups = [RunOrder.of_trial(each, run_config(each)).group for each in (one, other, fold)]
     assert groups == ["baseline/general", "frozen/general", "baseline/general/folds"]
-    shared = run_config(spec(), arms=["baseline", "frozen"])
+    shared = run_config(replace(spec(), arms=("baseline", "frozen")))
     assert (shared["arm"], shared["arms"], shared["task"]) == ("baseline", ["baseline", "frozen"], TASK)
     assert RunOrder.of_trial(spec(), shared).tags[-2:] == ["arm:baseline", "arm:frozen"]
 

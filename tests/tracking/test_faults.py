@@ -8,8 +8,10 @@ import pytest
 from tests.tracking.mirror_cases import LAST, epochs, spec, store_plan, store_trial
 from tests.tracking.wandb_processes import SERVICE, WRITER, mirror_processes, until
 from tests.tracking.wandb_server import ABSENT, FAULTS
-from xferlab.tracking import TrialMirror, live, mirror_study, pipe, rebuild, unmirrored
-from xferlab.tracking.notes import BEHIND
+from xferlab.tracking import live, pipe, rebuild
+from xferlab.tracking.live import TrialMirror
+from xferlab.tracking.notes import BEHIND, unmirrored
+from xferlab.tracking.rebuild import mirror_study
 
 SLACK_S = 15.0
 """For a busy machine; without its limit each wait here is longer by far, or for ever."""

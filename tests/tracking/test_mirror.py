@@ -18,8 +18,9 @@ from tests.tracking.wandb_files import all_bytes, offline_runs
 from tests.tracking.wandb_processes import mirror_processes, until
 from xferlab.records.logs import LogReader
 from xferlab.study.schema import Wandb
-from xferlab.tracking import TrialMirror, live, pipe
+from xferlab.tracking import live, pipe
 from xferlab.tracking.content import pixel_row
+from xferlab.tracking.live import TrialMirror
 
 PATIENCE_S = 30.0
 
@@ -110,7 +111,7 @@ def test_a_trial_that_follows_a_killed_one_has_every_epoch_once(tmp_path):
     code = (
         "import os, pathlib, sys\n"
         "from tests.tracking.mirror_cases import epochs, spec\n"
-        "from xferlab.tracking import TrialMirror\n"
+        "from xferlab.tracking.live import TrialMirror\n"
         "mirror = TrialMirror.start(spec(), directory=pathlib.Path(sys.argv[1]))\n"
         "for result in epochs(1, 3): mirror.epoch(result)\n"
         "os.kill(os.getpid(), 9)\n"

@@ -19,7 +19,9 @@ from tests.tracking.mirror_cases import (
 from xferlab.plan.spec import Input
 from xferlab.records.reader import read_trial
 from xferlab.records.writer import write_trial
-from xferlab.tracking import StudyContent, alert_study, mirror_study, rebuild
+from xferlab.tracking import rebuild
+from xferlab.tracking.rebuild import alert_study, mirror_study
+from xferlab.tracking.study_run import StudyContent
 from xferlab.tracking.webhook import Notice
 
 pytestmark = pytest.mark.slow

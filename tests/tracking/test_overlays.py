@@ -16,8 +16,10 @@ from tests.tracking.wandb_files import OfflineRun, all_bytes, offline_runs
 from xferlab.plan.spec import TrialSpec
 from xferlab.records.schema import CaseOutputs
 from xferlab.records.store import Store
-from xferlab.tracking import Headline, StudyContent, mirror_study
 from xferlab.tracking.overlays import COLUMNS, MAX_OVERLAYS, Overlay, overlays
+from xferlab.tracking.rebuild import mirror_study
+from xferlab.tracking.study_run import StudyContent
+from xferlab.tracking.summary import Headline
 
 RESULTS = StudyContent(headline=lambda trial: Headline("DICE"), epochs=[{"epoch": 1, "loss": 0.5}])
 VALUES = stored.VALUES["DICE"]

@@ -26,8 +26,10 @@ from xferlab.plan.spec import Input
 from xferlab.records import codec, layout
 from xferlab.records.reader import read_plan, read_trial
 from xferlab.records.writer import write_trial
-from xferlab.tracking import Headline, StudyContent, mirror_study
+from xferlab.tracking.rebuild import mirror_study
 from xferlab.tracking.recorded import RecordedRuns
+from xferlab.tracking.study_run import StudyContent
+from xferlab.tracking.summary import Headline
 
 AGGREGATE = [
     {"arm": "baseline", "stage": "general", "metric": "dice", "mean": 0.75, "sd": math.nan, "n": 1},

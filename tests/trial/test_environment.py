@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from xferlab.errors import TrainingError
+from xferlab.records.store import Store
 from xferlab.tasks.config import Execution
 from xferlab.trial import environment
+from xferlab.trial.examples import TrialContext
 
 CPU = Execution(device="cpu", precision="float32", compile=False, threads=1)
 
@@ -46,6 +50,7 @@ PEAK = """
 import torch
 from xferlab.tasks.config import Execution
 from xferlab.trial import environment
+from xferlab.trial.examples import TrialContext
 cpu = torch.device("cpu")
 earlier = torch.ones(2**27)  # half a GiB, freed before the trial begins
 del earlier
@@ -68,15 +73,14 @@ def test_an_absent_device_is_reported() -> None:
         environment.prepare(CPU.model_copy(update={"device": "cuda", "deterministic": True}))
 
 
-def test_predictions_for_others_compute_as_their_trial_did() -> None:
+def test_predictions_for_others_compute_as_their_trial_did(tmp_path: Path) -> None:
     """The number of threads decides about the last bits; it is the process's own again afterwards."""
     before = torch.get_num_threads()
     execution = Execution(device="cpu", precision="float32", compile=False, threads=before + 1)
-    with environment.computing_as(execution, torch.device("meta")) as device:
-        assert device == torch.device("cpu")
+    context = TrialContext(Store.open(tmp_path), tmp_path, torch.device("meta"))
+    with environment.computing_as(execution, context) as computing:
+        assert computing == replace(context, device=torch.device("cpu"))
         assert torch.get_num_threads() == before + 1
     assert torch.get_num_threads() == before
-    with environment.computing_as(
-        execution.model_copy(update={"device": "cuda"}), torch.device("meta")
-    ) as device:
-        assert device == torch.device("meta")
+    with environment.computing_as(execution.model_copy(update={"device": "cuda"}), context) as computing:
+        assert computing == context

@@ -123,7 +123,6 @@ def _incomplete(gathered: archiving.Gathered, study: str, plan: Mapping[str, Any
 def _missing(
     results: StudyResults, trials: list[PlannedTrial], cancelled: Collection[str]
 ) -> Iterator[dict[str, str]]:
-    """Yields what is not complete, and why."""
     known = {row["trial_id"]: row for row in results.absent}
     for trial in trials:
         row = known.get(trial.trial_id, {})
@@ -179,7 +178,6 @@ def _about(
 
 
 def _tell(path: Path, manifest: Manifest, remarks: list[str], licence: str | None) -> None:
-    """Prints and tells what the archive holds, and what it does not."""
     data = path.stat().st_size
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()

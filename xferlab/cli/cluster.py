@@ -35,7 +35,7 @@ def cluster(
         options: With `address` and `workers`.
         store: That all nodes must reach.
         trials: What is to run.
-        stop: Its `fail` is called if the cluster is lost.
+        stop: Told if the cluster is lost.
 
     Raises:
         UsageError: Ray cannot be started or joined, or a node cannot do the work.

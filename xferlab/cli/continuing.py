@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from xferlab.cli.session import Session
+from xferlab.cli.view import count_of
 from xferlab.errors import RecordError, UsageError
 from xferlab.plan.identity import differing
 from xferlab.plan.plan import Plan
@@ -70,8 +71,7 @@ def cut_off(plan: Plan, ends: Mapping[str, tuple[str, float | None]]) -> Iterato
 def _continued(starts: Sequence[KeptState]) -> str:
     epochs = sorted({start.num_epochs for start in starts})
     span = " to ".join(map(str, dict.fromkeys((epochs[0], epochs[-1]))))
-    number = f"{len(starts)} trial{'' if len(starts) == 1 else 's'}"
-    return f"{number} will continue shorter trainings after epoch {span}"
+    return f"{count_of(len(starts), 'trial')} will continue shorter trainings after epoch {span}"
 
 
 def _last_ids(session: Session) -> dict[str, str]:

@@ -40,8 +40,7 @@ def run(options: DashboardOptions) -> int:
     print(
         f"{dashboard.title}: a workspace of {panels} panels and a report of {sections} sections, for {place}"
     )
-    directory = session.cache_dir / "wandb"
-    answer = publish(dashboard, where, directory=directory, send=options.output is None)
+    answer = publish(dashboard, where, directory=session.cache_dir / "wandb", send=options.output is None)
     tell(study=session.study, title=dashboard.title, pages=answer.get("sent", []), runs=answer.get("runs"))
     if options.output is not None:
         content = json.dumps({**where, "pages": answer["pages"]}, indent=1) + "\n"

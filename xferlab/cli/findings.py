@@ -96,11 +96,10 @@ def trial_reads(
     for cases in trial.trained:
         yield own, cases.source, cases.selection, own.image_size
     for evaluation in trial.evaluations:
-        section = evaluation.source or evaluation.section
-        yield own, section, evaluation.selection, own.image_size
+        yield own, evaluation.read_as, evaluation.selection, own.image_size
         if evaluation.at_original_size:
-            yield own, section, evaluation.selection, "native"
-        predicted.append((section, evaluation.predicted))
+            yield own, evaluation.read_as, evaluation.selection, "native"
+        predicted.append((evaluation.read_as, evaluation.predicted))
     if trial.features:
         yield own, trial.features.source, trial.features.selection, own.image_size
         predicted.append((trial.features.source, trial.features.predicted))

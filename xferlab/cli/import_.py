@@ -33,8 +33,7 @@ from xferlab.section import NAME_LENGTH, NAME_PATTERN
 
 def run(options: ImportOptions) -> int:
     """Writes the table, and prints what it holds, what is left out, and the section of a study for it."""
-    folders = [options.images, *options.masks]
-    name, section = imported(folders, options)
+    name, section = imported([options.images, *options.masks], options)
     tell(section={name: section})
     print("\nA study reads it by this section; `xferlab check STUDY` then reads all files:\n\ndata:")
     print(*section_lines(name, section), sep="\n")

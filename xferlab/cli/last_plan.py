@@ -175,10 +175,7 @@ def _compared(session: Session, document: dict[str, Any]) -> StudyComparison[Ses
 def _differences(session: Session, document: dict[str, Any], plan: Plan | None) -> str:
     def fields(before: str, now: str) -> list[str]:
         assert plan is not None
-        try:
-            spec = codec.read_json(session.store, layout.TrialFiles(before).spec)
-        except RecordError:
-            spec = None
+        spec = codec.read_whole(session.store, layout.TrialFiles(before).spec)
         return changed_fields(spec["identity"], plan.by_id[now].identity.to_json()) if spec else []
 
     phrases = changes(session.loaded, document, plan, fields=fields)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -12,12 +12,14 @@ from typing import Any
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import LogsOptions
 from xferlab.cli.output import is_lost, tell
+from xferlab.cli.session import with_ancestors
 from xferlab.cli.status import states
 from xferlab.cli.trials import KnownTrials
 from xferlab.plan.spec import PlannedTrial
 from xferlab.records.logs import DRIVER, LogLine, LogReader
 from xferlab.records.store import Store
 from xferlab.schedule.lease import driver_of
+from xferlab.tracking.notes import unmirrored
 
 LOCAL_EVERY_S, REMOTE_EVERY_S = 1.0, 5.0
 
@@ -31,7 +33,7 @@ def run(options: LogsOptions) -> int:
     log, last, state = LogReader(known.store, trial_id), None, None if options.follow else "complete"
     studies = known.studies_of(trial_id)
     entries = known.plans[studies[0]]["trials"] if studies and options.follow else ()
-    needed = _with_ancestors(trial_id, list(map(PlannedTrial.from_entry, entries)))
+    needed = with_ancestors([trial_id], list(map(PlannedTrial.from_entry, entries)))
     try:
         while True:
             is_over = state is not None
@@ -47,8 +49,6 @@ def run(options: LogsOptions) -> int:
         return INCOMPLETE
     if last is None:
         print(f"nothing is said of trial {options.trial}; `xferlab status` shows its state", file=sys.stderr)
-    from xferlab.tracking import unmirrored  # takes pandas, a second
-
     for study in known.plans:
         if reason := unmirrored(known.store, study).get(trial_id):
             print(f"W&B: {reason}; `xferlab mirror` completes it", file=sys.stderr)
@@ -94,13 +94,3 @@ def _gave_up(store: Store, trial_id: str, since: datetime) -> bool:
         (line.source, line.level) == (DRIVER, "ERROR") and datetime.fromisoformat(line.at) >= since
         for line in LogReader(store, trial_id).new_lines()
     )
-
-
-def _with_ancestors(trial_id: str, planned: Collection[PlannedTrial]) -> list[PlannedTrial]:
-    """Returns a trial, the last, and all that it takes anything from."""
-    needed, chosen = {trial_id}, []
-    for trial in reversed(list(planned)):  # children before those that they take from
-        if trial.trial_id in needed:
-            needed.update(trial.parents)
-            chosen.append(trial)
-    return chosen[::-1]

@@ -20,14 +20,10 @@ from xferlab.cli.session import Session
 from xferlab.cli.study_results import contents_of, study_results
 from xferlab.data.cache import check_cache
 from xferlab.errors import XferlabError
-from xferlab.tracking import (
-    FAILURES,
-    MirrorProcess,
-    MirrorReport,
-    complete_study,
-    mirror_study,
-    unmirrored,
-)
+from xferlab.tracking.live import FAILURES
+from xferlab.tracking.notes import unmirrored
+from xferlab.tracking.pipe import MirrorProcess
+from xferlab.tracking.rebuild import MirrorReport, complete_study, mirror_study
 
 if TYPE_CHECKING:  # matplotlib and pandas take a second to import
     from xferlab.analysis.contents import Contents
@@ -66,11 +62,6 @@ def run(options: MirrorOptions) -> int:
     return INCOMPLETE
 
 
-def nothing() -> str:
-    """What W&B lacks where it is not used."""
-    return ""
-
-
 def complete(
     session: Session, contents: Callable[[], Contents], alert: tuple[str, str] | None = None
 ) -> Callable[[], str]:
@@ -86,7 +77,7 @@ def complete(
     """
     tracking, study = session.loaded.base.tracking.wandb, session.loaded.base.study
     if tracking is None or tracking.mode == "disabled":
-        return nothing
+        return lambda: ""
     directory = session.cache_dir / "wandb"
     try:
         MirrorProcess.prepare(directory)  # it starts while the results are drawn

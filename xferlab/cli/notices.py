@@ -7,7 +7,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from types import TracebackType
 
 from xferlab.cli.session import Session
 from xferlab.cli.view import count_of
@@ -15,7 +14,7 @@ from xferlab.plan.spec import TrialSpec
 from xferlab.schedule.graph import Listener, State, TrialGraph
 from xferlab.schedule.study import Outcome
 from xferlab.study.schema import Notify
-from xferlab.tracking import alert_study
+from xferlab.tracking.rebuild import alert_study
 from xferlab.tracking.webhook import Notice, is_address, post
 
 DELIVERY_S = 10.0
@@ -31,11 +30,10 @@ class Notices(Listener):
     """
 
     def __init__(self, session: Session, listener: Listener):
-        """Takes the study, whose section `tracking.notify` says what is told, and the other listener."""
         self._session, self._listener = session, listener
         self._config = session.loaded.base.tracking.notify or Notify(on=[])
         self._address = os.environ.get(self._config.webhook or "", "")
-        self._graph: TrialGraph | None = None
+        self._graph = TrialGraph([])
         self._outcome: Outcome | None = None
         self._begun = self._moved = time.monotonic()
         self._started = self._stalled = False
@@ -95,12 +93,9 @@ class Notices(Listener):
         return lines
 
     def __enter__(self) -> Notices:
-        """Begins."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Tells of an error that ended the run, and stops."""
         if kind is not None and self._outcome is None:
             self._tell("end", "stopped", f"The run was ended by {kind.__name__}; the same command continues.")
@@ -129,7 +124,7 @@ class Notices(Listener):
 
     def _tell(self, event: str, what: str, text: str, *, by_wandb: bool = True) -> bool:
         """Sends a message, if the study asks for this event and trials were left to do."""
-        if event not in self._config.on or not self._started or self._graph is None:
+        if event not in self._config.on or not self._started:
             return False
         self._told.add(event)
         counts = {str(state): number for state, number in Counter(self._graph.states.values()).items()}
@@ -162,7 +157,6 @@ class Notices(Listener):
             still_s = time.monotonic() - self._moved
             if still_s >= patience_s and not self._stalled:
                 self._started = self._stalled = True
-                assert self._graph is not None, "it begins before it is watched"
                 running = sum(state is State.RUNNING for state in self._graph.states.values())
                 text = (
                     f"No trial has ended an epoch or begun for {still_s / 60:.0f} min; "

@@ -191,7 +191,6 @@ class Streams:
     """Both streams of this process."""
 
     def __init__(self) -> None:
-        """Takes `sys.stdout` and `sys.stderr` as they are."""
         _open_closed_descriptors()
         self._before = sys.stdout, sys.stderr
         # Python has no stream where the descriptor was closed (`>&-`).

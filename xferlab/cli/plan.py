@@ -6,6 +6,7 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from xferlab.cli.continuing import continuations, cut_off
@@ -61,7 +62,7 @@ def run(options: PlanOptions) -> int:
     trained = {row["trial_id"] for row in rows if row.get("stopped_by")}
     all_and_left = {"all": totals(trials, plan), "left": totals(left, plan, trained=trained)}
     estimate = estimated(session, plan, {row["trial_id"]: row for row in rows}, measure=options.measure)
-    told = {"totals": all_and_left, "moved": moves, "estimate": estimate and estimate.to_json()}
+    told = {"totals": all_and_left, "moved": moves, "estimate": estimate and asdict(estimate)}
     if options.json:  # the document of a large plan takes time
         tell(**_as_json(plan, trials, complete), **told)
     _print(plan, trials, found)

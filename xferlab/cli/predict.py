@@ -118,7 +118,6 @@ def _shown_size(predictor: Predictor) -> str:
 
 
 def _model(options: PredictOptions) -> StoredTrial | Repetitions | Path:
-    """Returns a complete trial, the repetitions of a stage, or a weights file."""
     if path := weights_file(options.model):
         return path
     _refuse_preprocessing(options, "a trial's record")
@@ -149,8 +148,7 @@ def _of_file(path: Path, options: PredictOptions, device: torch.device) -> Predi
     if trained := TrainedOn.record_beside(path, data):
         _refuse_preprocessing(options, "the record beside the weights file")
         origin = f"{path}, trial {trained.record.trial_id}"
-        weights = read_weights(path, data)
-        return _warned(Predictor.of_record(trained, weights, origin=origin, device=device))
+        return _warned(Predictor.of_record(trained, read_weights(path, data), origin=origin, device=device))
     given = {"image_size": options.image_size, "intensity": options.intensity}
     return _warned(Predictor.of_weights(path, options=given, device=device, note=say))
 

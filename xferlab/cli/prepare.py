@@ -124,10 +124,6 @@ def check_cases(session: Session, plan: Plan, *, progress: Progress) -> None:
     _decode(session, [wanted for wanted in tables if wanted.checks], progress)
 
 
-def _looks_at_cases(identity: TrialIdentity) -> bool:
-    return identity.needs_sizes or identity.exclusive_targets
-
-
 @dataclass(frozen=True)
 class _CaseCheck:
     """Cases that trials with one network read, and those of them that they train on."""
@@ -172,7 +168,7 @@ def _wanted(
             key = f"{size} {canonical_json(list(configs.values()))}"
             wanted = tables.setdefault(key, _Wanted(name, configs, size))
             wanted.digests.update(selections[selection].digests)
-            if _looks_at_cases(identity):
+            if identity.needs_sizes or identity.exclusive_targets:
                 network = canonical_json(
                     [identity.model.model_dump(mode="json"), identity.training.batch_size]
                 )

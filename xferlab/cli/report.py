@@ -102,7 +102,6 @@ def other_results(given: str, session: Session | ArchivedStudy) -> StudyResults:
 
 
 def _other_study(given: str, session: Session | ArchivedStudy) -> tuple[Store, str]:
-    """Returns the storage and the name of another study."""
     if Path(given).is_file() and not is_archive(given):
         loaded = load(given)
         return Store.open(loaded.base.storage), loaded.base.study

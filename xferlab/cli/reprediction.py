@@ -14,7 +14,7 @@ from xferlab.cli.options import ReportOptions
 from xferlab.cli.session import Session
 from xferlab.errors import TaskError, UsageError
 from xferlab.plan.plan import Plan
-from xferlab.plan.seen import SeenByParents
+from xferlab.plan.seen import learned_from, seen_by_parents
 from xferlab.trial.failure import Kind, kind_of
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -54,13 +54,10 @@ def repredictor(
 
 
 class _Networks:
-    """The trained networks of a study."""
-
     def __init__(self, plan: Plan, context: TrialContext, echo: Echo):
-        self._specs, self._seen = plan.by_id, SeenByParents(plan)
-        self._context, self._echo = context, echo
+        self._plan, self._context, self._echo = plan, context, echo
         self._temperature = cache(self._fitted)
-        self._seen_by_parents = cache(lambda trial_id: self._seen.of(self._specs[trial_id], "validation"))
+        self._seen = cache(lambda trial_id: seen_by_parents(plan, plan.by_id[trial_id], "validation"))
 
     def together(self, asked: list[Reprediction]) -> Values:
         from xferlab.trial.reprediction import measured_together
@@ -84,15 +81,15 @@ class _Networks:
             if not isnan(temperature):
                 self._echo(f"predicting again: {member.evaluation.name} by {spec.name} at {temperature:.2f}")
                 values = measured_at(member, temperature, self._context)
-        number = self._seen.number(spec, "validation")
-        return Scaled(temperature, values, number, len(self._seen_by_parents(spec.trial_id)))
+        number = len(learned_from(self._plan, spec, "validation"))
+        return Scaled(temperature, values, number, len(self._seen(spec.trial_id)))
 
     def _fitted(self, trial_id: str) -> float | None:
         from xferlab.trial.reprediction import temperature_of
 
-        spec = self._specs[trial_id]
+        spec = self._plan.by_id[trial_id]
         self._echo(f"fitting the temperature of {spec.name}")
-        return temperature_of(spec, self._context, without=self._seen_by_parents(trial_id))
+        return temperature_of(spec, self._context, without=self._seen(trial_id))
 
     def _member(self, asked: Reprediction) -> Member:
         """Returns a trial and its evaluation as the study file has them.
@@ -102,7 +99,7 @@ class _Networks:
         """
         from xferlab.trial.reprediction import Member
 
-        spec = self._specs.get(asked.trial_id)
+        spec = self._plan.by_id.get(asked.trial_id)
         for evaluation in spec.evaluations if spec else ():
             if spec and evaluation.evaluation_id in asked.evaluations:
                 return Member(spec, evaluation, asked.digests)

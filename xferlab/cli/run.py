@@ -145,7 +145,7 @@ def _run(
         outcome = run_study(plan, session.store, execute, listener=notices, trials=trials, prepare=prepare)
         alert = notices.ended(outcome)
         is_over = outcome.ending.signal is None
-        wandb_lacks = mirror.complete(session, contents, alert) if is_over else mirror.nothing
+        wandb_lacks = mirror.complete(session, contents, alert) if is_over else lambda: ""
         for line in notices.problems():
             print(line, file=sys.stderr)
         return outcome, wandb_lacks

@@ -6,7 +6,7 @@ import json
 
 from xferlab.cli.options import SchemaOptions
 from xferlab.cli.output import tell_alone
-from xferlab.study.load import json_schema
+from xferlab.study.editors import json_schema
 
 
 def run(options: SchemaOptions) -> int:

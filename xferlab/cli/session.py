@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from xferlab.cli.options import StudyOptions
 from xferlab.cli.view import progress_bar
@@ -24,6 +24,8 @@ from xferlab.plan.spec import PlannedTrial, TrialSpec
 from xferlab.records import layout, reader
 from xferlab.records.store import Store, is_archive
 from xferlab.study.load import LoadedStudy, load
+
+Trial = TypeVar("Trial", bound=PlannedTrial)
 
 
 @dataclass(frozen=True)
@@ -204,11 +206,16 @@ def of_arms(plan: Plan, arms: str | None) -> tuple[TrialSpec, ...]:
     names = names_of_arms(arms)
     for name in names:
         check_name("arms", name, plan.loaded.arms, plan.loaded.path)
-    needed: set[str] = set()
-    for trial in reversed(plan.trials):  # children before those that they take from
-        if trial.trial_id in needed or names & set(trial.arms):
-            needed |= {trial.trial_id, *trial.parents}
-    return tuple(trial for trial in plan.trials if trial.trial_id in needed)
+    return with_ancestors({trial.trial_id for trial in plan.trials if names & set(trial.arms)}, plan.trials)
+
+
+def with_ancestors(trial_ids: Iterable[str], planned: Sequence[Trial]) -> tuple[Trial, ...]:
+    """Returns some of the planned trials, by id, and all that they take anything from, in their order."""
+    needed = set(trial_ids)
+    for trial in reversed(planned):  # children before those that they take from
+        if trial.trial_id in needed:
+            needed.update(trial.parents)
+    return tuple(trial for trial in planned if trial.trial_id in needed)
 
 
 def cuda_present() -> bool:

@@ -15,15 +15,16 @@ from xferlab.cli.options import StatusOptions, WatchOptions
 from xferlab.cli.output import tell
 from xferlab.cli.session import check_name
 from xferlab.cli.view import best_scores, print_table
-from xferlab.errors import RecordError, StorageError
+from xferlab.errors import StorageError
 from xferlab.plan.spec import PlannedTrial
-from xferlab.records import codec, layout, reader
+from xferlab.records import layout, reader
 from xferlab.records.cancellations import read_cancelled
 from xferlab.records.complete import complete_trials
 from xferlab.records.schema import EpochResult, TrialRecord
 from xferlab.records.states import kept_starts
 from xferlab.records.store import Store
 from xferlab.schedule.lease import driver_of
+from xferlab.schedule.moves import last_document
 
 STATES = ("waiting", "running", "stale", "interrupted", "failed", "blocked", "cancelled", "complete")
 """`stale`: the last attempt has no end, and no process works on it. `interrupted`: it resumes."""
@@ -229,7 +230,9 @@ def _driven(
     driven: set[str] = set()
     for name in {study, *store.list(layout.STUDIES)} if unended else ():
         if holder := driver_of(store, name):
-            planned = {trial.trial_id for trial in trials} if name == study else _planned(store, name)
+            planned = {trial.trial_id for trial in trials}
+            if name != study:
+                planned = {entry["trial_id"] for entry in last_document(store, name).get("trials", ())}
             since = datetime.fromisoformat(holder.since) - _SKEW
             driven |= {
                 trial_id
@@ -237,12 +240,3 @@ def _driven(
                 if datetime.fromisoformat(unended[trial_id]["started"]) >= since
             }
     return driven
-
-
-def _planned(store: Store, study: str) -> set[str]:
-    """The ids of the trials in the last plan of a study; none if there is no plan or it is damaged."""
-    try:
-        plan = codec.read_json(store, layout.StudyFiles(study).plan) or {}
-    except RecordError:
-        return set()
-    return {trial["trial_id"] for trial in plan.get("trials", ())}

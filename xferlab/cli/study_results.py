@@ -7,7 +7,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from xferlab.cli.session import Session
-from xferlab.tracking import StudyContent
+from xferlab.tracking.study_run import StudyContent
 from xferlab.trial.headline import headline_of
 
 if TYPE_CHECKING:  # matplotlib and pandas take a second to import
@@ -43,7 +43,7 @@ def study_results(
     from xferlab.analysis.claims import verdicts_of
 
     results, found = contents.results, verdicts_of(contents)
-    tables = {"aggregate": _aggregate(contents)}
+    tables = {"aggregate": [*_rows(contents.aggregated), *_rows(contents.of_targets)]}
     return StudyContent(
         headline=headline_of,
         summary={**_counts(results), **(_claimed(contents, found) if found else {})},
@@ -56,10 +56,6 @@ def study_results(
 
 def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
-
-
-def _aggregate(contents: Contents) -> list[dict[str, Any]]:
-    return [*_rows(contents.aggregated), *_rows(contents.of_targets)]
 
 
 def _counts(results: StudyResults) -> dict[str, int]:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import fmean
-from types import TracebackType
 
 from rich.cells import cell_len
 from rich.console import Console, Group
@@ -146,7 +145,6 @@ class View(Listener):
     """Trials by state, progress and best score of those that run, and when the run should end."""
 
     def __init__(self, location: str):
-        """Draws nothing yet; `location` is shown as where records go."""
         self._console = Console(highlight=False)
         self._location = location
         self._live: Live | None = None
@@ -159,16 +157,12 @@ class View(Listener):
         self._printed_at: dict[str, float] = {}
 
     def __enter__(self) -> View:
-        """Starts drawing if this is a terminal."""
         if self._console.is_terminal:
             self._live = Live(console=self._console, refresh_per_second=2, get_renderable=self._draw)
             self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stops drawing."""
+    def __exit__(self, *_: object) -> None:
         if self._live:
             self._live.stop()
 

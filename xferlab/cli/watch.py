@@ -84,7 +84,6 @@ def left_s(rows: Collection[Row]) -> tuple[dict[str, float], float | None]:
 
 
 def _panel(rows: Sequence[Row], now: StudyComparison[Any]) -> Group:
-    """What a terminal shows."""
     of_running, total_s = left_s(rows)
     running = [row for row in rows if row["state"] == "running"]
     shown = running[:SHOWN_RUNNING]

@@ -5,10 +5,11 @@ A rule is a pure function of the study's seed, the repetition (from 1) and the u
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal
 
 from xferlab.cohort.dividing import Stratum, deal, divide, rank
 
@@ -27,40 +28,36 @@ Parts = dict[str, Part]
 Coordinates = Mapping[str, int | str]
 
 
-class Rule(Protocol):
+class Rule(ABC):
     """How units are divided."""
+
+    may_lack_cases: ClassVar[bool] = False
+    """Whether a stage may be without cases in some repetitions: it then has no trial there."""
 
     @property
     def num_repetitions(self) -> int | None:
         """How many repetitions it has; None for as many as a study asks for."""
-
-    @property
-    def may_lack_cases(self) -> bool:
-        """Whether a stage may be without cases in some repetitions: it then has no trial there."""
+        return None
 
     def sample(self, repetition: int) -> int:
         """Returns the number of the training sample of a repetition, from 1; several may share one."""
+        return repetition
 
     def coordinates(self, repetition: int) -> Coordinates:
         """Returns what a repetition is; empty where it is nothing but a repetition."""
+        return {}
 
+    @abstractmethod
     def parts(self, strata: Strata, seed: int, repetition: int) -> Parts:
         """Returns the part of every unit."""
 
     def part_of_added(self, unit: str, seed: int, repetition: int) -> Part | None:
         """Returns the part of a unit that only an arm has; None where the rule knows the study's own only."""
-
-
-class _OneSample:
-    """Rules of which every repetition has a training sample of its own."""
-
-    def sample(self, repetition: int) -> int:
-        """Returns the repetition."""
-        return repetition
+        return None
 
 
 @dataclass(frozen=True)
-class HoldOuts:
+class HoldOuts(Rule):
     """Every split divides all units anew; repetitions count the seeds of the first split, then the second's.
 
     Attributes:
@@ -70,8 +67,6 @@ class HoldOuts:
 
     fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)
     seeds: int = 1
-    num_repetitions: ClassVar[int | None] = None
-    may_lack_cases: ClassVar[bool] = False
 
     def sample(self, repetition: int) -> int:
         """Returns the split."""
@@ -96,7 +91,7 @@ class HoldOuts:
 
 
 @dataclass(frozen=True)
-class Folds(_OneSample):
+class Folds(Rule):
     """Cross-validation: within each repeat, every unit tests once.
 
     One fold tests, the next one selects (validation), the others train. Repetitions count the folds of the
@@ -109,7 +104,6 @@ class Folds(_OneSample):
 
     number: int
     repeats: int = 1
-    may_lack_cases: ClassVar[bool] = False
 
     @property
     def num_repetitions(self) -> int:
@@ -140,7 +134,7 @@ class Folds(_OneSample):
 
 
 @dataclass(frozen=True)
-class Sites(_OneSample):
+class Sites(Rule):
     """Every repetition leaves another site out, which tests; sites come by name.
 
     A unit with images of several sites tests in the repetition of each of them, with all of its images, and
@@ -188,13 +182,9 @@ class Sites(_OneSample):
             parts |= {unit: SPLIT_PARTS[index] for unit, index in divided.items()}
         return parts
 
-    def part_of_added(self, unit: str, seed: int, repetition: int) -> Part | None:
-        """Returns nothing: the sites of a unit are those of its images in the study."""
-        return None
-
 
 @dataclass(frozen=True)
-class Given(_OneSample):
+class Given(Rule):
     """Parts that somebody else has chosen.
 
     Attributes:
@@ -206,17 +196,8 @@ class Given(_OneSample):
     given: tuple[Mapping[str, Part], ...]
     num_repetitions: int | None = None
     unused: int = 0
-    may_lack_cases: ClassVar[bool] = False
-
-    def coordinates(self, repetition: int) -> Coordinates:
-        """Returns nothing: it is a repetition."""
-        return {}
 
     def parts(self, strata: Strata, seed: int, repetition: int) -> Parts:
         """Returns the parts that were given."""
         given = self.given[0 if self.num_repetitions is None else repetition - 1]
         return {unit: given[unit] for unit in strata}
-
-    def part_of_added(self, unit: str, seed: int, repetition: int) -> Part | None:
-        """Returns nothing: nobody has chosen a part for it."""
-        return None

@@ -59,22 +59,14 @@ class Cohort:
             chosen[section] = frozenset(unit for unit, part in parts.items() if part == 0)
         return chosen
 
-    def parts(self, repetition: int, added: Iterable[Case] = ()) -> Parts:
-        """Returns the part of every unit in one repetition.
-
-        Args:
-            repetition: From 1.
-            added: Cases that only an arm has; those to which the rule gives no part are left out.
-        """
+    def parts(self, repetition: int) -> Parts:
+        """Returns the part of every unit in one repetition, from 1."""
         parts = self.rule.parts(self._divided, self.seed, repetition)
         parts.update(dict.fromkeys(self._strata.keys() - parts.keys(), "hold_out"))
-        for unit in {self.unit(case) for case in added} - parts.keys():
-            if part := self.part_of_added(unit, repetition):
-                parts[unit] = part
         return parts
 
     def part_of_added(self, unit: str, repetition: int) -> Part | None:
-        """Returns the part of a unit that only an arm has, if any; the parts of others stay the same."""
+        """Returns the part of a unit that only an arm has, if the rule gives it any."""
         return self.rule.part_of_added(unit, self.seed, repetition)
 
     def labelled(

@@ -197,8 +197,7 @@ def _agreements(laid: _Laid, motion: Floats) -> Floats:
 def _cut(values: Floats) -> Floats:
     """The blocks of `(N, S * S)` canvases, `(N * 64, K)`."""
     step = int(np.sqrt(values.shape[1])) // _BLOCKS
-    blocks = values.reshape(-1, _BLOCKS, step, _BLOCKS, step).transpose(0, 1, 3, 2, 4)
-    return blocks.reshape(-1, step * step)
+    return values.reshape(-1, _BLOCKS, step, _BLOCKS, step).transpose(0, 1, 3, 2, 4).reshape(-1, step * step)
 
 
 def _correlation(first: Floats, second: Floats, seen: Floats) -> Floats:

@@ -230,8 +230,6 @@ def _groups(joined: Iterable[Iterable[str]]) -> list[set[str]]:
 
 
 class _Report:
-    """What is said of findings."""
-
     def __init__(self, sections: Sequence[Audited], members: Members):
         self._patients = {
             section.source.name: {case.patient for case in section.cases} for section in sections

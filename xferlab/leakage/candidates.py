@@ -210,7 +210,6 @@ class Index:
         return _Votes(asked[kept], hit[kept], np.full(len(kept), turn))
 
     def _compared(self, moving: Whole, still: Whole) -> NDArray[np.bool_]:
-        """Whether pairs of rows are to be compared."""
         compared: NDArray[np.bool_] = self._groups[moving] != self._groups[still]
         if not self._fresh.all():
             compared &= self._fresh[moving] | self._fresh[still]

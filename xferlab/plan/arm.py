@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from functools import cache, cached_property, partial
+from functools import cache, partial
 from typing import Any
 
 from xferlab.cohort import single_sections
@@ -24,7 +24,6 @@ class ArmExpansion:
     """The expansion of one arm: of each of its stages when the stages that it needs are expanded."""
 
     def __init__(self, growing: Growing, name: str, study: Study, arms: Mapping[str, ArmExpansion]):
-        """Takes what grows, the arm with its study, and all arms."""
         self.growing, self.name, self.study = growing, name, study
         self.ids: dict[tuple[str, int], str] = {}
         self._arms = arms
@@ -42,7 +41,7 @@ class ArmExpansion:
             self._expand(stage)
 
     def _expand(self, stage_name: str) -> None:
-        if stage_name in self._expanded or self._has_strangers:
+        if stage_name in self._expanded or self._checks.has_strangers:
             return
         self._expanded.add(stage_name)
         stage = self.study.stages[stage_name]
@@ -55,10 +54,6 @@ class ArmExpansion:
             self._add(template, repetition)
         trials = [self.ids[stage_name, number] for number in numbers if (stage_name, number) in self.ids]
         self._checks.everywhere(stage_name, [self.growing.trials[trial] for trial in trials])
-
-    @cached_property
-    def _has_strangers(self) -> bool:
-        return self._checks.has_strangers()
 
     def trial(self, stage: str, repetition: int) -> str | None:
         """Returns the id of a stage's trial; None where the split leaves it without one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 from xferlab.plan.evaluations import Evaluations
 from xferlab.plan.growing import Growing, ancestors
@@ -20,11 +21,11 @@ class ArmChecks:
     """Notes the problems of an arm, each once."""
 
     def __init__(self, growing: Growing, name: str, study: Study, evaluations: Evaluations):
-        """Takes where problems go, the arm with its study, and what checks the cases of an evaluation."""
         self.growing, self.name, self.study, self._evaluations = growing, name, study, evaluations
 
+    @cached_property
     def has_strangers(self) -> bool:
-        """Notes patients to whom the split can give no part, since only this arm has them."""
+        """Whether it has patients to whom the split can give no part, which is noted."""
         strangers = self.growing.selector.strangers(self.study)
         for section, number in strangers.items():
             what = (
@@ -57,8 +58,7 @@ class ArmChecks:
                     f"stage {stage_name!r}: the {part} part of section {section!r} is empty in repetition "
                     f"{repetition}; add patients, widen `where`, or change `split` or `hold_out`"
                 )
-                finding = Finding(path, what, related=paths_of(section))
-                self._refuse(f"{stage_name} {section} {part}", finding)
+                self._refuse(f"{stage_name} {section} {part}", Finding(path, what, related=paths_of(section)))
         if not set_name:
             self.single(stage_name, selected, f"its training part is one image in repetition {repetition}")
         elif set_name.endswith(f".{LABELLED}"):

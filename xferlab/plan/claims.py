@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from xferlab.errors import suggest
@@ -31,13 +31,13 @@ def measured(trials: Iterable[TrialSpec]) -> Measured:
     return {place: frozenset(ids) for place, ids in found.items()}
 
 
-def claims_of(loaded: LoadedStudy, trials: Iterable[TrialSpec]) -> Claims | None:
+def claims_of(loaded: LoadedStudy, trials: Collection[TrialSpec]) -> Claims | None:
     """Returns the claims of a study; None where nothing can be compared.
 
     Undeclared: the headline metric of the last stage on its last hold-out, every arm minus the baseline.
     """
-    trials, base = tuple(trials), loaded.base
-    known, primary = measured(trials), base.primary
+    base, known = loaded.base, measured(trials)
+    primary = base.primary
     if primary is not None:
         metric, stage, on, margin = primary.metric, primary.stage, primary.on, primary.margin
     elif (last := last_measured(loaded, trials)) is not None:
@@ -57,12 +57,11 @@ def claims_of(loaded: LoadedStudy, trials: Iterable[TrialSpec]) -> Claims | None
     return Claims(metric, on, margin, tuple(pairs), declared=primary is not None, strict=is_strict)
 
 
-def last_measured(loaded: LoadedStudy, trials: Iterable[TrialSpec]) -> tuple[str, str] | None:
+def last_measured(loaded: LoadedStudy, trials: Collection[TrialSpec]) -> tuple[str, str] | None:
     """Returns the last stage and `section.part` of what it is measured on: its hold-out if it has one.
 
     None where nothing is measured without a variant on cases that no ancestor may have trained on.
     """
-    trials = tuple(trials)
     order = {stage: number for number, stage in enumerate(loaded.base.stages)}
     last = max((trial.stage for trial in trials), key=order.__getitem__, default="")
     sets = {
@@ -106,13 +105,12 @@ def _metrics(trials: Iterable[TrialSpec], stage: str) -> list[Any]:
     return [each for task, targets in learnt for each in registry.task(task).declared(targets, added)]
 
 
-def unfit(loaded: LoadedStudy, trials: Iterable[TrialSpec]) -> Iterator[Finding]:
+def unfit(loaded: LoadedStudy, trials: Collection[TrialSpec]) -> Iterator[Finding]:
     """Yields what is wrong with the claims that a study declares."""
     base = loaded.base
     primary = base.primary
     if primary is None:
         return
-    trials = tuple(trials)
     known = measured(trials)
     names = [metric.name for metric in _metrics(trials, primary.stage)]
     stages = {stage for _, stage, _ in known}

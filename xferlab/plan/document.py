@@ -134,7 +134,6 @@ def _trial(plan: Plan, trial: TrialSpec, names: list[str], mask_sources: MaskSou
 
 
 def _other(plan: Plan, other: OtherSet) -> dict[str, Any]:
-    """Another set of cases that a trial learns from."""
     sizes = plan.part_sizes[other.selection]
     return {
         "name": other.name,

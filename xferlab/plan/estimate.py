@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from xferlab.plan.plan import Plan
@@ -100,10 +100,6 @@ class Estimate:
     currency: str | None
     rests_on: tuple[Basis, ...]
 
-    def to_json(self) -> dict[str, Any]:
-        """Returns a JSON value."""
-        return asdict(self)
-
 
 def kind_of(identity: Mapping[str, Any]) -> str:
     """Returns what like trials have in common, of an identity's JSON: network, sizes, batch size, device."""
@@ -152,16 +148,14 @@ def estimate(
         "gpu_hours": sum(hours[trial.trial_id] * trial.gpus for trial, _ in known),
         "core_hours": sum(hours[trial.trial_id] * trial.settings.resources.cpu for trial, _ in known),
     }
-    peaks: dict[str, list[float]] = {"cuda": [], "cpu": []}
-    for trial, pace in known:
-        peaks[trial.identity.execution.device].append(pace.memory_gib)
+    peaks = [(trial.identity.execution.device, pace.memory_gib) for trial, pace in known]
     return Estimate(
         trials=len(known),
         hours=sum(hours.values()),
         longest_hours=max(ends.values(), default=0.0),
         **used,
-        gpu_memory_gib=max(peaks["cuda"], default=None),
-        memory_gib=max(peaks["cpu"], default=None),
+        gpu_memory_gib=max((peak for device, peak in peaks if device == "cuda"), default=None),
+        memory_gib=max((peak for device, peak in peaks if device == "cpu"), default=None),
         storage_gib=sum(pace.stored_bytes for _, pace in known) / _GIB,
         energy_kwh=prices.energy_kwh(**used),
         cost=prices.cost(**used),

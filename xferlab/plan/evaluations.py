@@ -54,7 +54,6 @@ class Evaluations:
         return default if stage.evaluate_on is None else list(dict.fromkeys(stage.evaluate_on))
 
     def _make_asked(self, template: Template) -> list[Asked]:
-        """What the trials of a stage are evaluated on."""
         stage, spec = template.stage, template.spec
         image_size, asked, added = spec.identity.image_size, [], self._study.metrics_of(spec.stage)
         for item in self.asked(stage):

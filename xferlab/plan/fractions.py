@@ -34,7 +34,7 @@ def nearly_equal(
             for arm, study in arms.items()
             if (stage, arm) in patients and (share := study.stages[stage].share)
         }
-        ordered = sorted(means.items(), key=_by_share)
+        ordered = sorted(means.items(), key=lambda item: item[1][0])
         for (one, (share, few)), (other, (more, many)) in combinations(ordered, 2):
             if share < more and many < NEAR * few:
                 what = (
@@ -49,7 +49,3 @@ def _labelled(trial: TrialSpec) -> str:
     """The digest of the cases whose share varies: of several sets, those whose masks are read."""
     others = (other.selection for other in trial.others if other.name.endswith(f".{LABELLED}"))
     return next(others, trial.selection)
-
-
-def _by_share(item: tuple[str, tuple[float, float]]) -> float:
-    return item[1][0]

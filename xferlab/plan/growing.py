@@ -33,7 +33,6 @@ class Growing:
     """
 
     def __init__(self, loaded: LoadedStudy, index: Index, setting: Setting):
-        """Takes the study, what gives the cases of a section, and the machine."""
         self.setting = setting
         self.selector = CaseSelector(loaded, index)
         self.loaded = self.selector.loaded

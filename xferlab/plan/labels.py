@@ -146,13 +146,9 @@ class _Labelled:
         """The classes with their names; where none are given, the values of the cases that it trains on."""
         if self.classes.names is not None:
             return self.classes
-        cells, values_of = {case.columns[self.classes.column] for case in self.trained}, self._values_of
-        values = sorted({value for cell in cells for value in values_of(cell)} - {""})
+        cells = {case.columns[self.classes.column] for case in self.trained}
+        values = sorted({value for cell in cells for value in self.classes.labelling.values_of(cell)} - {""})
         return self.classes.model_copy(update={"names": {value: [value] for value in values}})
-
-    @property
-    def _values_of(self) -> Callable[[str], list[str]]:
-        return self.classes.labelling.values_of
 
     def counts(self) -> Iterator[ClassCounts]:
         """Yields how many images of each section have each class."""

@@ -22,7 +22,6 @@ class MaskSources:
     """The sources of masks of the trials of a plan."""
 
     def __init__(self, plan: Plan):
-        """Takes the plan."""
         self._plan = plan
         self._cases = {case.digest: case for _, case, _ in plan.selector.listed()}
         self._units = cache(self._units_of)
@@ -42,7 +41,7 @@ class MaskSources:
                 units = self._units(item.trial)
                 for digest in self._plan.selections[item.selection].digests:
                     _, part, *label = rows[digest]
-                    source = units.get(self._unit(digest), "unseen")
+                    source = units.get(self._plan.units[digest], "unseen")
                     by_class = counts.setdefault(part, {})
                     for name in self._classes(trial, digest, *label):
                         by_class.setdefault(name, Counter(dict.fromkeys(SOURCES, 0)))[source] += 1
@@ -55,9 +54,6 @@ class MaskSources:
         numbers = classes_of_label(int(label), several=trial.identity.has_several)
         return tuple(trial.targets[number] for number in numbers) or (NO_CLASS,)
 
-    def _unit(self, digest: str) -> str:
-        return self._plan.selector.cohort.unit(self._cases[digest])
-
     def _units_of(self, trial_id: str) -> Mapping[str, str]:
         """What a trial and those that it starts from knew of the units that they trained or selected on."""
         trial = self._plan.by_id[trial_id]
@@ -68,4 +64,6 @@ class MaskSources:
             for row in self._plan.selections[each].rows
         ]
         names = {"validation": "selected", "train": "trained"}
-        return {self._unit(row[0]): name for part, name in names.items() for row in rows if row[1] == part}
+        return {
+            self._plan.units[row[0]]: name for part, name in names.items() for row in rows if row[1] == part
+        }

@@ -83,6 +83,11 @@ class Plan:
         return {digest: Counter(row[1] for row in self.selections[digest].rows) for digest in trained}
 
     @cached_property
+    def units(self) -> dict[str, str]:
+        """What a split keeps whole of every case, by its digest: its patient, or its image."""
+        return {case.digest: self.selector.cohort.unit(case) for _, case, _ in self.selector.listed()}
+
+    @cached_property
     def train_patients(self) -> dict[str, frozenset[str]]:
         """Patients of the training part of every selection to train on, by its digest."""
         return train_patients(self.selector, self.trials)

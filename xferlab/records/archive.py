@@ -119,32 +119,10 @@ class ArchivedFiles(Files):
     def _name(self, path: str) -> str:
         return path.removeprefix(self._root).strip("/") or "."
 
-    def _refuse(self, path: str) -> NoReturn:
+    def _refuse(self, path: str, *args: object, **kwargs: object) -> NoReturn:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
 
-    def write(self, path: str, data: bytes) -> None:
-        """Raises OSError."""
-        self._refuse(path)
-
-    def append(self, path: str, data: bytes) -> None:
-        """Raises OSError."""
-        self._refuse(path)
-
-    def create(self, path: str, data: bytes) -> bool:
-        """Raises OSError."""
-        self._refuse(path)
-
-    def delete(self, path: str) -> None:
-        """Raises OSError."""
-        self._refuse(path)
-
-    def delete_dir(self, path: str) -> None:
-        """Raises OSError."""
-        self._refuse(path)
-
-    def move(self, path: str, to: str) -> None:
-        """Raises OSError."""
-        self._refuse(path)
+    write = append = create = delete = delete_dir = move = _refuse
 
 
 def open_archive(path: Path) -> Store:

@@ -79,7 +79,12 @@ def gather(store: Store, study: str, *, with_weights: bool) -> Gathered:
     sharing = Sharing(
         (each["host"] for each in _parts([*runs.values(), *failures.values()]) if each.get("host")),
         storage=store.root,
-        folders=_folders([plan, *specs.values()]),
+        folders=(
+            each[name]
+            for each in _parts([plan, *specs.values()])
+            for name in PLACES
+            if isinstance(each.get(name), str)
+        ),
     )
 
     def add(name: str, body: Mapping[str, Any]) -> None:
@@ -87,7 +92,7 @@ def gather(store: Store, study: str, *, with_weights: bool) -> Gathered:
             gathered.files[name] = codec.json_bytes(sharing.of(body))
 
     add(StudyFiles(study).plan, {**plan, "tracking": None})
-    for selection in sorted(set(_selections(plan["trials"]))):
+    for selection in sorted({each["selection"] for each in _parts(plan["trials"]) if each.get("selection")}):
         if data := store.read(selection_path(selection)):
             gathered.files[selection_path(selection)] = data
     for trial in plan["trials"]:
@@ -112,17 +117,6 @@ def _parts(value: Any) -> Iterator[Mapping[str, Any]]:
         yield value
     for part in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
         yield from _parts(part)
-
-
-def _folders(documents: list[Mapping[str, Any]]) -> Iterator[str]:
-    """Yields the roots of sections, and the files of given weights, that plan and specs name."""
-    for each in _parts(documents):
-        yield from (each[name] for name in PLACES if isinstance(each.get(name), str))
-
-
-def _selections(trials: Any) -> Iterator[str]:
-    """Yields the digests of all choices of cases that trials name."""
-    yield from (each["selection"] for each in _parts(trials) if each.get("selection"))
 
 
 def _add_results(gathered: Gathered, trial: Mapping[str, Any], *, with_weights: bool) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -70,6 +70,14 @@ def read_json(store: Store, name: str) -> dict[str, Any] | None:
         raise RecordError(f"{store.path(name)}: {error}; delete it and run again") from error
 
 
+def read_whole(store: Store, name: str) -> dict[str, Any]:
+    """Returns what `read_json` does; nothing, in silence, where the file is absent, torn or altered."""
+    try:
+        return read_json(store, name) or {}
+    except RecordError:
+        return {}
+
+
 def checked(data: bytes) -> dict[str, Any]:
     """Returns the body of JSON whose checksum holds, without the checksum.
 
@@ -91,7 +99,7 @@ def checked(data: bytes) -> dict[str, Any]:
     return body
 
 
-def matches(data: bytes | None, sha256: str) -> bool:
+def matches(data: bytes | None, sha256: str) -> TypeGuard[bytes]:
     """Returns whether a file is there and has this digest."""
     return data is not None and hashlib.sha256(data).hexdigest() == sha256
 

@@ -17,7 +17,7 @@ from dataclasses import asdict
 import pyarrow as pa
 from pydantic.dataclasses import dataclass
 
-from xferlab.errors import RecordError, StorageError
+from xferlab.errors import StorageError
 from xferlab.plan.spec import PlannedTrial
 from xferlab.records import codec, reader
 from xferlab.records.layout import TRIALS, StudyFiles, TrialFiles
@@ -99,7 +99,7 @@ def is_measured(store: Store, spec: PlannedTrial, weights: str) -> bool:
         reader.read_evaluation(store, spec.trial_id, asked.evaluation_id) for asked in spec.evaluations
     ]
     return (
-        reader.holds_spec(store, spec.trial_id)
+        reader.read_undamaged(store, TrialFiles(spec.trial_id).spec).get("trial_id") == spec.trial_id
         and all(reader.is_whole(store, record, weights) for record in records)
         and not lacks_features(store, spec, weights)
     )
@@ -160,10 +160,7 @@ def _means(store: Store, trial_id: str, evaluation_id: str) -> dict[str, float]:
 
 def _read_index(store: Store, study: str) -> dict[str, CompleteTrial]:
     """Returns the index; empty where it is absent, damaged, or of another version."""
-    try:
-        body = codec.read_json(store, StudyFiles(study).index) or {}
-    except RecordError:
-        return {}
+    body = codec.read_whole(store, StudyFiles(study).index)
     trials = body["trials"] if body.get("version") == INDEX_VERSION else {}
     return {trial_id: CompleteTrial(**trial) for trial_id, trial in trials.items()}
 

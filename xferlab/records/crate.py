@@ -72,8 +72,7 @@ class Description:
 
 def metadata(about: Description, files: Mapping[str, FileFacts]) -> bytes:
     """Returns `ro-crate-metadata.json` of an archive with these files."""
-    graph = list(_graph(about, files))
-    document = {"@context": f"{_SPECIFICATION}/context", "@graph": graph}
+    document = {"@context": f"{_SPECIFICATION}/context", "@graph": list(_graph(about, files))}
     return json.dumps(document, indent=1, ensure_ascii=False).encode() + b"\n"
 
 

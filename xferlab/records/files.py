@@ -15,7 +15,6 @@ class Files:
     """The operations of a store on a filesystem; every one may be tried again. Raises OSError."""
 
     def __init__(self, filesystem: pafs.FileSystem):
-        """Takes the pyarrow filesystem."""
         self.filesystem = filesystem
 
     def read(self, path: str) -> bytes | None:

@@ -23,7 +23,6 @@ class StudyFiles:
     """
 
     def __init__(self, study: str):
-        """Names the files of a study."""
         folder = f"{STUDIES}/{study}"
         self.plan = f"{folder}/plan.json"
         self.lease = f"{folder}/driver.lease"
@@ -50,7 +49,6 @@ class TrialFiles:
     """
 
     def __init__(self, trial_id: str):
-        """Names the files of a trial."""
         self.folder = f"{TRIALS}/{trial_id}"
         self.spec = f"{self.folder}/{SPEC}"
         self.progress = f"{self.folder}/progress.jsonl"
@@ -80,7 +78,6 @@ class MeasurementFiles:
     """
 
     def __init__(self, folder: str):
-        """Names the files in a folder."""
         self.folder = folder
         self.record = f"{folder}/{RECORD}"
 
@@ -102,7 +99,6 @@ class SearchFiles:
     """
 
     def __init__(self, tuning_id: str):
-        """Names the files of a search."""
         self.folder = f"{SEARCHES}/{tuning_id}"
         self.tuning = f"{self.folder}/{SEARCH}"
         self.lease = f"{self.folder}/driver.lease"

@@ -71,7 +71,6 @@ def write_whole(path: str, data: bytes, *, mode: int = 0o666) -> None:
 
 @contextmanager
 def _opened(path: str, flags: int, mode: int = 0o666) -> Iterator[int]:
-    """Opens a file by system calls; yields its descriptor."""
     descriptor = os.open(path, flags, mode)
     try:
         yield descriptor

@@ -60,7 +60,6 @@ class LogFile:
     """The log of one attempt. Any thread may add lines; they are written by whoever calls `flush`."""
 
     def __init__(self, store: Store, trial_id: str, *, attempt: int = 0):
-        """Writes nothing yet."""
         self._store, self._folder, self._attempt = store, TrialFiles(trial_id).logs, attempt
         self._name = f"{self._folder}/{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}.jsonl"
         self._lock = threading.Lock()
@@ -129,7 +128,6 @@ class LogReader:
     """Reads the log of a trial again and again: those of its files that have grown."""
 
     def __init__(self, store: Store, trial_id: str):
-        """Has read nothing yet."""
         self._store, self._folder = store, TrialFiles(trial_id).logs
         self._sizes: dict[str, int] = {}
         self._num_read: dict[str, int] = {}

@@ -210,11 +210,6 @@ def required_spec(store: Store, trial_id: str) -> TrialSpec:
     return spec
 
 
-def holds_spec(store: Store, trial_id: str) -> bool:
-    """Returns whether the spec of a trial is stored and undamaged."""
-    return read_undamaged(store, TrialFiles(trial_id).spec).get("trial_id") == trial_id
-
-
 def read_history(store: Store, trial_id: str, *, sha256: str | None = None) -> list[EpochResult]:
     """Returns one result an epoch, in order.
 

@@ -7,7 +7,6 @@ import threading
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from types import TracebackType
 
 from xferlab.errors import RecordError, StorageError
 from xferlab.plan.plan import Plan
@@ -61,10 +60,7 @@ class Inbox:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stops looking."""
+    def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
 
@@ -119,7 +115,6 @@ class Cancelling:
     """
 
     def __init__(self, graph: TrialGraph, listener: Listener, inbox: Inbox):
-        """Nothing is cancelled yet."""
         self.stopping: dict[str, str] = {}
         self._graph, self._listener, self._inbox = graph, listener, inbox
         self._asked: set[str] = set()
@@ -131,8 +126,7 @@ class Cancelling:
     def look(self) -> None:
         """Does what new requests ask for."""
         for path, request in self._inbox.take():
-            answer = self._answer(request)
-            self._inbox.answer(path, request, answer, self._reasons)
+            self._inbox.answer(path, request, self._answer(request), self._reasons)
 
     def ended(self, trial: TrialSpec) -> bool:
         """Cancels a trial that was to be stopped and has ended without a record; returns whether it was."""
@@ -167,8 +161,7 @@ class Cancelling:
         else:
             answer.cancelled.extend(its_names)
             self._reasons.setdefault(trial_id, request.reason)
-            waiting = self._graph.waiting_for(trial_id)
-            answer.blocked.extend(self._graph.trials[each].name for each in waiting)
+            answer.blocked.extend(self._graph.trials[each].name for each in self._graph.waiting_for(trial_id))
             if state is State.RUNNING:
                 self.stopping.setdefault(trial_id, request.reason)
             elif state is not State.CANCELLED:

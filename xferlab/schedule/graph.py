@@ -187,8 +187,7 @@ class TrialGraph:
         self._counts[state][kind] += 1
 
     def _offer(self, trial_id: str) -> None:
-        parents = self.trials[trial_id].parents
-        is_free = all(self.states[parent] is State.COMPLETE for parent in parents)
+        is_free = all(self.states[parent] is State.COMPLETE for parent in self.trials[trial_id].parents)
         if self.states[trial_id] is State.WAITING and is_free:
             self._set(trial_id, State.READY)
             self._last_place += 1

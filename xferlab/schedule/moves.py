@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from xferlab.cohort import Case, Selection
-from xferlab.errors import RecordError
 from xferlab.parallel import for_each
 from xferlab.plan.document import split_of
 from xferlab.plan.plan import Plan
@@ -18,10 +17,7 @@ from xferlab.records.store import Store
 
 def last_document(store: Store, study: str) -> dict[str, Any]:
     """Returns the last plan of a study; empty where there is none, or a torn one, which the next replaces."""
-    try:
-        return codec.read_json(store, layout.StudyFiles(study).plan) or {}
-    except RecordError:
-        return {}
+    return codec.read_whole(store, layout.StudyFiles(study).plan)
 
 
 def moved(plan: Plan, store: Store, last: Mapping[str, Any]) -> str:
@@ -34,8 +30,7 @@ def moved(plan: Plan, store: Store, last: Mapping[str, Any]) -> str:
     changes = _changes(plan, _parts(last, store, plan))
     if not changes:
         return ""
-    unit = plan.selector.cohort.unit
-    total = len({unit(case) for _, case, _ in plan.selector.listed()})
+    total = len(set(plan.units.values()))
     what = "patients" if plan.selector.cohort.by_patient else "images"
     left = sum(any(pair == ("train", "hold_out") for pair in pairs) for pairs in changes.values())
     seen = sum(any(before == "hold_out" for before, _ in pairs) for pairs in changes.values())
@@ -84,10 +79,7 @@ def _chosen(trials: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int, str, str
 
 def _rows(store: Store, digest: str) -> tuple[tuple[str, ...], ...]:
     """The rows of a selection; none of one that is lost or damaged, which no trial of this plan needs."""
-    try:
-        value = codec.read_json(store, layout.selection_path(digest))
-    except RecordError:
-        return ()
+    value = codec.read_whole(store, layout.selection_path(digest))
     return Selection.from_json(value).rows if value else ()
 
 

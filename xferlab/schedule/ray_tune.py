@@ -53,7 +53,6 @@ class Reporter:
     """
 
     def __init__(self, memory_peak_gib: Callable[[], float]) -> None:
-        """Takes what measures the memory of this process."""
         self.stopping = False
         self._epoch = 0
         self._best_score: float | None = None

@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 from xferlab.errors import XferlabError
@@ -39,7 +39,6 @@ class StopRequest:
     """
 
     def __init__(self, *, graceful: bool = True) -> None:
-        """Nothing is asked yet."""
         self.graceful = graceful
         self.signal: signal.Signals | None = None
         self.problem: XferlabError | None = None
@@ -85,14 +84,10 @@ class StopRequest:
                 signal.signal(number, self._handle)
 
     def __enter__(self) -> StopRequest:
-        """Installs the handlers."""
         self.listen()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Puts back the handlers that were there before."""
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}

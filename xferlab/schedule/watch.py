@@ -14,7 +14,6 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 
 from xferlab.errors import ClusterLostError
 from xferlab.schedule.stop import StopRequest
@@ -50,7 +49,6 @@ class Watch:
         self._thread = threading.Thread(target=self._watch, name="xferlab-watch", daemon=True)
 
     def __enter__(self) -> Watch:
-        """Starts to watch."""
         self._thread.start()
         return self
 
@@ -58,9 +56,7 @@ class Watch:
         """Stops watching: the cluster is about to be left, and may go."""
         self._resting.set()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stops watching; until then a cluster that was lost may hold up its leaving for a while only."""
         self._resting.set()
         self._left.set()

@@ -209,11 +209,11 @@ class Tuning:
         return study.stages[self.wanted.stage].repetitions or study.repetitions
 
     def _probe(self) -> None:
-        problems = []
-        for parameter in self.space.parameters:
-            if what := self._misuse(parameter):
-                where = f"{self.space.name}:{parameter.line}"
-                problems.append(Problem(where, f"{parameter.written} {what}"))
+        problems = [
+            Problem(f"{self.space.name}:{parameter.line}", f"{parameter.written} {what}")
+            for parameter in self.space.parameters
+            if (what := self._misuse(parameter))
+        ]
         if problems:
             raise StudyError(problems)
 

@@ -24,7 +24,6 @@ class Sampler:
     """
 
     def __init__(self, space: Space, seed: int):
-        """Takes the space and the seed of the search."""
         self._space, self._seed = space, seed
         self._grids = grid_points(space)
         self._free = [parameter for parameter in space.parameters if parameter.kind != "grid"]

@@ -161,7 +161,13 @@ def execute(
     """Runs all samples that are left on the connected cluster, by the executor and retries of studies."""
     from xferlab.schedule import nodes, ray_tune  # Ray takes a second to import
 
-    policy = RetryPolicy(graph, graph.store, listener, retries=retries, is_complete=_is_finished)
+    policy = RetryPolicy(
+        graph,
+        graph.store,
+        listener,
+        retries=retries,
+        is_complete=lambda search, job: read_sample(search, job.trial_id) is not None,
+    )
     graph.slots = nodes.num_slots(graph.tuning.base[0])
 
     def is_worse(report: Mapping[str, Any]) -> bool:
@@ -189,7 +195,3 @@ def train_sample(tuning_id: str, job: TrialSpec, store: Store, cache_dir: Path, 
 
     context = TrialContext(store, cache_dir, environment.prepare(job.identity.execution))
     run_sample(sample, context, stop=reporter.stopped, on_epoch=on_epoch)
-
-
-def _is_finished(search: Store, job: TrialSpec) -> bool:
-    return read_sample(search, job.trial_id) is not None

@@ -62,8 +62,6 @@ def run_sample(
 
 
 class _Run:
-    """One attempt in progress."""
-
     def __init__(self, sample: SampleSpec, context: TrialContext, attempt: Attempt, stop: Callable[[], bool]):
         self.sample, self.attempt, self.stop = sample, attempt, stop
         self.search = search_store(context.store, sample.tuning_id)

@@ -97,7 +97,6 @@ def unused(base: Study, arms: Iterable[Study]) -> Iterator[Finding]:
 
 
 def _of_task(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
-    """What depends on the task of a stage."""
     for stage_check in _OF_TASKS:
         yield from stage_check(study, name, stage)
     view = stage_view(study, name) if stage.weights is None else None

@@ -73,10 +73,6 @@ class Override:
         """Whether it is null in the place of a whole arm, section or stage, which a profile may say."""
         return self.value is None and len(self.path) == 2 and self.path[0] in (*GROUPS, "arms")
 
-    def applied(self, tree: dict[str, Any]) -> dict[str, Any]:
-        """Returns a study with the value in its place."""
-        return replaced(tree, self.path, self.value)
-
     def where(self, path: KeyPath) -> str:
         """Returns `file:line` of the study's `path`, as far as this override contains it."""
         return self.document.where((*self.key_path, *path[len(self.path) :]))
@@ -155,7 +151,8 @@ class Draft:
             if problem := problem or absent_entry(draft.tree, override.path, adds=adds):
                 report.add(override.where(override.path), problem, prefix=draft.prefix)
                 continue
-            tree = without(draft.tree, override.path) if leaves_out else override.applied(draft.tree)
+            path, tree = override.path, draft.tree
+            tree = without(tree, path) if leaves_out else replaced(tree, path, override.value)
             draft = replace(draft, tree=tree, overrides=(*draft.overrides, override))
         for override in draft.overrides:
             if lost := _lost(group, override, self.tree, draft.tree):

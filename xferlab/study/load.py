@@ -13,7 +13,7 @@ from typing import Any
 from xferlab.errors import Problem, StudyError, suggest
 from xferlab.study.check import check, pairing, unused
 from xferlab.study.compose import Draft, Library
-from xferlab.study.editors import StudyFile, Variants, json_schema
+from xferlab.study.editors import StudyFile, Variants
 from xferlab.study.findings import Report, as_yaml, validated
 from xferlab.study.paths import dotted, replaced, without
 from xferlab.study.repetitions import unfinished_repeats, with_repetitions
@@ -23,8 +23,6 @@ from xferlab.study.tuned import Tuned
 from xferlab.study.views import predicted
 from xferlab.study.yaml_lines import Document, KeyPath, read
 from xferlab.tasks.task import Finding
-
-__all__ = ["LoadedStudy", "json_schema", "load"]
 
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 _FILES = (("storage",), ("split", "file"), ("data", "root"), ("stages", "weights", "path"))

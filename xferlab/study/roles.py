@@ -135,34 +135,32 @@ def _taken(study: Study, name: str, producer: Producer, giving: Study) -> Iterat
     source = ".".join(filter(None, (producer.arm, producer.stage)))
     path: KeyPath = ("stages", name, producer.role, "from")
     related: tuple[KeyPath, ...] = (("stages", producer.stage),)
-    words = f"stage {name!r} takes its {producer.role} from {source!r}, "
+    what = f"stage {name!r} takes its {producer.role} from {source!r}, "
     kind = "structures" if producer.role == MASKS else "classes"
     able = [other for other in giving.stages if _gives(giving, other, kind) and other != name]
     given = giving.stages.get(producer.stage)
     if given is None:
-        what = f"which is no stage of {'that arm' if producer.arm else 'this study'}"
-        yield Finding(path, words + what + choices(producer.stage, able), related=related)
+        what += f"which is no stage of {'that arm' if producer.arm else 'this study'}"
+        what += choices(producer.stage, able)
     elif given.weights is not None:
-        what = (
+        what += (
             "whose weights are given: without a trial, it predicts nothing. Add a stage that starts from it "
             "and is trained, and name that one"
         )
-        yield Finding(path, words + what, related=related)
     elif not _gives(giving, producer.stage, kind):
-        what = f"whose task {given.task!r} gives no {_KINDS[kind]}; name a stage that does"
+        what += f"whose task {given.task!r} gives no {_KINDS[kind]}; name a stage that does"
         what += f" ({', '.join(able)})" if able else ""
-        yield Finding(path, words + what, related=related)
     elif kind == "classes" and (classes := giving.classes_of(producer.stage)) and classes.separator:
-        what = "whose images may be of several classes (`separator`); a gate asks for the one that each is of"
-        yield Finding(path, words + what, related=related)
+        what += (
+            "whose images may be of several classes (`separator`); a gate asks for the one that each is of"
+        )
     elif given.masks is not None and giving.task_of(producer.stage).masks:
-        what = "which itself needs masks of another stage to predict; take them from a stage that needs none"
-        yield Finding(path, words + what, related=related)
+        what += "which itself needs masks of another stage to predict; take them from a stage that needs none"
     else:
-        if producer.role == MASKS:
-            yield from _undealt(study, name, producer, giving)
-        yield from _untold(study, name, producer, giving.targets_of(producer.stage))
+        yield from _untold(study, name, producer, giving)
         yield from _other_number(study, name, producer, given)
+        return
+    yield Finding(path, what, related=related)
 
 
 def _gives(study: Study, stage: str, kind: str) -> bool:
@@ -170,30 +168,22 @@ def _gives(study: Study, stage: str, kind: str) -> bool:
     return is_trained and study.task_of(stage).targets == kind and study.learns_targets(stage)
 
 
-def _undealt(study: Study, name: str, producer: Producer, giving: Study) -> Iterator[Finding]:
-    """Masks out of fold of a stage whose task learns from several sets, of which only one could be dealt."""
-    try:
-        masks = study.masks_of(name)
-    except ValidationError:
-        return  # another check says what is wrong
-    if masks and masks.num_folds and giving.task_of(producer.stage).sets:
-        what = (
-            f"stage {name!r} asks for masks of {producer.stage!r} out of fold, whose task "
-            f"{giving.stages[producer.stage].task!r} learns from several sets; leave out_of_fold out, or "
-            "take the masks of a stage that learns from one"
-        )
-        related = (("stages", producer.stage),)
-        yield Finding(("stages", name, MASKS, "out_of_fold"), what, related=related)
-
-
-def _untold(study: Study, name: str, producer: Producer, targets: tuple[str, ...]) -> Iterator[Finding]:
+def _untold(study: Study, name: str, producer: Producer, giving: Study) -> Iterator[Finding]:
+    """What a stage takes that the other one does not give; masks of several sets cannot be out of fold."""
     try:
         masks, gate = study.masks_of(name), study.stages[name].gate
     except ValidationError:
         return  # another check says what is wrong
     is_mask = producer.role == MASKS
+    if is_mask and masks and masks.num_folds and giving.task_of(producer.stage).sets:
+        what = (
+            f"stage {name!r} asks for masks of {producer.stage!r} out of fold, whose task "
+            f"{giving.stages[producer.stage].task!r} learns from several sets; leave out_of_fold out, or "
+            "take the masks of a stage that learns from one"
+        )
+        yield Finding(("stages", name, MASKS, "out_of_fold"), what, related=(("stages", producer.stage),))
     wanted = ((masks and masks.structures) or ()) if is_mask else (gate.classes if gate else ())
-    yield from untold(name, producer, wanted, targets)
+    yield from untold(name, producer, wanted, giving.targets_of(producer.stage))
 
 
 def untold(

@@ -108,8 +108,7 @@ class Classes(Section):
     @property
     def labelling(self) -> Labelling:
         """What it says of a case; there are names."""
-        named = (self.names or {}).items()
-        classes = tuple((name, tuple(values)) for name, values in named)
+        classes = tuple((name, tuple(values)) for name, values in (self.names or {}).items())
         return Labelling(self.column, classes, self.separator or "")
 
 

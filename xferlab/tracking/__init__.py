@@ -8,24 +8,3 @@ hold, and `publish` sends them as pages. Metrics, settings and digests leave; pi
 for data sections that are `shareable`. Searches (`xferlab tune`) are not mirrored: their records hold every
 sample with its curve.
 """
-
-from xferlab.tracking.live import FAILURES, TrialMirror
-from xferlab.tracking.notes import unmirrored
-from xferlab.tracking.pipe import MirrorProcess
-from xferlab.tracking.rebuild import MirrorReport, alert_study, complete_study, mirror_study
-from xferlab.tracking.study_run import StudyContent
-from xferlab.tracking.summary import Headline, trial_summary
-
-__all__ = [
-    "FAILURES",
-    "Headline",
-    "MirrorProcess",
-    "MirrorReport",
-    "StudyContent",
-    "TrialMirror",
-    "alert_study",
-    "complete_study",
-    "mirror_study",
-    "trial_summary",
-    "unmirrored",
-]

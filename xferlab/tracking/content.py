@@ -190,7 +190,6 @@ def run_config(
     spec: TrialSpec,
     *,
     names: Sequence[str] = (),
-    arms: Sequence[str] = (),
     parent_weights: str | None = None,
 ) -> dict[str, Any]:
     """Returns the run's configuration: what was asked, without a path, a case or a key.
@@ -198,7 +197,6 @@ def run_config(
     Args:
         spec: The trial.
         names: All names of the trial; default: its own.
-        arms: All arms that use it; default: those it knows.
         parent_weights: Digest of the weights that it starts from.
     """
     donor = spec.donors[0] if len(spec.donors) == 1 else None
@@ -208,7 +206,7 @@ def run_config(
         "profile": spec.settings.profile,
         "task": spec.identity.task,
         "names": list(names or [spec.name]),
-        "arms": list(arms or spec.arms),
+        "arms": list(spec.arms),
         "arm": spec.name.partition("/")[0],
         "stage": spec.stage,
         # Those that only predict out of fold train on fewer images: a mean with the others would be of both.

@@ -154,8 +154,7 @@ def _metrics(trials: Sequence[RecordedRun]) -> Iterator[Section]:
         ordered = sorted(keys, key=lambda key: (key.count("/"), key))
         panels.setdefault((measured.name, stage), []).append(Panel("bars", measured.what, tuple(ordered)))
     for (name, stage), shown in panels.items():
-        title = f"{name} by arm and pathology, after stage {stage}"
-        yield Section(title, (), tuple(shown), stage=stage)
+        yield Section(f"{name} by arm and pathology, after stage {stage}", (), tuple(shown), stage=stage)
 
 
 def _transfer(trials: Sequence[RecordedRun]) -> Section:

@@ -22,8 +22,7 @@ def taken_weights(store: Store, spec: TrialSpec, record: TrialRecord) -> list[st
     started = record.started_from or {}
     names = [started] if isinstance(started, str) else list(started.values())
     names += [trial for given in spec.inputs if given.network is None for trial in given.trials]
-    digests = [_weights(store, name) for name in names]
-    return list(dict.fromkeys(filter(None, digests)))
+    return list(dict.fromkeys(filter(None, (_weights(store, name) for name in names))))
 
 
 def _weights(store: Store, name: str) -> str | None:

@@ -79,8 +79,6 @@ def overlays(
 
 
 class _Measured(NamedTuple):
-    """A set that a trial was measured on."""
-
     trial: TrialSpec
     evaluation: EvaluationSpec
     record: EvaluationRecord

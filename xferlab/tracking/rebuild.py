@@ -133,8 +133,7 @@ def alert_study(store: Store, notice: Notice, *, directory: Path) -> str:
     except (OSError, StorageError) as error:
         return str(error)
     try:
-        order = study_order(plan)
-        writer.send("begin", **order.message(tracking_of(plan, None), directory))
+        writer.send("begin", **study_order(plan).message(tracking_of(plan, None), directory))
         writer.answer(ALERT_TIMEOUT_S)
         writer.send("alert", title=notice.title, text=notice.text)
         writer.send("end", summary={}, outcome="running", content="")

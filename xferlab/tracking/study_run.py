@@ -21,17 +21,12 @@ Rows = Sequence[Mapping[str, Any]]
 """Lines of a table, all with the same keys."""
 
 
-def no_headline(spec: TrialSpec) -> Headline:
-    """Returns what is said of metrics where nobody knows the tasks: no more than their means."""
-    return Headline()
-
-
 @dataclass(frozen=True)
 class StudyContent:
     """What the command line knows of a study's results and hands to the mirror.
 
     Attributes:
-        headline: Returns what the run of a trial says of the metrics of its task.
+        headline: Returns what the run of a trial says of the metrics of its task; default: their means alone.
         summary: Final values of the study's run.
         tables: Lines by the table's name.
         epochs: Numbers of each epoch by name, `epoch` among them.
@@ -40,7 +35,7 @@ class StudyContent:
         alert: Title and text of a message that W&B sends to who subscribed to it; None for none.
     """
 
-    headline: Callable[[TrialSpec], Headline] = no_headline
+    headline: Callable[[TrialSpec], Headline] = lambda spec: Headline()
     summary: Mapping[str, Any] = field(default_factory=dict)
     tables: Mapping[str, Rows] = field(default_factory=dict)
     epochs: Rows = ()

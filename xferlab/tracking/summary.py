@@ -20,11 +20,6 @@ _NO_PATHOLOGY = "all"
 """The pathology of images whose data section names none."""
 
 
-def no_sets(values: Values) -> Mapping[str, float]:
-    """Returns nothing: a task without metrics of sets of cases."""
-    return {}
-
-
 @dataclass(frozen=True)
 class Headline:
     """What a summary says of a task's metrics beyond the mean of each over the cases.
@@ -37,7 +32,7 @@ class Headline:
     """
 
     metric: str = ""
-    of_sets: Callable[[Values], Mapping[str, float]] = no_sets
+    of_sets: Callable[[Values], Mapping[str, float]] = lambda values: {}
     parts: frozenset[str] = frozenset()
     main: tuple[str, ...] = ()
 

@@ -90,8 +90,7 @@ class Attempt:
             return
         epoch = self._entry.get("last_epoch", self._entry.get("first_epoch", 1) - 1)
         self._entry["failure"] = described(error, epoch=epoch)
-        failure_file = layout.TrialFiles(self._trial_id).failure
-        codec.write_json(self._store, failure_file, self._entry["failure"])
+        codec.write_json(self._store, layout.TrialFiles(self._trial_id).failure, self._entry["failure"])
         self._end("failed")
 
     def _end(self, outcome: str) -> None:

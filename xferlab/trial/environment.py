@@ -9,14 +9,18 @@ import resource
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from xferlab.errors import TrainingError
 from xferlab.tasks.config import Execution
+
+if TYPE_CHECKING:
+    from xferlab.trial.examples import TrialContext
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 _UNCOUNTED_BYTES = 2**29
@@ -95,20 +99,20 @@ def limit_gpu_memory(share: float) -> None:
 
 
 @contextmanager
-def computing_as(execution: Execution, device: torch.device) -> Iterator[torch.device]:
-    """Computes as another trial did that trained with `execution`, in a process of a trial on `device`.
+def computing_as(execution: Execution, context: TrialContext) -> Iterator[TrialContext]:
+    """Computes as another trial did that trained with `execution`, in the process of a trial.
 
     Yields:
-        The device: the CPU with as many threads for a trial that trained there, so that all machines get the
-        same bits; else the process's own.
+        The context: on the CPU with as many threads for a trial that trained there, so that all machines get
+        the same bits; else the process's own.
     """
     if execution.device != "cpu":
-        yield device
+        yield context
         return
     threads = torch.get_num_threads()
     torch.set_num_threads(execution.threads or 1)
     try:
-        yield torch.device("cpu")
+        yield replace(context, device=torch.device("cpu"))
     finally:
         torch.set_num_threads(threads)
 

@@ -66,8 +66,10 @@ def evaluate(
     with nothing written.
     """
     selection = reader.read_selection(context.store, evaluation.selection)
-    cases, section = selection.cases(), evaluation.source or evaluation.section
-    given = predictions_for(spec, evaluation.predicted, section, context, variant=evaluation.variant)
+    cases = selection.cases()
+    given = predictions_for(
+        spec, evaluation.predicted, evaluation.read_as, context, variant=evaluation.variant
+    )
     task, batch_size = registry.task(spec.identity.task), spec.identity.training.batch_size
     shown = {cases[row].digest for row in to_show(cases, evaluation.overlay_cases)}
     names = task.measured(spec.targets, tuple(name for name, _ in evaluation.metrics))

@@ -98,8 +98,7 @@ def evaluated_examples(
         return
     start = 0
     for loaded in in_steps(spec, section, selection.digests, context, objects=[evaluation.variant]):
-        rows = selection.rows_from(start, len(loaded))
-        yield _known(_evaluated(loaded, evaluation), spec, rows, given)
+        yield _known(_evaluated(loaded, evaluation), spec, selection.rows_from(start, len(loaded)), given)
         start += len(loaded)
 
 
@@ -142,8 +141,7 @@ def in_steps(
     is_held = objects and spec.identity.image_size == "native"
     step = spec.identity.training.batch_size if is_held else max(len(digests), 1)
     for start in range(0, len(digests), step):
-        some = digests[start : start + step]
-        yield examples(spec, section, some, context, objects=objects)
+        yield examples(spec, section, digests[start : start + step], context, objects=objects)
 
 
 def _known(loaded: AnyExamples, spec: TrialSpec, selection: Selection, given: Given) -> AnyExamples:

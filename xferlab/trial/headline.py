@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from functools import partial
-
-import pyarrow as pa
 
 from xferlab.metrics.sets import values_of
 from xferlab.plan.spec import TrialSpec
-from xferlab.records.schema import EpochResult, TrialRecord
 from xferlab.tasks import registry
-from xferlab.tracking import Headline, trial_summary
+from xferlab.tracking.summary import Headline
 
 
 def headline_of(spec: TrialSpec) -> Headline:
@@ -27,10 +23,3 @@ def headline_of(spec: TrialSpec) -> Headline:
         parts,
         tuple(dict.fromkeys(filter(None, (task.headline, *whole)))),
     )
-
-
-def final_values(
-    spec: TrialSpec, record: TrialRecord, epochs: Iterable[EpochResult], cases: Mapping[str, pa.Table]
-) -> dict[str, float]:
-    """Returns a trial's final values, as `trial_summary` does."""
-    return trial_summary(record, epochs, cases, headline=headline_of(spec))

@@ -54,8 +54,7 @@ def measured(
         few = _of_few_cases(spec, selections, store)
         train, validation = fit_examples(few, TrialContext(store, cache_dir, device))
         learner: AnyLearner = registry.learner_of(spec.identity, device)
-        trainer = trainer_of(spec.identity, learner)
-        image_s, validated_s = _train(trainer, train, validation, limit_s)
+        image_s, validated_s = _train(trainer_of(spec.identity, learner), train, validation, limit_s)
     weights = weights_of(learner).values()
     return Pace(
         "measured",

@@ -21,7 +21,7 @@ from xferlab.records.schema import TrialRecord
 from xferlab.records.store import Store
 from xferlab.tasks import registry
 from xferlab.trial.examples import TrialContext
-from xferlab.trial.training import AnyLearner
+from xferlab.trial.training import AnyLearner, load_weights
 
 _RECREATED = "run the study again, which recreates it"
 
@@ -126,6 +126,17 @@ def trained_weights(store: Store, trial_id: str) -> dict[str, torch.Tensor]:
         ) from error
     check_usable(weights, origin=store.path(name))
     return weights
+
+
+def trained_learner(spec: TrialSpec, context: TrialContext) -> AnyLearner:
+    """Returns the learner of a complete trial with its best weights.
+
+    Raises:
+        RecordError: The trial is not complete, or its weights were altered.
+    """
+    learner: AnyLearner = registry.learner_of(spec.identity, context.device)
+    load_weights(learner, trained_weights(context.store, spec.trial_id), origin=f"trial {spec.trial_id}")
+    return learner
 
 
 def _verified(store: Store, name: str, sha256: str) -> bytes:

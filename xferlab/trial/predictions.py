@@ -13,31 +13,12 @@ from xferlab.plan.spec import Predicted, TrialSpec
 from xferlab.records import predictions, reader
 from xferlab.records.predictions import Arrays, PredictedCases, PredictionRecord
 from xferlab.records.reader import read_selection
-from xferlab.tasks import registry
 from xferlab.tasks.config import OBJECTS
 from xferlab.training.learner import predicted_rows
 from xferlab.trial.environment import computing_as
 from xferlab.trial.examples import TrialContext, in_steps
 from xferlab.trial.given import Digests, Given
-from xferlab.trial.origin import trained_weights
-from xferlab.trial.training import load_weights
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """Cases of which a trial's prediction is asked.
-
-    Attributes:
-        role: What it is to the trial that asks.
-        trial: Id of the trial that predicts.
-        digests: The cases, in digest order.
-        set_name: As which set of its task it predicts them; see `Predicted`.
-    """
-
-    role: str
-    trial: str
-    digests: tuple[str, ...]
-    set_name: str = ""
+from xferlab.trial.origin import trained_learner
 
 
 @dataclass(frozen=True)
@@ -69,25 +50,18 @@ def predictions_for(
         RecordError: A trial that predicts is not complete, or its weights were altered.
     """
     images = _Images(spec.data, section, (variant,) if variant in OBJECTS else ())
-    asked = [
-        _Asked(item.role, item.trial, read_selection(context.store, item.selection).digests, item.set_name)
-        for item in predicted
-    ]
-    return _given(spec, asked, images, context)
-
-
-def _given(spec: TrialSpec, asked: Sequence[_Asked], images: _Images, context: TrialContext) -> Given:
     cases: dict[str, dict[str, PredictedCases]] = {}
     used: Digests = {}
-    for item in asked:
-        record, stored = _stored(spec, item, images, context)
-        cases.setdefault(item.role, {}).update(dict.fromkeys(item.digests, stored))
+    for item in predicted:
+        digests = read_selection(context.store, item.selection).digests
+        record, stored = _stored(spec, item, digests, images, context)
+        cases.setdefault(item.role, {}).update(dict.fromkeys(digests, stored))
         used.setdefault(item.role, {})[record.prediction_id] = record.sha256
     return Given(cases, {given.role: given for given in spec.inputs}, used)
 
 
 def _stored(
-    spec: TrialSpec, asked: _Asked, images: _Images, context: TrialContext
+    spec: TrialSpec, asked: Predicted, digests: Sequence[str], images: _Images, context: TrialContext
 ) -> tuple[PredictionRecord, PredictedCases]:
     store, given = context.store, spec.input(asked.role)
     trained = reader.read_trial(store, asked.trial)
@@ -99,14 +73,14 @@ def _stored(
     wanted = predictions.wanted(
         asked.trial,
         trained.weights_sha256,
-        asked.digests,
+        digests,
         threshold=given.threshold,
         variant=images.variant,
         set_name=asked.set_name,
     )
     found = predictions.read(store, wanted)
     if found is None:
-        made = _made(asked, images, context, threshold=given.threshold)
+        made = _made(asked, digests, images, context, threshold=given.threshold)
         predictions.write(store, wanted, predictions.table_of(made))
         found = predictions.read(store, wanted)
     if found is None:
@@ -115,28 +89,23 @@ def _stored(
 
 
 def _made(
-    asked: _Asked, images: _Images, context: TrialContext, *, threshold: float | None
+    asked: Predicted,
+    digests: Sequence[str],
+    images: _Images,
+    context: TrialContext,
+    *,
+    threshold: float | None,
 ) -> Iterator[tuple[str, Arrays]]:
     """Yields the arrays of each case, in order, from the best weights of the trial that is asked."""
-    store = context.store
-    producer = reader.required_spec(store, asked.trial)
-    execution, origin = producer.identity.execution, f"trial {asked.trial}"
-    with computing_as(execution, context.device) as device:
-        context = replace(context, device=device)
-        learner = registry.learner_of(producer.identity, device)
-        load_weights(learner, trained_weights(store, asked.trial), origin=origin)
+    producer = reader.required_spec(context.store, asked.trial)
+    with computing_as(producer.identity.execution, context) as context:
+        learner = trained_learner(producer, context)
         # The cases are those of the trial that asks, read as its section says, at the producer's own size.
         reads = replace(producer, data=images.data)
-        cases = iter(asked.digests)
-        for part in in_steps(
-            reads,
-            images.section,
-            asked.digests,
-            context,
-            objects=images.objects,
-        ):
+        cases = iter(digests)
+        for part in in_steps(reads, images.section, digests, context, objects=images.objects):
             part.set_name = asked.set_name
-            digests = list(islice(cases, len(part)))
+            of_part = list(islice(cases, len(part)))
             for row, prediction in predicted_rows(learner, part, producer.identity.training.batch_size):
-                yield digests[row], learner.for_others(prediction, threshold or 0.0)
+                yield of_part[row], learner.for_others(prediction, threshold or 0.0)
                 context.go_on()

@@ -61,7 +61,6 @@ def _take_stored(weights: Weights, store: Store, cache_dir: Path) -> None:
         return
     data = store.read(layout.donor_path(digest))
     if codec.matches(data, digest):
-        assert data is not None
         Store.open(str(path.parent)).write(path.name, data)
 
 
@@ -91,7 +90,6 @@ def check_parent(trial_id: str, store: Store) -> None:
     if not codec.matches(data, record.weights_sha256):
         what = "are missing" if data is None else "are altered (their digest is not the recorded one)"
         raise RecordError(f"{store.path(name)}: these weights {what}; the next `run` trains them again")
-    assert data is not None
     check_usable(load_safetensors(data), origin=store.path(name))
 
 

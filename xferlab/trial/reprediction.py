@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from heapq import merge
 from itertools import groupby
 from math import nan
@@ -16,9 +16,9 @@ from xferlab.training.learner import predicted_rows
 from xferlab.trial.environment import computing_as
 from xferlab.trial.evaluate import PredictedCase, predicted_cases
 from xferlab.trial.examples import TrialContext, evaluated_examples, fit_part
-from xferlab.trial.origin import trained_weights
+from xferlab.trial.origin import trained_learner
 from xferlab.trial.predictions import predictions_for
-from xferlab.trial.training import AnyLearner, load_weights
+from xferlab.trial.training import AnyLearner
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,7 @@ def measured_together(members: Sequence[Member], context: TrialContext) -> dict[
     identity = members[0].spec.identity
     if registry.task(identity.task).ensemble_files is None:
         return {}
-    with computing_as(identity.execution, context.device) as device:
-        context = replace(context, device=device)
+    with computing_as(identity.execution, context) as context:
         learners = [trained_learner(member.spec, context) for member in members]
         streams = [
             _predicted(member, learner, context) for member, learner in zip(members, learners, strict=True)
@@ -64,17 +63,6 @@ def measured_together(members: Sequence[Member], context: TrialContext) -> dict[
         # Selections are in digest order, so that the predictions of a case come one after the other.
         cases = groupby(merge(*streams, key=_digest), key=_digest)
         return {digest: _measured(learners[0], list(predicted)) for digest, predicted in cases}
-
-
-def trained_learner(spec: TrialSpec, context: TrialContext) -> AnyLearner:
-    """Returns the learner of a complete trial with its best weights.
-
-    Raises:
-        RecordError: The trial is not complete, or its weights were altered.
-    """
-    learner: AnyLearner = registry.learner_of(spec.identity, context.device)
-    load_weights(learner, trained_weights(context.store, spec.trial_id), origin=f"trial {spec.trial_id}")
-    return learner
 
 
 def _digest(predicted: PredictedCase) -> str:
@@ -114,8 +102,7 @@ def temperature_of(
     """
     if registry.task(spec.identity.task).ensemble_files is None:
         return None
-    with computing_as(spec.identity.execution, context.device) as device:
-        context = replace(context, device=device)
+    with computing_as(spec.identity.execution, context) as context:
         given = predictions_for(spec, spec.predicted, spec.section, context)
         validation = fit_part(spec, "validation", context, given, without=without)
         learner = trained_learner(spec, context)
@@ -132,8 +119,7 @@ def measured_at(member: Member, temperature: float, context: TrialContext) -> di
     Raises:
         XferlabError: The images cannot be read here, or weights are missing or altered.
     """
-    with computing_as(member.spec.identity.execution, context.device) as device:
-        context = replace(context, device=device)
+    with computing_as(member.spec.identity.execution, context) as context:
         learner = trained_learner(member.spec, context)
         return {
             case.digest: learner.measure_at(examples, row, output, temperature)

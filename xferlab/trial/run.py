@@ -22,7 +22,8 @@ from xferlab.records.complete import is_measured, lacks_features
 from xferlab.records.schema import EpochResult, TrialRecord, history_sha256
 from xferlab.records.store import Store
 from xferlab.tasks import registry
-from xferlab.tracking import TrialMirror
+from xferlab.tracking.live import TrialMirror
+from xferlab.tracking.summary import trial_summary
 from xferlab.training.examples import AnyExamples
 from xferlab.training.loop import Fitted, Trainer, Weights
 from xferlab.training.randomness import uniform
@@ -35,7 +36,7 @@ from xferlab.trial.evaluate import evaluate, prediction_time
 from xferlab.trial.examples import TrialContext, check_packages, fit_examples
 from xferlab.trial.features import extract
 from xferlab.trial.given import Given
-from xferlab.trial.headline import final_values
+from xferlab.trial.headline import headline_of
 from xferlab.trial.log import recorded
 from xferlab.trial.origin import Origin, load_origins, names_of, trained_weights, weights_of
 from xferlab.trial.pictures import outputs_of
@@ -85,8 +86,6 @@ def run_trial(spec: TrialSpec, store: Store, *, cache_dir: Path, hooks: Hooks | 
 
 
 class _Run:
-    """One attempt in progress."""
-
     def __init__(self, spec: TrialSpec, context: TrialContext, attempt: Attempt, hooks: Hooks):
         self.spec, self.attempt, self.hooks = spec, attempt, hooks
         # Nothing that the run holds may hold the run: a circle keeps its networks until garbage is collected.
@@ -152,7 +151,11 @@ class _Run:
                 predictions=given.used or None,
             )
             tables = self._evaluate(record.weights_sha256)
-            summary.update(mirror.summary(partial(final_values, spec, record, fitted.history, tables)))
+            summary.update(
+                mirror.summary(
+                    lambda: trial_summary(record, fitted.history, tables, headline=headline_of(spec))
+                )
+            )
             self._show(mirror, predicted_of(validation))
             mirror.weights(record)
             self.attempt.complete(
@@ -201,8 +204,7 @@ class _Run:
         # The evaluation may be killed, too: the end of training is worth a checkpoint of its own.
         self.checkpoints.save(trainer.state())
         if self.spec.settings.keep_states:
-            kept_as = layout.state_path(self.spec.course_id, self.spec.trial_id)
-            self.checkpoints.keep(kept_as, trainer.state())
+            self.checkpoints.keep(layout.state_path(self.spec.course_id, self.spec.trial_id), trainer.state())
         history.finish()
         return fitted
 

@@ -19,8 +19,7 @@ AnyLearner = Learner[Any, Any]
 def trainer_of(identity: TrialIdentity, learner: AnyLearner) -> Trainer[Any, Any]:
     """Returns the training that an identity names."""
     loop = identity.training
-    schedule = Schedule(identity.seed, loop.max_epochs, loop.patience, identity.score)
-    return Trainer(learner, schedule)
+    return Trainer(learner, Schedule(identity.seed, loop.max_epochs, loop.patience, identity.score))
 
 
 def finished(learner: AnyLearner, validation: Any) -> bytes:
