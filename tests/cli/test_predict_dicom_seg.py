@@ -163,6 +163,7 @@ def _refers(written: Dataset, source: Dataset) -> None:
         assert image.ReferencedSOPInstanceUID == source.SOPInstanceUID
         assert frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber == number
         assert ("PlanePositionSequence" in frame) == ("ImagePositionPatient" in source)
+    assert ("PatientOrientation" in written) == ("ImagePositionPatient" not in source)
     lung, heart = written.SegmentSequence
     assert [lung.SegmentLabel, heart.SegmentLabel] == ["left_lung", "heart"]
     (algorithm,) = lung.SegmentationAlgorithmIdentificationSequence
@@ -227,6 +228,32 @@ def test_equal_masks_have_equal_uids_and_a_structure_without_a_code_a_private_on
     shared = first.SharedFunctionalGroupsSequence[0]
     assert shared.PlaneOrientationSequence[0].ImageOrientationPatient == SLICE["ImageOrientationPatient"]
     assert shared.PixelMeasuresSequence[0].PixelSpacing == SLICE["PixelSpacing"]
+
+
+def test_a_frame_of_an_enhanced_image_keeps_its_place(tmp_path: Path) -> None:
+    def items(**elements: object) -> list[Dataset]:
+        item = Dataset()
+        for name, value in elements.items():
+            setattr(item, name, value)
+        return [item]
+
+    spaced = items(PixelSpacing=SLICE["PixelSpacing"], SliceThickness=2)
+    turned = items(ImageOrientationPatient=SLICE["ImageOrientationPatient"])
+    placed = items(ImagePositionPatient=SLICE["ImagePositionPatient"])
+    image = _dicom(
+        tmp_path / "enhanced.dcm",
+        np.zeros((HEIGHT, WIDTH), np.uint16),
+        1,
+        FrameOfReferenceUID=SLICE["FrameOfReferenceUID"],
+        SharedFunctionalGroupsSequence=items(PixelMeasuresSequence=spaced, PlaneOrientationSequence=turned),
+        PerFrameFunctionalGroupsSequence=items(PlanePositionSequence=placed),
+    )
+    written = dcmread(io.BytesIO(object_of(image, {"heart": np.ones((HEIGHT, WIDTH), bool)}, made_by="a=b")))
+    (shared,), (frame,) = written.SharedFunctionalGroupsSequence, written.PerFrameFunctionalGroupsSequence
+    assert shared.PixelMeasuresSequence == spaced
+    assert shared.PlaneOrientationSequence == turned
+    assert frame.PlanePositionSequence == placed
+    assert "PatientOrientation" not in written
 
 
 def test_images_that_no_object_can_refer_to_are_refused_before_any_prediction(

@@ -190,9 +190,11 @@ def test_what_takes_longer_than_a_moment_is_told(
         assert capsys.readouterr().err == text
 
 
-def test_a_terminal_gets_a_live_panel_and_no_lines(
-    clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("kind", ["xterm", "dumb"])
+def test_a_terminal_gets_a_live_panel_and_no_lines_but_a_dumb_one_lines(
+    clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
+    monkeypatch.setenv("TERM", kind)
     sink = io.StringIO()
     console = Console(file=sink, force_terminal=True, width=100)
     monkeypatch.setattr(view, "Console", lambda **options: console)
@@ -200,5 +202,7 @@ def test_a_terminal_gets_a_live_panel_and_no_lines(
     with run.view:
         run.view.begin(run.graph)
         run.start()
-    assert "1 waiting, 1 running" in sink.getvalue()
-    assert capsys.readouterr().out == ""
+    is_live = kind == "xterm"
+    assert ("1 waiting, 1 running" in sink.getvalue()) == is_live
+    lines = "2 trials, 0 complete already; records go to /st\n[0/2] a/g/r01 running\n"
+    assert capsys.readouterr().out == ("" if is_live else lines)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from xferlab.exporting.card import _header
 from xferlab.exporting.facts import Facts, SectionFacts
 
 
@@ -31,3 +34,17 @@ def test_sections_that_do_not_say_what_they_are_leave_no_gap(contents, title, mo
     card = facts(*contents)
     assert card.title == f"unet for t, trained on {title} (s a/g/r01)."
     assert card.modality == modality
+
+
+@pytest.mark.parametrize(
+    ("licence", "fields"),
+    [
+        ("", {"license": "unknown"}),
+        ("CC-BY-NC-4.0", {"license": "cc-by-nc-4.0"}),
+        ("https://example.org/terms", {"license": "other", "license_link": "https://example.org/terms"}),
+        ("Terms of our clinic", {"license": "other", "license_name": "Terms of our clinic"}),
+    ],
+)
+def test_a_licence_without_an_identifier_of_the_hub_is_other(licence, fields) -> None:
+    header = _header(replace(facts(), licence=licence))
+    assert {name: value for name, value in header.items() if name.startswith("license")} == fields

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,6 +61,10 @@ def test_it_accepts_a_good_study(validator: Draft202012Validator, tmp_path: Path
         (SECTION, LABELLED % "{abov: 127}"),
         (SECTION, LABELLED % "255"),
         ("hold_out: 0.5", "hold_out: 2"),
+        ("hold_out: 0.5", "gamma: 0"),
+        ("model: {}", "model: {image_size: 8}"),
+        ("model: {}", "label_fraction: 1.5"),
+        ("model: {}", "label_fraction: {b: -1}"),
         ("lr: 0.1", "lrr: 0.1"),
         ("lr: 0.1", "lr: 0"),
         ("degrees: 5", "degree: 5"),
@@ -82,6 +88,18 @@ def test_it_refuses_what_loading_refuses(
 ) -> None:
     assert old in GOOD
     assert not validator.is_valid(parsed(tmp_path, GOOD.replace(old, new, 1)))
+
+
+@pytest.mark.parametrize("name", ["arms", "profiles"])
+def test_it_accepts_an_empty_list_of_arms_or_profiles(
+    validator: Draft202012Validator, tmp_path: Path, name: str
+) -> None:
+    validator.validate({**parsed(tmp_path, GOOD), name: None})
+
+
+def test_every_bound_is_one_of_json_schema() -> None:
+    numbers = re.findall(r'"(ge|gt|le|lt|multiple_of)": ', json.dumps(json_schema()))
+    assert numbers == []
 
 
 def properties(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

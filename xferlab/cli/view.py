@@ -75,7 +75,7 @@ def best_scores(trials: Iterable[PlannedTrial], values: Sequence[float | None]) 
 def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
     """Yields a function that shows (done, all) on standard error, if that is a terminal."""
     console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
+    with Progress(console=console, disable=not console.is_interactive, transient=True) as bar:
         task = bar.add_task(what, visible=False)
         yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
 
@@ -157,7 +157,7 @@ class View(Listener):
         self._printed_at: dict[str, float] = {}
 
     def __enter__(self) -> View:
-        if self._console.is_terminal:
+        if self._console.is_interactive:
             self._live = Live(console=self._console, refresh_per_second=2, get_renderable=self._draw)
             self._live.start()
         return self

@@ -37,7 +37,7 @@ def run(options: WatchOptions) -> int:
     lines = _Lines()
     with ExitStack() as stack:
         live = None
-        if console.is_terminal:
+        if console.is_interactive:
             live = stack.enter_context(Live(console=console, auto_refresh=False))
         now.print_remarks()
         while True:

@@ -19,7 +19,7 @@ from xferlab.data.dicom_file import (
     READ_ERRORS,
     check_description,
     check_one_frame,
-    is_blank,
+    lift,
     number,
     numbers,
     open_dataset,
@@ -77,7 +77,7 @@ def read_dicom(path: Path, data: bytes, *, own_depth: bool = False) -> Picture:
     """
     try:
         dataset = open_dataset(path, data, defer_size=_LARGE_VALUE)
-        _lift(dataset)
+        lift(dataset, *_MACROS)
         _check_header(path, dataset)
         stored = _stored_values(path, dataset)
         spacing, modality = _spacing_mm(dataset), str(dataset.get("Modality") or "")
@@ -115,7 +115,7 @@ def has_padding_range(path: Path, data: bytes) -> bool | None:
     """
     try:
         dataset = open_dataset(path, data, stop_before_pixels=True)
-        _lift(dataset)
+        lift(dataset, *_MACROS)
         if dataset.get("VOILUTSequence") or _window(dataset) or dataset.get("PixelPaddingValue") is None:
             return False
         kind = np.dtype(f"{'iu'[not dataset.PixelRepresentation]}{dataset.BitsAllocated // 8}")
@@ -123,17 +123,6 @@ def has_padding_range(path: Path, data: bytes) -> bool | None:
         return not low == high == dataset.PixelPaddingValue
     except (DataError, InvalidDicomError, *READ_ERRORS):
         return None  # reading its pixels tells what is wrong with it
-
-
-def _lift(dataset: Any) -> None:
-    """Copies what the groups of an enhanced object say of its frame to the top level, where that lacks it."""
-    of_frame = dataset.get("PerFrameFunctionalGroupsSequence") or ()
-    of_all = dataset.get("SharedFunctionalGroupsSequence") or ()
-    for group in (*of_frame[:1], *of_all[:1]):
-        for macro in (group.get(name) for name in _MACROS):
-            for element in macro[0] if macro else ():
-                if not is_blank(element.value) and is_blank(dataset.get(element.tag)):
-                    dataset[element.tag] = element
 
 
 def _check_header(path: Path, dataset: Any) -> None:

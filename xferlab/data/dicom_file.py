@@ -150,6 +150,22 @@ def number(dataset: Any, name: str) -> float | None:
     return values[0] if values else None
 
 
+def lift(dataset: Any, *macros: str) -> None:
+    """Copies what the groups of an enhanced object say of its frame to the top level, where that lacks it.
+
+    Args:
+        dataset: The object.
+        macros: Names of the sequences in which groups say it (PS3.3, C.7.6.16).
+    """
+    of_frame = dataset.get("PerFrameFunctionalGroupsSequence") or ()
+    of_all = dataset.get("SharedFunctionalGroupsSequence") or ()
+    for group in (*of_frame[:1], *of_all[:1]):
+        for macro in (group.get(name) for name in macros):
+            for element in macro[0] if macro else ():
+                if not is_blank(element.value) and is_blank(dataset.get(element.tag)):
+                    dataset[element.tag] = element
+
+
 def check_description(path: Path, dataset: Any) -> None:
     """Refuses a file that does not say how its pixels are stored.
 

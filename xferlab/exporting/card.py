@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
@@ -14,7 +15,8 @@ from xferlab.exporting.facts import LICENCE_UNKNOWN, Facts, ResultFacts
 from xferlab.exporting.graph import Graph
 from xferlab.exporting.preprocessing import steps
 
-_UNKNOWN = "unknown"
+_UNKNOWN, _OTHER = "unknown", "other"
+_IDENTIFIER = re.compile(r"[\w.+-]+")
 _ABSENT = "–"
 
 
@@ -28,12 +30,21 @@ def _header(facts: Facts) -> dict[str, Any]:
     trained = [section.name for section in facts.sections if section.is_trained_on]
     return {
         "library_name": "pytorch",
-        "license": facts.licence.lower() or _UNKNOWN,
+        **_licence_fields(facts.licence),
         "tags": ["medical-imaging", facts.task, facts.network, "xferlab"],
         "datasets": trained,
         "metrics": list(dict.fromkeys(result.metric for result in facts.results)),
         "model-index": [{"name": facts.name, "results": list(_results(facts))}],
     }
+
+
+def _licence_fields(licence: str) -> dict[str, str]:
+    """Returns the fields of a licence: the Hub refuses a `license` that is none of its identifiers."""
+    if "://" in licence:
+        return {"license": _OTHER, "license_link": licence}
+    if licence and not _IDENTIFIER.fullmatch(licence):
+        return {"license": _OTHER, "license_name": licence}
+    return {"license": licence.lower() or _UNKNOWN}
 
 
 def _results(facts: Facts) -> Iterator[dict[str, Any]]:

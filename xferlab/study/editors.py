@@ -15,6 +15,8 @@ from xferlab.study.schema import Study
 from xferlab.tasks import registry
 
 _INCLUDE = {"type": "string", "pattern": "#."}
+_BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
+"""Where a bound stands behind a validator, pydantic writes it by its own name, which JSON Schema lacks."""
 
 
 def _overrides(refused: Collection[str], **properties: Any) -> dict[str, Any]:
@@ -59,6 +61,15 @@ class StudyFile(Variants, Study):
     """A study file of xferlab: one study, its arms and its profiles."""
 
 
+def _with_bounds(schema: Any) -> Any:
+    if isinstance(schema, dict):
+        is_number = schema.get("type") in ("integer", "number")
+        return {
+            _BOUNDS.get(key, key) if is_number else key: _with_bounds(value) for key, value in schema.items()
+        }
+    return [_with_bounds(item) for item in schema] if isinstance(schema, list) else schema
+
+
 def json_schema() -> dict[str, Any]:
     """Returns the JSON Schema (draft 2020-12) of a study file, arms and profiles included."""
     tasks = [registry.task(name) for name in registry.names()]
@@ -73,10 +84,13 @@ def json_schema() -> dict[str, Any]:
     for content in schema["properties"].values():
         if "patternProperties" in content:
             content["additionalProperties"] = False  # names of sections, stages, arms and profiles
+    for name in Variants.model_fields:
+        schema["properties"][name]["type"] = ["object", "null"]
     stage = definitions["$defs"]["Stage"]["properties"]
     stage["task"]["enum"] = list(registry.names())
     for field, kinds in sections.items():  # no field of a model or training is required: any subset is valid
         options = [references[kind, "validation"] for kind in kinds]
         null = [{"type": "null"}] if field in optional else []
         stage[field] = {"anyOf": [*options, *null], "description": stage[field]["description"]}
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, **definitions}
+    draft = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    return {**draft, **_with_bounds({**schema, **definitions})}

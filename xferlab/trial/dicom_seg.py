@@ -21,8 +21,10 @@ from xferlab.errors import DataError
 COLUMN, ENDING = "dicom_seg", "_seg.dcm"
 """The column of the table, and the ending of the file."""
 _REFERRED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
-_LAST = "LossyImageCompressionMethod"
+_LAST = "PerFrameFunctionalGroupsSequence"
 """The last element that is read of an image; the pixels come after it."""
+_MACROS = ("PixelMeasuresSequence", "PlanePositionSequence", "PlaneOrientationSequence")
+"""Where images of enhanced classes hold the place of their frame."""
 _EMPTY_IF_ABSENT = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex",
     "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "StudyID",
@@ -34,7 +36,7 @@ _IF_PRESENT = (
     "PatientSpeciesDescription", "PatientSpeciesCodeSequence", "PatientBreedDescription",
     "PatientBreedCodeSequence", "BreedRegistrationSequence", "PatientSexNeutered", "ResponsiblePerson",
     "ResponsiblePersonRole", "ResponsibleOrganization", "PatientOrientation", "FrameOfReferenceUID",
-    "LossyImageCompression", "LossyImageCompressionRatio", _LAST,
+    "LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod",
 )  # fmt: skip
 """Further elements of these modules and of the image, each where the image has it."""
 _PLACED = ("FrameOfReferenceUID", "ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing")
@@ -80,9 +82,10 @@ def header_of(path: Path) -> Any:
     Raises:
         DataError: The file is no DICOM file, or lacks a UID by which an object refers to it.
     """
-    from xferlab.data.dicom_file import read_header  # pydicom takes a while to import
+    from xferlab.data.dicom_file import lift, read_header  # pydicom takes a while to import
 
     header = read_header(path, *_REFERRED, _LAST)
+    lift(header, *_MACROS)
     if absent := [name for name in _REFERRED if not header.get(name)]:
         raise DataError.at(path, f"has no {', '.join(absent)}, by which a DICOM-SEG object refers to it.")
     return header
@@ -129,6 +132,8 @@ def _described(source: Any, masks: Masks, made_by: str) -> Any:
     for name in (*_EMPTY_IF_ABSENT, *_IF_PRESENT):
         if source.get(name):
             content[name] = source[name]
+    if not _is_placed(source) and "PatientOrientation" not in content:
+        content.PatientOrientation = ""  # of type 2 where no plane says it
     if "FrameOfReferenceUID" in content:
         content.PositionReferenceIndicator = source.get("PositionReferenceIndicator", "")
     pixels = (f"{name} {sha256(mask.tobytes()).hexdigest()}" for name, mask in masks.items())
@@ -221,7 +226,7 @@ def _add_frames(content: Any, source: Any, frames: npt.NDArray[np.bool_]) -> Non
             DimensionDescriptionLabel="Segment",
         )
     ]
-    is_placed = all(source.get(name) for name in _PLACED)
+    is_placed = _is_placed(source)
     content.SharedFunctionalGroupsSequence = [_item(**(_plane(source) if is_placed else {}))]
     purpose = _code(codes.DCM.SourceImageForImageProcessingOperation)
     derived = _item(
@@ -240,6 +245,10 @@ def _add_frames(content: Any, source: Any, frames: npt.NDArray[np.bool_]) -> Non
         )
         for number in range(1, len(frames) + 1)
     ]
+
+
+def _is_placed(source: Any) -> bool:
+    return all(source.get(name) for name in _PLACED)
 
 
 def _plane(source: Any) -> dict[str, Any]:
