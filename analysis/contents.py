@@ -73,6 +73,7 @@ class Contents:
         self.paper: Paper | None = read_paper(name) if name else None
         self._contrasts: dict[tuple[Side, Side, bool, bool], Contrast] = {}
         self._given: Counter[str] = Counter()
+        self._names: Counter[str] = Counter()
 
     def __repr__(self) -> str:
         return f"Contents({self.results!r})"
@@ -83,14 +84,21 @@ class Contents:
         return frame[~of_one], frame[of_one]
 
     def numbered(self, block: Block) -> Block:
-        """Returns a block with its number: the paper's, else S1, S2, ..., without a paper 1, 2, ..."""
+        """Returns a block with its number: the paper's, else S1, S2, ..., without a paper 1, 2, ...
+
+        No two names differ in capitals alone, which are one on some file systems.
+        """
         kind, stem = ("table", "table") if isinstance(block, Table) else ("figure", "fig")
         label = self.paper.number(kind, block.subject) if self.paper else None
         if label is None:
             self._given[kind] += 1
             label = f"{'S' if self.paper else ''}{self._given[kind]}"
         title = f"{kind.capitalize()} {label}: {block.title}"
-        return replace(block, name=f"{stem}{label}_{block.name}", title=title)
+        name = f"{stem}{label}_{block.name}"
+        self._names[name.lower()] += 1
+        if (number := self._names[name.lower()]) > 1:
+            name = f"{name}_{number}"
+        return replace(block, name=name, title=title)
 
     def of_family(self, names: Iterable[str], family: str) -> tuple[Metric, ...]:
         """Returns the metrics among some names that belong to a family, in order."""

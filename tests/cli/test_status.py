@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -95,11 +96,14 @@ def test_a_failed_trial_blocks_its_descendants_and_keeps_its_reason(local: Store
     assert all(row["state"] in STATES for row in rows)
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["", "late clock of the storage"])
 def test_a_lease_of_another_machine_is_judged_by_when_it_was_written(
-    local: Store, monkeypatch: pytest.MonkeyPatch
+    local: Store, monkeypatch: pytest.MonkeyPatch, late: bool
 ) -> None:
     with Lease(local, "mine") as held:
         attempt(local, "g", "running")
+        if late:
+            os.utime(local.path(layout.StudyFiles("mine").lease), (0, 0))
         monkeypatch.setattr(lease, "_machine", lambda: "elsewhere")
         assert only(local, trial("g"))["state"] == "running"
         later = lease.time.time() + 2 * held._holder.expires_after_s + 1

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
+import mmap
 import os
 import pwd
 import random
@@ -13,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -241,6 +244,33 @@ def test_full_disk(opened: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(StorageError, match=r"cannot be written: No space left on device\. .*XFERLAB_CACHE"):
         opened()
     assert not list((tmp_path / "cache").rglob("*.tmp"))
+
+
+@pytest.mark.parametrize(
+    ("module", "call", "error", "lacks"),
+    [
+        (fcntl, "flock", errno.ENOLCK, "file locks"),
+        (fcntl, "flock", errno.ENOSYS, "file locks"),
+        (mmap, "mmap", errno.ENODEV, "files that can be mapped into memory"),
+    ],
+)
+def test_a_file_system_that_lacks_what_a_cache_needs_is_named(
+    opened: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    module: Any,
+    call: str,
+    error: int,
+    lacks: str,
+) -> None:
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(module, call, refuse)
+    said = rf"cannot lie there: the file system has no {lacks} .*XFERLAB_CACHE name a folder on a local disk"
+    for use in (opened, partial(check_cache, tmp_path / "cache")):
+        with pytest.raises(StorageError, match=said):
+            use()
 
 
 def test_cache_folder_that_is_a_file(opened: Any, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import threading
@@ -23,6 +24,7 @@ from tests.records.faults import Faults, faulty, faulty_disk, nth, onwards, with
 from tests.records.stored import epoch
 from xferlab.errors import StorageError
 from xferlab.records import reader, retries, writer
+from xferlab.records.files import Files
 from xferlab.records.store import Store
 
 PAUSES_S = retries.DELAYS_S
@@ -165,6 +167,66 @@ def test_another_error_of_a_link_is_no_reason_to_do_without(tmp_path: Path) -> N
     with faulty_disk(no_links(errno.EACCES)), pytest.raises(StorageError, match="cannot be written"):
         Store.open(tmp_path).create("lease", b"mine")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_folders_that_cannot_be_synced_take_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    def fsync(descriptor: int, sync: Callable[[int], None] = os.fsync) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(error, os.strerror(error))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    store = Store.open(tmp_path)
+    store.write("record", BEFORE)
+    assert store.read("record") == BEFORE
+
+
+# --- a client that remembers what is not there, as those of NFS do -----------------------------------------
+
+
+@pytest.fixture
+def remembering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A storage in which nothing is there before the folder that holds it is opened."""
+    opened, call = {str(tmp_path)}, os.open
+
+    def is_seen(path: str) -> bool:
+        return os.path.dirname(path) in opened
+
+    def client(method: str, absent: Any) -> Callable[..., Any]:
+        ask = getattr(Files, method)
+        return lambda files, path, **options: ask(files, path, **options) if is_seen(path) else absent
+
+    def open_folder(path: str, flags: int, *rest: Any) -> int:
+        if flags & os.O_DIRECTORY and not is_seen(path):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        opened.add(path)
+        return call(path, flags, *rest)
+
+    for method, absent in (("read", None), ("look", None), ("list", [])):
+        monkeypatch.setattr(Files, method, client(method, absent))
+    monkeypatch.setattr(os, "open", open_folder)
+    return tmp_path / "storage"
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        lambda store: store.read("trials/t/record") == BEFORE,
+        lambda store: store.size("trials/t/record") == len(BEFORE),
+        lambda store: store.list("trials/t") == ["record"],
+    ],
+    ids=["read", "size", "list"],
+)
+def test_what_another_node_has_written_is_there(remembering: Path, found: Callable[[Store], bool]) -> None:
+    (remembering / "trials/t").mkdir(parents=True)
+    (remembering / "trials/t/record").write_bytes(BEFORE)
+    store = Store.open(remembering)
+    assert found(store)
+    assert store.read("trials/u/record") is None
+    assert not store.exists("trials/u")
 
 
 # --- real disks --------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import getpass
 import os
 import pwd
@@ -166,6 +167,24 @@ def test_rays_folder_stays_where_the_user_wants_it(monkeypatch: pytest.MonkeyPat
         assert str(folder.parent) == base
     assert folder.exists()
     shutil.rmtree(base)
+
+
+def test_ray_gets_no_folder_that_takes_no_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    base = tempfile.mkdtemp(prefix="xl-test-", dir="/tmp")
+    monkeypatch.setenv("RAY_TMPDIR", base)
+
+    class NoSockets(socket.socket):
+        def bind(self, address: Any) -> None:
+            if str(address).startswith(base):
+                Path(str(address)).touch()  # as exFAT does
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            super().bind(address)
+
+    monkeypatch.setattr(socket, "socket", NoSockets)
+    with machine.folder_for_ray() as folder:
+        assert str(folder.parent) != base
+        assert not list(folder.iterdir())
+    os.rmdir(base)
 
 
 def test_no_folder_for_ray_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

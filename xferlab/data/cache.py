@@ -11,6 +11,8 @@ work. Any file may be deleted.
 from __future__ import annotations
 
 import errno
+import fcntl
+import mmap
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,6 +37,12 @@ CACHE_VERSION = 6
 Tables of version 1 may hold pixels of other bytes than a case's digest says; version 2 had Arrow files,
 version 3 one target a case.
 """
+
+_LACKS = {
+    **dict.fromkeys((errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP), "file locks"),
+    errno.ENODEV: "files that can be mapped into memory",
+}
+"""What a file system lacks that answers with this error, as some network mounts do."""
 
 Size = int | Literal["native"]
 """Side in px of the square that images are stretched to; `native` leaves each as it is."""
@@ -97,6 +105,7 @@ def open_table(
         )
     with cache_errors(cache_dir):
         folder.mkdir(parents=True, exist_ok=True)
+        _try(folder)
         read = [cases[digest] for digest in sorted(cases)]
         return Builder(folder, partial(_pixels, size=size), tuple(read)).table(progress)
 
@@ -128,15 +137,22 @@ def _channels_first(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def check_cache(cache_dir: Path) -> None:
-    """Refuses a cache that cannot be written.
+    """Refuses a cache that cannot be written, or whose file system lacks what it needs.
 
     Raises:
         StorageError: Says why, and what to set.
     """
     with cache_errors(cache_dir):
         cache_dir.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=cache_dir, buffering=0) as probe:
-            probe.write(b"x")
+        _try(cache_dir)
+
+
+def _try(folder: Path) -> None:
+    """Writes, locks and maps a file: `FileLock` would wait for a killed process where `flock` is missing."""
+    with TemporaryFile(dir=folder, buffering=0) as probe:
+        probe.write(b"x")
+        fcntl.flock(probe, fcntl.LOCK_EX)
+        mmap.mmap(probe.fileno(), 1, access=mmap.ACCESS_READ).close()
 
 
 @contextmanager
@@ -149,6 +165,11 @@ def cache_errors(cache_dir: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if lacks := _LACKS.get(error.errno or 0):
+            raise StorageError(
+                f"{cache_dir}: the image cache cannot lie there: the file system has no {lacks}"
+                f" ({error.strerror}). Let XFERLAB_CACHE name a folder on a local disk."
+            ) from error
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         remedy = "Free space there" if full else "Make the folder writable"
         raise StorageError(

@@ -8,14 +8,37 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+import pyarrow.fs as pafs
+
 from xferlab.records.files import Files
 
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 """Errors by which file systems refuse hard links (FAT, exFAT, some network mounts)."""
+_NO_SYNC = {errno.EINVAL, errno.EBADF, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS}
+"""Errors by which file systems refuse to sync a folder (SMB, some of FUSE)."""
 
 
 class LocalFiles(Files):
-    """The operations of a store on a local file system; writes are system calls. Raises OSError."""
+    """The operations of a store on a local file system; writes are system calls. Raises OSError.
+
+    An NFS client remembers for up to a minute that a file is not there, whoever writes it meanwhile, and asks
+    its server again when the folder is opened. So what is not found is looked for once more.
+    """
+
+    def read(self, path: str) -> bytes | None:
+        """Returns the bytes of a file, or None where there is none."""
+        data = super().read(path)
+        return super().read(path) if data is None and _is_reopened(os.path.dirname(path)) else data
+
+    def look(self, path: str) -> pafs.FileInfo | None:
+        """Returns what lies there, or None."""
+        info = super().look(path)
+        return super().look(path) if info is None and _is_reopened(os.path.dirname(path)) else info
+
+    def list(self, path: str, *, recursive: bool = False) -> list[pafs.FileInfo]:
+        """Returns what lies in a folder, directly or at any depth; nothing where it is absent."""
+        _is_reopened(path)
+        return super().list(path, recursive=recursive)
 
     def write(self, path: str, data: bytes) -> None:
         """Writes a file as a whole or not at all, see `write_whole`."""
@@ -98,6 +121,20 @@ def _create_exclusively(path: str, data: bytes) -> bool:
     return True
 
 
+def _is_reopened(folder: str) -> bool:
+    """Opens a folder, after those above it where it seems to be absent; returns whether it opens."""
+    above = os.path.dirname(folder)
+    return _opens(folder) or (above != folder and _is_reopened(above) and _opens(folder))
+
+
+def _opens(folder: str) -> bool:
+    try:
+        with _opened(folder, os.O_RDONLY | os.O_DIRECTORY):
+            return True
+    except OSError:  # the first look stands: nothing is there
+        return False
+
+
 def _write_new(path: str, data: bytes, mode: int = 0o666) -> None:
     created = False
     try:
@@ -124,4 +161,8 @@ def _discard(path: str) -> None:
 
 def _sync_folder(path: str) -> None:
     with _opened(os.path.dirname(path), os.O_RDONLY) as folder:
-        os.fsync(folder)
+        try:
+            os.fsync(folder)
+        except OSError as error:
+            if error.errno not in _NO_SYNC:
+                raise

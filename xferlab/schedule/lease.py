@@ -50,6 +50,7 @@ class Holder:
         beat: Monotonic clock of its machine at the last renewal, s.
         expires_after_s: Time without a renewal after which it is nobody's.
         arms: The arms of the study that it runs; none where these are all.
+        at: Clock of its machine at the last renewal, seconds since the epoch.
     """
 
     host: str
@@ -61,6 +62,7 @@ class Holder:
     beat: float
     expires_after_s: float
     arms: tuple[str, ...] = ()
+    at: float = 0.0
 
     @staticmethod
     def this_process(arms: Iterable[str] = ()) -> Holder:
@@ -75,6 +77,7 @@ class Holder:
             beat=time.monotonic(),
             expires_after_s=_expires_after_s(),
             arms=tuple(arms),
+            at=time.time(),
         )
 
     @staticmethod
@@ -205,7 +208,7 @@ class Lease:
         self._write()
 
     def _write(self) -> None:
-        self._holder = replace(self._holder, beat=time.monotonic())
+        self._holder = replace(self._holder, beat=time.monotonic(), at=time.time())
         self._store.write(self._path, self._holder.to_bytes())
 
     def _read(self) -> Holder | None:
@@ -231,8 +234,8 @@ class Lease:
 def driver_of(store: Store, study: str) -> Holder | None:
     """Returns who drives a study, as far as one look tells; None if nobody does.
 
-    A holder on another machine is judged by when the storage says that its lease was written; twice its time
-    is allowed, since clocks of machines differ.
+    A holder on another machine is judged by when its lease was written, by its clock or the storage's: either
+    may be late. Twice its time is allowed, since clocks of machines differ.
     """
     path = layout.StudyFiles(study).lease
     holder = Holder.read(store.read(path))
@@ -241,7 +244,7 @@ def driver_of(store: Store, study: str) -> Holder | None:
     if holder.is_here:
         return holder if holder.lives else None
     info = store.look(path)
-    written = info.mtime.timestamp() if info and info.mtime else 0.0
+    written = max(holder.at, info.mtime.timestamp() if info and info.mtime else 0.0)
     return holder if time.time() - written < 2 * holder.expires_after_s else None
 
 

@@ -135,7 +135,7 @@ def folder_for_ray() -> Iterator[Path]:
     folder = next(filter(None, map(_new_folder, tried)), None)
     if folder is None:
         raise UsageError(
-            f"Ray needs a folder that can be written, with a path of at most {SHORT} characters and "
+            f"Ray needs a folder that takes sockets, with a path of at most {SHORT} characters and "
             f"{RAY_BYTES >> 20} MiB free ({', '.join(tried)}: none is); set RAY_TMPDIR to one, or use "
             "--executor in-process"
         )
@@ -147,13 +147,28 @@ def folder_for_ray() -> Iterator[Path]:
 
 
 def _new_folder(base: str) -> Path | None:
-    """A new folder in one whose path is short, that can be written and has space; None in others."""
+    """A new folder in one whose path is short, that takes sockets and has space; None in others."""
     if len(os.fsencode(base)) > SHORT:
         return None
     with suppress(OSError):
         if shutil.disk_usage(base).free >= RAY_BYTES:
-            return Path(tempfile.mkdtemp(prefix="xl-", dir=base))
+            folder = Path(tempfile.mkdtemp(prefix="xl-", dir=base))
+            if _takes_sockets(folder):
+                return folder
+            shutil.rmtree(folder, ignore_errors=True)  # some leave a file of another kind
     return None
+
+
+def _takes_sockets(folder: Path) -> bool:
+    """Whether sockets have names there: on FAT, exFAT and some network mounts Ray would wait for one."""
+    path = folder / "probe"
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.bind(str(path))
+        except OSError:
+            return False
+    path.unlink()
+    return True
 
 
 def check_room_for_ray() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -148,4 +149,5 @@ def test_the_table_of_times_states_units_counts_machine_and_the_paper(contents: 
     assert groups["general", paper]["Mean"] == ("35,413.3", "3,910.1", "2,332.8", "–")
     assert groups["portable", paper]["SD"][-1] == "0.286"
     assert "Measured on: Test CPU <1>." in table.notes
-    assert contents.numbered(table).name == "table7_times"
+    named = [contents.numbered(replace(table, name=name)).name for name in ("times", "Times", "other")]
+    assert named == ["table7_times", "table7_Times_2", "table7_other"]
