@@ -70,10 +70,10 @@ def digests(rows: Sequence[int]) -> tuple[str, ...]:
     return tuple(hashlib.sha256(str(row).encode()).hexdigest() for row in rows)
 
 
-def native(images: Images) -> NativeExamples:
+def native(images: Images, *, device: torch.device = CPU) -> NativeExamples:
     count = len(images.images)
     rows, structures = np.arange(count), named(len(images.targets_of(0)))
-    return NativeExamples(digests(range(count)), images, structures=structures, rows=rows, device=CPU)
+    return NativeExamples(digests(range(count)), images, structures=structures, rows=rows, device=device)
 
 
 def named(number: int) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from tests.training.images import CPU, noisy, resized
 from xferlab.tasks.classification.config import Identity
@@ -58,10 +59,10 @@ class Planes:
 
 def examples(
     number: int = 6, *, labels: Sequence[int] = (0, 1, 2, 1, 0, 2), classes: Sequence[str] = CLASSES,
-    masks: bool = False, side: int = SIDE,
+    masks: bool = False, side: int = SIDE, device: torch.device = CPU,
 ) -> ImageExamples:  # fmt: skip
     """Noise with labels, and masks of two thirds of each image if they are asked for."""
-    cases = resized(*noisy(number, side))
+    cases = resized(*noisy(number, side), device=device)
     cases.label(labels[:number], classes)
     cases.masks = Planes() if masks else None
     return cases

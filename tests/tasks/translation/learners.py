@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 
 from tests.training.images import CPU, digests, noisy
 from xferlab.tasks.registry import learner_of
@@ -42,20 +43,20 @@ def make(**changed: Any) -> TranslationLearner:
     return learner
 
 
-def cases(name: str, count: int, *, masks: bool = True) -> ImageExamples:
+def cases(name: str, count: int, *, masks: bool = True, device: torch.device = CPU) -> ImageExamples:
     """A set of random images, with masks or without."""
     images, targets = noisy(count, SIDE)
     planes = targets[:, None] if masks else np.zeros((count, 0, SIDE, SIDE), np.uint8)
     made = ImageExamples(
         digests(range(count)), images if name == "a" else 255 - images // 2, planes,
         np.full((count, 2), np.nan, np.float32), structures=("structure",) if masks else (),
-        rows=np.arange(count), device=CPU,
+        rows=np.arange(count), device=device,
     )  # fmt: skip
     made.set_name = name
     return made
 
 
-def examples(*, labelled: bool = True, masks: bool = True) -> CaseSets:
+def examples(*, labelled: bool = True, masks: bool = True, device: torch.device = CPU) -> CaseSets:
     """Five images of a, six of b, which are less dark, and masks of two of these."""
-    sets = {"a": cases("a", 5, masks=masks), "b": cases("b", 6, masks=False)}
-    return CaseSets({**sets, **({"b.labelled": cases("b.labelled", 2)} if labelled else {})})
+    sets = {"a": cases("a", 5, masks=masks, device=device), "b": cases("b", 6, masks=False, device=device)}
+    return CaseSets({**sets, **({"b.labelled": cases("b.labelled", 2, device=device)} if labelled else {})})

@@ -127,13 +127,15 @@ class Places:
             torch.bincount(line, minlength=number)
             for line, number in zip(self.lines, masks.shape[1:], strict=True)
         )
-        counts = [self._counts(mask, height, width) for mask in self.masks]
+        counts = [
+            self._counts(torch.ones_like(mask) if is_empty else mask, height, width)
+            for mask, is_empty in zip(self.masks, self.is_empty, strict=True)
+        ]
         by_row, by_column = (torch.stack(side) for side in zip(*counts, strict=True))
         self._until_row, self._until_column = by_row.cumsum(dim=1), by_column.cumsum(dim=1)
 
     def _counts(self, mask: Tensor, height: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
         """How many pixels of an image, where patches may lie, each of its rows and columns has."""
-        mask = mask if mask.any() else torch.ones_like(mask)
         by_row, by_column = (mask * width).sum(dim=1), (mask * height[:, None]).sum(dim=0)
         return by_row[self.lines[0]], by_column[self.lines[1]]
 

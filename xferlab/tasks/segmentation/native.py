@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from xferlab.tasks.segmentation.resized import ImageBatch, ResizedSegmentation
-from xferlab.tasks.segmentation.windows import NormalisedImage, labels_of, normalised
+from xferlab.tasks.segmentation.windows import inside, labels_of, normalised, placed
 from xferlab.training.batches import Rows
 from xferlab.training.degradation import degrade
 from xferlab.training.examples import IGNORED, NativeExamples
@@ -105,44 +105,49 @@ class NativeSegmentation(OwnSizeSegmentation):
         for row in rows.tolist():
             image, target = self._case(examples, row, draw)
             right, below = shape[1] - image.shape[-1], shape[0] - image.shape[-2]
-            pad = (0, right, 0, below)
-            images.append(nn.functional.pad(image, pad, value=float(image.min())))
-            targets.append(nn.functional.pad(target, pad, value=float(IGNORED)))
+            images.append(placed(image, (0, 0), shape, fill=image.amin()))
+            targets.append(nn.functional.pad(target, (0, right, 0, below), value=float(IGNORED)))
         return self.base.framed(torch.cat(images), torch.cat(targets))
 
     def _case(
         self, examples: NativeExamples, row: int, draw: AugmentationSeed | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         size = examples.size(row)
-        window = normalised_for(self.base, examples, row, draw).window(0, 0, size)
-        image = uploaded(window[None], examples.device)
+        image = window_of(self.base, examples, row, (0, 0), size, draw)[None]
         target = uploaded(labels_of(examples, row, (0, 0), size)[None], examples.device)
         if draw is None:
             return image, target
         return self.base.moved(image, target, examples.keys[row : row + 1], draw)
 
 
-def normalised_for(
-    base: ResizedSegmentation, examples: NativeExamples, row: int, draw: AugmentationSeed | None
-) -> NormalisedImage:
-    """Returns a case as the network sees it, by the statistics of the whole image.
+def window_of(
+    base: ResizedSegmentation,
+    examples: NativeExamples,
+    row: int,
+    at: tuple[int, int],
+    shape: tuple[int, int],
+    draw: AugmentationSeed | None,
+) -> torch.Tensor:
+    """Returns a window (C, *shape) of a case as the network sees it, by the statistics of the whole image.
 
-    Noise, blur, gamma and objects are applied to the whole image before that.
+    Noise, blur, gamma and objects are applied to the whole image before that. The window lies on the device,
+    and may reach beyond the image, where it has the lowest value of that.
     """
     if draw is None or base.augmentation is None:
-        return normalised(examples, row, base.intensity)
+        window = normalised(examples, row, base.intensity).window(*at, shape)
+        return uploaded(window, examples.device)
     raw = uploaded(np.array(examples.case(row)[0])[None], examples.device)
     degraded = degrade(raw, examples.keys[row : row + 1], base.augmentation, draw)
-    values = normalise(degraded, base.intensity)[0].cpu().numpy()
-    return NormalisedImage(values, None, float(values.min()))
+    values = normalise(degraded, base.intensity)[0]
+    return placed(values[inside(*at, shape)], at, shape, fill=values.amin())
 
 
 def predict_windows(
     base: ResizedSegmentation,
     model: nn.Module,
-    windows: Sequence[npt.NDArray[np.float32]],
+    windows: list[torch.Tensor],
     device: torch.device,
 ) -> npt.NDArray[np.float32]:
     """Returns probabilities (N, S, H, W) of windows (C, H, W) of equal size."""
-    images = uploaded(np.stack(windows), device)
+    images = uploaded(torch.stack(windows), device)
     return base.predict(model, base.framed(images, images.new_zeros(len(images), 1, *images.shape[2:])))

@@ -6,15 +6,14 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import nn
 
 from xferlab.tasks.segmentation.native import (
     NativeBatch,
     OwnSizeSegmentation,
-    normalised_for,
     predict_windows,
+    window_of,
 )
 from xferlab.tasks.segmentation.resized import ImageBatch
 from xferlab.tasks.segmentation.sections import Tiling
@@ -107,10 +106,9 @@ class TiledSegmentation(OwnSizeSegmentation):
         shape = (self.tiles.size + 2 * margin,) * 2
         images, labels = [], []
         for row, (top, left) in zip(rows.tolist(), (positions - margin).tolist(), strict=True):
-            images.append(normalised_for(self.base, examples, row, draw).window(top, left, shape))
+            images.append(window_of(self.base, examples, row, (top, left), shape, draw))
             labels.append(labels_of(examples, row, (top, left), shape))
-        device = examples.device
-        return uploaded(np.stack(images), device), uploaded(np.stack(labels), device)
+        return torch.stack(images), uploaded(torch.stack(labels), examples.device)
 
     def whole(self, model: nn.Module, examples: NativeExamples, row: int) -> Probabilities:
         """Returns the probabilities (S, H, W) of one image, blended from its tiles."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from types import EllipsisType
 
 import numpy as np
 import numpy.typing as npt
@@ -18,14 +18,14 @@ class NormalisedImage:
     """A whole image as the network sees its grey levels, cut out lazily.
 
     Attributes:
-        pixels: (C, H, W), uint8 with a curve and float32 without.
-        curve: (C, 256) float32: what each grey level becomes; None where the pixels are that already.
+        pixels: (C, H, W) uint8.
+        curve: (C, 256) float32: what each grey level becomes.
         floor: The lowest value: what lies outside of the image.
     """
 
-    pixels: npt.NDArray[Any]
-    curve: npt.NDArray[np.float32] | None
-    floor: float
+    pixels: npt.NDArray[np.uint8]
+    curve: npt.NDArray[np.float32]
+    floor: torch.Tensor
 
     @staticmethod
     def of(image: npt.NDArray[np.uint8], intensity: str) -> NormalisedImage:
@@ -33,18 +33,17 @@ class NormalisedImage:
 
         Every intensity maps grey levels, given the image; the map is taken once, from the image as a whole.
         """
-        values = normalise(torch.from_numpy(np.array(image))[None], intensity)[0].numpy()
+        values = normalise(torch.from_numpy(np.array(image))[None], intensity)[0]
         curve = np.zeros((len(image), GREY_LEVELS), np.float32)
         for channel, levels in enumerate(image):
             curve[channel, levels] = values[channel]
-        return NormalisedImage(image, curve, float(values.min()))
+        return NormalisedImage(image, curve, values.amin())
 
-    def window(self, top: int, left: int, shape: tuple[int, int]) -> npt.NDArray[np.float32]:
-        """Returns a window (C, *shape) that may reach beyond the image on any side."""
-        cut = _inside(self.pixels, top, left, shape)
-        if self.curve is not None:
-            cut = np.stack([self.curve[channel][levels] for channel, levels in enumerate(cut)])
-        return _placed(cut, (top, left), shape, fill=self.floor)
+    def window(self, top: int, left: int, shape: tuple[int, int]) -> torch.Tensor:
+        """Returns a window (C, *shape) that may reach beyond the image on any side, float32 on the CPU."""
+        levels = self.pixels[inside(top, left, shape)]
+        cut = np.stack([curve[channel] for curve, channel in zip(self.curve, levels, strict=True)])
+        return placed(torch.from_numpy(cut), (top, left), shape, fill=self.floor)
 
 
 def normalised(examples: NativeExamples, row: int, intensity: str) -> NormalisedImage:
@@ -56,22 +55,31 @@ def normalised(examples: NativeExamples, row: int, intensity: str) -> Normalised
 
 def labels_of(
     examples: NativeExamples, row: int, at: tuple[int, int], shape: tuple[int, int]
-) -> npt.NDArray[np.float32]:
-    """Returns a window (S, *shape) of a case's targets, float32, ignored outside of the image."""
-    cut = _inside(examples.case(row)[1], *at, shape)
-    return _placed(cut, at, shape, fill=IGNORED)
+) -> torch.Tensor:
+    """Returns a window (S, *shape) of a case's targets, float32 on the CPU, ignored outside of the image."""
+    cut = examples.case(row)[1][inside(*at, shape)]
+    return placed(torch.from_numpy(np.array(cut)), at, shape, fill=torch.tensor(IGNORED))
 
 
-def _inside(pixels: npt.NDArray[Any], top: int, left: int, shape: tuple[int, int]) -> npt.NDArray[Any]:
+def inside(top: int, left: int, shape: tuple[int, int]) -> tuple[EllipsisType, slice, slice]:
+    """Returns the places of a window in an image (..., H, W), those beyond it left out."""
     rows = slice(max(top, 0), max(top + shape[0], 0))
     columns = slice(max(left, 0), max(left + shape[1], 0))
-    return pixels[..., rows, columns]
+    return ..., rows, columns
 
 
-def _placed(
-    cut: npt.NDArray[Any], at: tuple[int, int], shape: tuple[int, int], *, fill: float
-) -> npt.NDArray[np.float32]:
-    window = np.full((*cut.shape[:-2], *shape), fill, np.float32)
+def placed(
+    cut: torch.Tensor, at: tuple[int, int], shape: tuple[int, int], *, fill: torch.Tensor
+) -> torch.Tensor:
+    """Returns a window (..., *shape), float32, that begins `at` a row and column of an image.
+
+    Args:
+        cut: What of the image lies in it.
+        at: Below 0 above the image, and left of it.
+        shape: Rows and columns.
+        fill: A number for the rest; it is not read, so that nobody waits for its device.
+    """
+    window = fill.float().expand(*cut.shape[:-2], *shape).clone()
     top, left = max(-at[0], 0), max(-at[1], 0)
     window[..., top : top + cut.shape[-2], left : left + cut.shape[-1]] = cut
     return window

@@ -111,25 +111,33 @@ class Inference:
 
     def _cycle(self, seen: Sequence[Tensor], there: Sequence[Tensor], domain: str) -> float:
         """The mean distance of images of a domain from those that come back from `there`."""
-        total = 0.0
-        for images, translated in zip(seen, there, strict=True):
-            back = self.into(translated, domain)
-            total += float((back - images).abs().mean(dim=(1, 2, 3)).sum())
-        return total / sum(map(len, seen))
+        distances = [
+            (self.into(translated, domain) - images).abs().mean(dim=(1, 2, 3)).sum()
+            for images, translated in zip(seen, there, strict=True)
+        ]
+        return _total(distances) / sum(map(len, seen))
 
     def _judged(self, examples: AnyExamples) -> dict[str, float]:
         """The segmenter's loss and mean Jaccard index of labelled images of b as images of a."""
         assert self.segmenter is not None
-        total, jaccards = 0.0, list[float]()
+        losses, batches, jaccards = list[Tensor](), list[Tensor](), list[float]()
         for rows in fixed(len(examples), self.batch_size):
             batch = batch_of(examples, rows)
             logits = self.segmenter.logits(self.into(batch.single, "a"))
-            total += float(self.segmenter.loss(logits, batch.targets[LABELLED])) * len(rows)
-            probabilities = self.segmenter.probabilities(logits).cpu().numpy()
-            for row, probability in zip(rows.tolist(), probabilities, strict=True):
-                confusions = confusions_of(examples, row, self.segmenter.masks(probability))
-                jaccards += [confusion.jaccard() for confusion in confusions]
-        return {"loss": total / len(examples), "jaccard": fmean(jaccards) if jaccards else math.nan}
+            losses.append(self.segmenter.loss(logits, batch.targets[LABELLED]).double() * len(rows))
+            batches.append(self.segmenter.probabilities(logits))
+        for row, probability in enumerate(torch.cat(batches).cpu().numpy()):
+            confusions = confusions_of(examples, row, self.segmenter.masks(probability))
+            jaccards += [confusion.jaccard() for confusion in confusions]
+        return {
+            "loss": _total(losses) / len(examples),
+            "jaccard": fmean(jaccards) if jaccards else math.nan,
+        }
+
+
+def _total(values: Iterable[Tensor]) -> float:
+    """The sum of numbers in float64, one after the other; it waits for a device once."""
+    return float(sum(value.double() for value in values))
 
 
 def _told_apart(
