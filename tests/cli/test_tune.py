@@ -34,6 +34,7 @@ def tune(tmp_path: Path, command: Command) -> Callable[..., Said]:
     [
         (["--samples", "0"], "--samples 0: at least one"),
         (["--workers", "0"], "--workers 0: at least one"),
+        (["--max-concurrent", "0"], "--max-concurrent 0: at least one"),
         (["--arm", "basline"], "Did you mean 'baseline'"),
         (["--stage", "portabel"], "Did you mean 'portable'"),
         (["--repeats", "3"], "--repeats 3: stage 'portable' has 2 repetitions"),

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -57,11 +57,13 @@ def started() -> Iterator[Callable[[], Any]]:
 
 
 @contextmanager
-def driver(folder: Path, study: Path, storage: Path, cluster: Any) -> Iterator[subprocess.Popen[str]]:
-    """`xferlab run` on a cluster that runs already."""
+def driver(
+    folder: Path, study: Path, storage: Path, cluster: Any, *, verb: str = "run", more: Sequence[str] = ()
+) -> Iterator[subprocess.Popen[str]]:
+    """`xferlab run` or another verb on a cluster that runs already."""
     with subprocess.Popen(
-        command("run", study, "--storage", storage, "--address", cluster.address), env=environment(folder),
-        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        command(verb, study, "--storage", storage, "--address", cluster.address, *more),
+        env=environment(folder), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         try:
             yield process
@@ -192,3 +194,34 @@ def test_a_lost_head_ends_the_run_and_a_rerun_on_another_cluster_goes_on(
     ended = outcomes(storage)
     assert [ended[trial] for trial in trials] == [["killed", "complete"]] * len(trials)
     assert recorded(storage) == undisturbed(tmp_path, study)
+
+
+def test_a_search_uses_nodes_that_come_and_lets_samples_wait_for_others_if_asked(
+    tmp_path: Path, started: Callable[[], Any]
+) -> None:
+    endless = {**LONG["training"], "max_epochs": 100_000, "patience": 100_000}
+    study, storage, cluster = (
+        write_study(tmp_path, **{**LONG, "training": endless}),
+        tmp_path / "st",
+        started(),
+    )
+    (tmp_path / "space.yaml").write_text("training.lr: {loguniform: [1.0e-4, 1.0e-2]}\n")
+    more = ["--space", "space.yaml", "--samples", "4", "--repeats", "1", "--arm", "a", "--no-asha"]
+
+    def begun() -> int:
+        return len(list(storage.glob("tuning/*/trials/*/spec.json")))
+
+    cluster.add_node(num_cpus=1)
+    with driver(tmp_path, study, storage, cluster, verb="tune", more=more) as process:
+        eventually(lambda: list(storage.glob("tuning/*/trials/*/checkpoint/*")), process)
+        assert begun() == 1
+        cluster.add_node(num_cpus=1)
+        eventually(lambda: begun() == 2, process)
+        process.terminate()
+        process.communicate(timeout=WITHIN_S)
+    waiting = [*more, "--max-concurrent", "3"]
+    with driver(tmp_path, study, storage, cluster, verb="tune", more=waiting) as process:
+        eventually(lambda: begun() == 3, process)
+        process.terminate()
+        out, err = process.communicate(timeout=WITHIN_S)
+    assert process.returncode == 75, out + err

@@ -88,7 +88,7 @@ def test_begun_samples_come_first_then_new_ones_as_far_as_there_are_slots(store:
     graph = graph_of(store, 5)
     assert not search.exists(layout.TrialFiles("sample1").checkpoint)
     assert (graph.num_finished, graph.num_samples, list(graph.trials)) == (1, 5, ["sample3"])
-    graph.slots = 2
+    graph.slots = lambda: 2
     assert list(taken(graph)) == ["sample 3", "sample 2"]
     assert [begun.number for begun in read_begun(store, "search")] == [2, 3, 9]
     finish(graph, record(2))
@@ -130,7 +130,7 @@ def test_samples_whose_values_are_not_valid_together_are_noted_and_the_search_go
 def test_a_random_sample_does_not_depend_on_what_is_finished(store: Store, tmp_path: Path) -> None:
     def drawn(store: Store) -> dict[int, Any]:
         graph = graph_of(store, 4)
-        graph.slots = 4
+        graph.slots = lambda: 4
         list(taken(graph))
         return {begun.number: begun.parameters for begun in read_begun(store, "search")}
 
@@ -142,7 +142,7 @@ def test_a_random_sample_does_not_depend_on_what_is_finished(store: Store, tmp_p
 def test_a_sample_that_is_one_of_the_worse_is_recorded_with_what_it_has_reached(store: Store) -> None:
     write_sample(search_store(store, "search"), record(1, 0.5, 0.1))
     graph = graph_of(store, 3, asha={"grace_epochs": 1, "reduction": 3})
-    graph.slots = 2
+    graph.slots = lambda: 2
     assert list(taken(graph)) == ["sample 2", "sample 3"]
     assert not graph.stop_if_worse(record(2, 0.4, outcome="stopped"))
     assert graph.stop_if_worse(record(3, 0.6, outcome="stopped"))

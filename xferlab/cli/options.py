@@ -229,6 +229,11 @@ class TuneOptions(ClusterOptions):
         action=argparse.BooleanOptionalAction, default=True, help="stop the worse samples early"
     )
     seed: int | None = _option(metavar="N", type=int, help="seed of the search; default: the study's")
+    max_concurrent: int | None = _option(
+        metavar="N",
+        type=int,
+        help="samples that run or wait for a worker at once; default: as many as the cluster has room for",
+    )
     out: str | None = _option(
         metavar="FILE", help="file for the winner; default: ./search_spaces/tuned/<study>-<stage>.yaml"
     )

@@ -38,6 +38,8 @@ def run(options: TuneOptions) -> int:
     """Runs what is left of a search, prints the best samples, writes the winner and the report."""
     if options.samples < 1:
         raise UsageError(f"--samples {options.samples}: at least one sample is needed")
+    if options.max_concurrent is not None and options.max_concurrent < 1:
+        raise UsageError(f"--max-concurrent {options.max_concurrent}: at least one sample must run")
     check_options(options)
     with StopRequest(graceful=False) as stop:
         session = Session.open(options)
@@ -75,8 +77,14 @@ def _search(session: Session, graph: SampleGraph, options: TuneOptions, *, stop:
     stop.graceful = True
     print("starting Ray", flush=True)
     with cluster(options, session.store, tuning.base[:1], stop=stop):
-        retries = session.loaded.base.retries
-        ending = execute(graph, listener=lines, retries=retries, cache_dir=session.cache_dir, stop=stop)
+        ending = execute(
+            graph,
+            listener=lines,
+            retries=session.loaded.base.retries,
+            cache_dir=session.cache_dir,
+            stop=stop,
+            max_concurrent=options.max_concurrent,
+        )
     if failure := ending.repeated:
         print(
             f"{failure['traceback'] or failure['message']}\nxferlab: stopped: the first {SAME_ERRORS} "

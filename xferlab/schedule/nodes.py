@@ -141,9 +141,8 @@ def each_core_gets_one(trials: Sequence[TrialSpec], num_cores: int) -> bool:
 
 def num_slots(trial: TrialSpec) -> int:
     """Returns how many trials like this one the cluster can run side by side now, at least one."""
-    total = ray.cluster_resources()
-    fitting = [int(total.get(kind, 0.0) / amount) for kind, amount in bundle(trial).items()]
-    return max(1, min(fitting))
+    wanted = bundle(trial).items()
+    return max(1, sum(min(int(node.get(kind, 0.0) / amount) for kind, amount in wanted) for node in _nodes()))
 
 
 def bundle(trial: TrialSpec, alone: Failure | None = None) -> dict[str, float]:

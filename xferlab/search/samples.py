@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,13 +46,14 @@ class SampleGraph(TrialGraph):
         store: The search's own storage.
         num_samples: How many are asked for.
         records: The finished samples by id.
-        slots: How many samples may run at once: those that come later may learn from those that are finished.
+        slots: Tells how many samples may run at once: later ones may learn from those that are finished.
     """
 
     def __init__(self, tuning: Tuning, store: Store, num_samples: int):
         """Reads what earlier runs left, tells it to the sampler, and writes what the search is."""
         super().__init__([])
-        self.tuning, self.num_samples, self.slots = tuning, num_samples, 1
+        self.tuning, self.num_samples = tuning, num_samples
+        self.slots: Callable[[], int] = lambda: 1
         self.store = search_store(store, tuning.tuning_id)
         finished, begun = read_samples(store, tuning.tuning_id), read_begun(store, tuning.tuning_id)
         known = {record.number for record in finished} | {sample.number for sample in begun}
@@ -89,7 +90,7 @@ class SampleGraph(TrialGraph):
         New samples whose parameters are not valid together are finished without a job.
         """
         counts = self.counts()
-        if counts[State.RUNNING] >= self.slots:
+        if counts[State.RUNNING] >= self.slots():
             return None
         if not counts[State.READY] and (sample := self._next_sample()):
             write_begun(self.store, sample)
@@ -156,9 +157,19 @@ class Halving:
 
 
 def execute(
-    graph: SampleGraph, *, listener: Listener, retries: int, cache_dir: Path, stop: StopRequest
+    graph: SampleGraph,
+    *,
+    listener: Listener,
+    retries: int,
+    cache_dir: Path,
+    stop: StopRequest,
+    max_concurrent: int | None = None,
 ) -> Ending:
-    """Runs all samples that are left on the connected cluster, by the executor and retries of studies."""
+    """Runs all samples that are left on the connected cluster, by the executor and retries of studies.
+
+    `max_concurrent` is how many run or wait at once; None for as many as the cluster has room for, which may
+    grow or shrink meanwhile.
+    """
     from xferlab.schedule import nodes, ray_tune  # Ray takes a second to import
 
     policy = RetryPolicy(
@@ -168,7 +179,7 @@ def execute(
         retries=retries,
         is_complete=lambda search, job: read_sample(search, job.trial_id) is not None,
     )
-    graph.slots = nodes.num_slots(graph.tuning.base[0])
+    graph.slots = lambda: max_concurrent or nodes.num_slots(graph.tuning.base[0])
 
     def is_worse(report: Mapping[str, Any]) -> bool:
         record = report.get("record")
