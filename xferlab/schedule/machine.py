@@ -135,9 +135,9 @@ def folder_for_ray() -> Iterator[Path]:
     folder = next(filter(None, map(_new_folder, tried)), None)
     if folder is None:
         raise UsageError(
-            f"Ray needs a folder that takes sockets, with a path of at most {SHORT} characters and "
-            f"{RAY_BYTES >> 20} MiB free ({', '.join(tried)}: none is); set RAY_TMPDIR to one, or use "
-            "--executor in-process"
+            f"Ray needs a folder that can be written and takes sockets, with a path of at most {SHORT} "
+            f"characters and {RAY_BYTES >> 20} MiB free ({', '.join(tried)}: none is); set RAY_TMPDIR to "
+            "one, or use --executor in-process"
         )
     try:
         yield folder
@@ -147,7 +147,7 @@ def folder_for_ray() -> Iterator[Path]:
 
 
 def _new_folder(base: str) -> Path | None:
-    """A new folder in one whose path is short, that takes sockets and has space; None in others."""
+    """A new folder in one of a short path that can be written, takes sockets and has space; else None."""
     if len(os.fsencode(base)) > SHORT:
         return None
     with suppress(OSError):
