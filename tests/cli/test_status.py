@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from xferlab.schedule import lease
 from xferlab.schedule.lease import Lease
 from xferlab.trial.failure import described as failure_of
 from xferlab.trial.failure import now
+
+DAY_S = 86_400
 
 
 def attempt(local: Store, name: str, outcome: str, *, epochs: int = 0, started: str = "") -> None:
@@ -96,14 +99,19 @@ def test_a_failed_trial_blocks_its_descendants_and_keeps_its_reason(local: Store
     assert all(row["state"] in STATES for row in rows)
 
 
-@pytest.mark.parametrize("late", [False, True], ids=["", "late clock of the storage"])
+@pytest.mark.parametrize(
+    ("driver_s", "storage_s"),
+    [(0, 0), (0, -DAY_S), (-DAY_S, 0), (0, DAY_S), (DAY_S, 0)],
+    ids=["", "storage's clock late", "driver's clock late", "storage's ahead", "driver's ahead"],
+)
 def test_a_lease_of_another_machine_is_judged_by_when_it_was_written(
-    local: Store, monkeypatch: pytest.MonkeyPatch, late: bool
+    local: Store, monkeypatch: pytest.MonkeyPatch, driver_s: int, storage_s: int
 ) -> None:
     with Lease(local, "mine") as held:
         attempt(local, "g", "running")
-        if late:
-            os.utime(local.path(layout.StudyFiles("mine").lease), (0, 0))
+        clock, path = lease.time.time(), layout.StudyFiles("mine").lease
+        local.write(path, replace(held._holder, at=clock + driver_s).to_bytes())
+        os.utime(local.path(path), (clock + storage_s, clock + storage_s))
         monkeypatch.setattr(lease, "_machine", lambda: "elsewhere")
         assert only(local, trial("g"))["state"] == "running"
         later = lease.time.time() + 2 * held._holder.expires_after_s + 1

@@ -234,8 +234,9 @@ class Lease:
 def driver_of(store: Store, study: str) -> Holder | None:
     """Returns who drives a study, as far as one look tells; None if nobody does.
 
-    A holder on another machine is judged by when its lease was written, by its clock or the storage's: either
-    may be late. Twice its time is allowed, since clocks of machines differ.
+    A holder on another machine is judged by when its lease was written, by its clock or the storage's: one of
+    them may be wrong, and a moment that is still to come says nothing. Twice its time is allowed, since
+    clocks of machines differ.
     """
     path = layout.StudyFiles(study).lease
     holder = Holder.read(store.read(path))
@@ -244,8 +245,9 @@ def driver_of(store: Store, study: str) -> Holder | None:
     if holder.is_here:
         return holder if holder.lives else None
     info = store.look(path)
-    written = max(holder.at, info.mtime.timestamp() if info and info.mtime else 0.0)
-    return holder if time.time() - written < 2 * holder.expires_after_s else None
+    written = holder.at, info.mtime.timestamp() if info and info.mtime else 0.0
+    fresh = (abs(time.time() - at) < 2 * holder.expires_after_s for at in written)
+    return holder if any(fresh) else None
 
 
 def _expires_after_s() -> float:
