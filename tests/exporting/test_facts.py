@@ -42,7 +42,9 @@ def test_sections_that_do_not_say_what_they_are_leave_no_gap(contents, title, mo
         ("", {"license": "unknown"}),
         ("CC-BY-NC-4.0", {"license": "cc-by-nc-4.0"}),
         ("https://example.org/terms", {"license": "other", "license_link": "https://example.org/terms"}),
-        ("Terms of our clinic", {"license": "other", "license_name": "Terms of our clinic"}),
+        ("Terms of our clinic, 2", {"license": "other", "license_name": "terms-of-our-clinic-2"}),
+        ("Proprietary", {"license": "other", "license_name": "proprietary"}),
+        ("GPL-3.0-or-later", {"license": "other", "license_name": "gpl-3.0-or-later"}),
     ],
 )
 def test_a_licence_without_an_identifier_of_the_hub_is_other(licence, fields) -> None:

@@ -16,7 +16,21 @@ from xferlab.exporting.graph import Graph
 from xferlab.exporting.preprocessing import steps
 
 _UNKNOWN, _OTHER = "unknown", "other"
-_IDENTIFIER = re.compile(r"[\w.+-]+")
+_IDENTIFIERS = frozenset({
+    "afl-3.0", "agpl-3.0", "apache-2.0", "apple-amlr", "apple-ascl", "artistic-2.0", "bigcode-openrail-m",
+    "bigscience-bloom-rail-1.0", "bigscience-openrail-m", "bsd", "bsd-2-clause", "bsd-3-clause",
+    "bsd-3-clause-clear", "bsl-1.0", "c-uda", "cc", "cc-by-2.0", "cc-by-2.5", "cc-by-3.0", "cc-by-4.0",
+    "cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0",
+    "cc-by-nc-sa-2.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0", "cc-by-nd-4.0", "cc-by-sa-3.0",
+    "cc-by-sa-4.0", "cc0-1.0", "cdla-permissive-1.0", "cdla-permissive-2.0", "cdla-sharing-1.0",
+    "creativeml-openrail-m", "deepfloyd-if-license", "ecl-2.0", "epl-1.0", "epl-2.0", "etalab-2.0",
+    "eupl-1.1", "eupl-1.2", "fair-noncommercial-research-license", "gemma", "gfdl", "gpl", "gpl-2.0",
+    "gpl-3.0", "grok2-community", "h-research", "intel-research", "isc", "lgpl", "lgpl-2.1", "lgpl-3.0",
+    "lgpl-lr", "llama2", "llama3", "llama3.1", "llama3.2", "llama3.3", "llama4", "lppl-1.3c", "mit",
+    "mpl-2.0", "ms-pl", "ncsa", "odbl", "odc-by", "ofl-1.1", "openmdw-1.0", "openrail", "openrail++",
+    "osl-3.0", "other", "pddl", "postgresql", "unknown", "unlicense", "wtfpl", "zlib",
+})  # fmt: skip
+"""Licences that the Hub knows (https://huggingface.co/docs/hub/repositories-licenses, May 2026)."""
 _ABSENT = "–"
 
 
@@ -40,11 +54,13 @@ def _header(facts: Facts) -> dict[str, Any]:
 
 def _licence_fields(licence: str) -> dict[str, str]:
     """Returns the fields of a licence: the Hub refuses a `license` that is none of its identifiers."""
+    name = licence.strip().lower() or _UNKNOWN
+    if name in _IDENTIFIERS:
+        return {"license": name}
     if "://" in licence:
         return {"license": _OTHER, "license_link": licence}
-    if licence and not _IDENTIFIER.fullmatch(licence):
-        return {"license": _OTHER, "license_name": licence}
-    return {"license": licence.lower() or _UNKNOWN}
+    # The Hub asks for an identifier here, too, such as `my-license-1.0`.
+    return {"license": _OTHER, "license_name": re.sub(r"[^\w.+]+", "-", name).strip("-")}
 
 
 def _results(facts: Facts) -> Iterator[dict[str, Any]]:
