@@ -162,11 +162,8 @@ def _counts(
     results: StudyResults, trials: Sequence[Mapping[str, Any]], entry: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """What trains in the trials of a stage: of each set of cases that it learns from."""
-    pools, others = (
-        entry.get("pools_of_others", {}),
-        [{other["name"]: other for other in trial.get("others", ())} for trial in trials],
-    )
-    sets = [(trials, entry["pool_patients"])]
+    others = [{other["name"]: other for other in trial.get("others", ())} for trial in trials]
+    pools, sets = entry.get("pools_of_others", {}), [(trials, entry["pool_patients"])]
     sets += [([by_name[name] for by_name in others], pool) for name, pool in pools.items()]
     counts = []
     for of_set, pool in sets:

@@ -200,11 +200,8 @@ def test_a_search_uses_nodes_that_come_and_lets_samples_wait_for_others_if_asked
     tmp_path: Path, started: Callable[[], Any]
 ) -> None:
     endless = {**LONG["training"], "max_epochs": 100_000, "patience": 100_000}
-    study, storage, cluster = (
-        write_study(tmp_path, **{**LONG, "training": endless}),
-        tmp_path / "st",
-        started(),
-    )
+    study = write_study(tmp_path, **{**LONG, "training": endless})
+    storage, cluster = tmp_path / "st", started()
     (tmp_path / "space.yaml").write_text("training.lr: {loguniform: [1.0e-4, 1.0e-2]}\n")
     more = ["--space", "space.yaml", "--samples", "4", "--repeats", "1", "--arm", "a", "--no-asha"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -38,6 +38,28 @@ def test_what_is_wrong_with_a_node_is_told(
     found = nodes.problem_here(ray_session.Access.to(local), name, content, version)
     assert problem in found
     assert bool(found) == bool(problem)
+
+
+@pytest.mark.component
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "number"),
+    [
+        ([8], [4], 4),
+        ([3, 3], [1, 1], 2),
+        ([8, 1], [0, 4], 1),  # together they would hold four: GPUs without cores, and cores without GPUs
+        ([1, 1, 1], [1, 1, 1], 1),  # nobody has two cores: one waits
+    ],
+)
+def test_samples_have_room_where_one_node_has_all_that_they_ask_for(
+    monkeypatch: pytest.MonkeyPatch, cpus: list[int], gpus: list[int], number: int
+) -> None:
+    found = [
+        {"Alive": alive, "Resources": {"CPU": cores * 1.0} | ({"GPU": on * 1.0} if on else {})}
+        for cores, on, alive in [*zip(cpus, gpus, [True] * len(cpus), strict=True), (64, 8, False)]
+    ]
+    monkeypatch.setattr(nodes.ray, "nodes", lambda: found)
+    monkeypatch.setattr(nodes, "bundle", lambda trial: {"CPU": 2.0, "GPU": 1.0})
+    assert nodes.num_slots(cast("TrialSpec", None)) == number
 
 
 Join = Callable[..., Any]

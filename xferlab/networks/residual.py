@@ -59,7 +59,7 @@ class ResidualBlock(nn.Module):
 
 
 def activated(convolution: nn.Conv2d | nn.ConvTranspose2d, *, slope: float = 0.0) -> list[nn.Module]:
-    """Returns a convolution, instance norm, and ReLU with a slope below 0."""
+    """Returns a convolution, instance norm, and a ReLU that gives values below 0 this slope."""
     relu = nn.LeakyReLU(slope, inplace=True) if slope else nn.ReLU(inplace=True)
     return [convolution, nn.InstanceNorm2d(convolution.out_channels), relu]
 

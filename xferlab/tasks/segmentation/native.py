@@ -130,8 +130,8 @@ def window_of(
 ) -> torch.Tensor:
     """Returns a window (C, *shape) of a case as the network sees it, by the statistics of the whole image.
 
-    Noise, blur, gamma and objects are applied to the whole image before that. The window lies on the device,
-    and may reach beyond the image, where it has the lowest value of that.
+    Noise, blur, gamma and objects are applied to the whole image before that. The window lies on the device.
+    It may reach beyond the image, and has the image's lowest value there.
     """
     if draw is None or base.augmentation is None:
         window = normalised(examples, row, base.intensity).window(*at, shape)

@@ -41,8 +41,8 @@ class NormalisedImage:
 
     def window(self, top: int, left: int, shape: tuple[int, int]) -> torch.Tensor:
         """Returns a window (C, *shape) that may reach beyond the image on any side, float32 on the CPU."""
-        levels = self.pixels[inside(top, left, shape)]
-        cut = np.stack([curve[channel] for curve, channel in zip(self.curve, levels, strict=True)])
+        channels = self.pixels[inside(top, left, shape)]
+        cut = np.stack([curve[levels] for curve, levels in zip(self.curve, channels, strict=True)])
         return placed(torch.from_numpy(cut), (top, left), shape, fill=self.floor)
 
 
@@ -62,7 +62,7 @@ def labels_of(
 
 
 def inside(top: int, left: int, shape: tuple[int, int]) -> tuple[EllipsisType, slice, slice]:
-    """Returns the places of a window in an image (..., H, W), those beyond it left out."""
+    """Returns the index of that part of a window that lies in an image (..., H, W)."""
     rows = slice(max(top, 0), max(top + shape[0], 0))
     columns = slice(max(left, 0), max(left + shape[1], 0))
     return ..., rows, columns
@@ -71,13 +71,13 @@ def inside(top: int, left: int, shape: tuple[int, int]) -> tuple[EllipsisType, s
 def placed(
     cut: torch.Tensor, at: tuple[int, int], shape: tuple[int, int], *, fill: torch.Tensor
 ) -> torch.Tensor:
-    """Returns a window (..., *shape), float32, that begins `at` a row and column of an image.
+    """Returns a window (..., *shape), float32, whose first pixel is `at` a row and column of an image.
 
     Args:
-        cut: What of the image lies in it.
-        at: Below 0 above the image, and left of it.
-        shape: Rows and columns.
-        fill: A number for the rest; it is not read, so that nobody waits for its device.
+        cut: The part of the image that lies in the window, as `inside` gives it.
+        at: Row and column; below 0 they lie above and left of the image.
+        shape: Rows and columns of the window.
+        fill: The value, a tensor (), of what lies beyond the image; the host does not wait for it.
     """
     window = fill.float().expand(*cut.shape[:-2], *shape).clone()
     top, left = max(-at[0], 0), max(-at[1], 0)
