@@ -19,7 +19,14 @@ from torch.utils._pytree import tree_leaves, tree_map
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 
 aten = torch.ops.aten
-READ = {aten._local_scalar_dense.default, aten.nonzero.default, aten.equal.default, aten.is_nonzero.default}
+READ = {
+    aten._local_scalar_dense.default,
+    aten.item.default,  # what inference mode calls in the place of the one before
+    aten.nonzero.default,
+    aten.equal.default,
+    aten.is_nonzero.default,
+    aten.masked_select.default,
+}
 
 
 def on_cuda(tensor: torch.Tensor) -> bool:
@@ -60,7 +67,8 @@ class Computed(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs, given = kwargs or {}, tensors((args, kwargs))
         here = any(map(on_cuda, given)) if given else self.made_on_cuda
-        if here and func in READ:
+        chooses = func == aten.index.Tensor and any(tensor.dtype == torch.bool for tensor in given[1:])
+        if here and (func in READ or chooses):  # how many pixels a mask chooses is read
             self.waits.append(str(func))
         # Numbers on the CPU are taken along.
         other = [tensor.shape for tensor in given if tensor.dim() and on_cuda(tensor) != here]
@@ -87,6 +95,8 @@ class Asked(TorchFunctionMode):
             return CUDA if on_cuda(args[0]) else CPU
         if name in ("numpy", "__array__") and on_cuda(args[0]):
             raise TypeError("a tensor on CUDA is no array of numpy")
+        if name == "tolist" and on_cuda(args[0]):
+            self._computed.waits.append(name)
         devices = [value for value in tree_leaves((args, kwargs)) if isinstance(value, torch.device)]
         args, kwargs = tree_map(_real, (args, kwargs))
         if name in ("to", "cpu") and (devices or name == "cpu"):

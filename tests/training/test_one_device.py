@@ -101,6 +101,12 @@ def test_what_mixes_devices_fails_and_what_waits_is_noted(waits: list[str]) -> N
     assert (layer.weight.grad.device, waits) == (CUDA, [])
     assert float(output.detach()) == output.detach().cpu().numpy()
     assert waits == ["aten._local_scalar_dense.default", "a copy to the CPU"]
+    for read in (float, bool, torch.Tensor.tolist, torch.Tensor.nonzero, lambda value: value[value > 0]):
+        for mode in (torch.inference_mode, torch.no_grad):
+            waits.clear()
+            with mode():
+                read(there.mean())
+            assert len(waits) == 1, (read, mode)
 
 
 @pytest.mark.parametrize("name", CASES)
