@@ -51,7 +51,7 @@ def test_windows_anywhere_have_their_shape(top: int, left: int, height: int, wid
     examples = native(images_of([(23, 31)]))
     window = normalised(examples, 0, "zscore").window(top, left, (height, width))
     (labels,) = labels_of(examples, 0, (top, left), (height, width))
-    assert (window.shape, window.dtype) == ((1, height, width), np.float32)
+    assert (window.shape, window.dtype) == ((1, height, width), torch.float32)
     rows, columns = np.arange(top, top + height), np.arange(left, left + width)
     inside = ((rows >= 0) & (rows < 23))[:, None] & ((columns >= 0) & (columns < 31))[None]
     assert (labels[~inside] == 127).all()
