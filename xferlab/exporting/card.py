@@ -30,7 +30,7 @@ _IDENTIFIERS = frozenset({
     "mpl-2.0", "ms-pl", "ncsa", "odbl", "odc-by", "ofl-1.1", "openmdw-1.0", "openrail", "openrail++",
     "osl-3.0", "other", "pddl", "postgresql", "unknown", "unlicense", "wtfpl", "zlib",
 })  # fmt: skip
-"""Licences that the Hub knows (https://huggingface.co/docs/hub/repositories-licenses, May 2026)."""
+"""Identifiers of licences that the Hub of Hugging Face takes; it refuses cards with others."""
 _ABSENT = "–"
 
 
