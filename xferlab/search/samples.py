@@ -90,7 +90,7 @@ class SampleGraph(TrialGraph):
         New samples whose parameters are not valid together are finished without a job.
         """
         counts = self.counts()
-        if counts[State.RUNNING] >= self.slots():
+        if not (counts[State.READY] or self._new) or counts[State.RUNNING] >= self.slots():
             return None
         if not counts[State.READY] and (sample := self._next_sample()):
             write_begun(self.store, sample)
