@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import pytest
 
 from tests.clusters.network import OWN_PROCESSES
 from tests.clusters.test_nodes import LONG
+from tests.end_to_end.processes import free_port
 from tests.studies import attempts, command, environment, recorded, undisturbed, write_study
 
 pytestmark = [
@@ -24,12 +24,6 @@ pytestmark = [
 ]
 
 WITHIN_S = 240.0
-
-
-def free_address() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 def configured(folder: Path, address: str) -> Path:
@@ -66,7 +60,7 @@ def sockets() -> Iterator[str]:
 
 
 def test_trials_that_wait_make_a_cluster_of_no_workers_grow(tmp_path: Path, sockets: str) -> None:
-    study, storage, address = write_study(tmp_path, **LONG), tmp_path / "st", free_address()
+    study, storage, address = write_study(tmp_path, **LONG), tmp_path / "st", f"127.0.0.1:{free_port()}"
     head = [
         Path(sys.executable).with_name("ray"), "start", "--head", "--num-cpus=0", "--include-dashboard=false",
         "--node-ip-address=127.0.0.1", f"--port={address.partition(':')[2]}", f"--temp-dir={sockets}",

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from tests.contracts.runs import Lab
-from tests.end_to_end.processes import command_of, eventually, listening, program
+from tests.end_to_end.processes import command_of, eventually, free_port, listening, program
 from tests.schedule.graphs import trial
 from tests.studies import (
     TINY,
@@ -262,9 +262,7 @@ RAY = (sys.executable, "-m", "ray.scripts.scripts")
 def head_node(folder: Path) -> Iterator[str]:
     """A cluster as `ray start --head` makes it, on ports of its own; ends with its process."""
     subprocess.run([*RAY, "get-auth-token", "--generate"], check=True, capture_output=True, timeout=60)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     words = [
         *RAY, "start", "--head", "--block", "--num-cpus=2", "--node-ip-address=127.0.0.1", f"--port={port}",
         "--include-dashboard=false", f"--temp-dir={folder}", "--disable-usage-stats",

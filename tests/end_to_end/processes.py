@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Collection
@@ -46,6 +47,13 @@ def until_gone(pids: Collection[int], *, within_s: float) -> float:
             raise AssertionError({pid: command_of(pid)[:120] for pid in left})
         time.sleep(0.05)
     return time.monotonic() - began
+
+
+def free_port() -> int:
+    """A port of the loopback address at which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def listening(pid: int) -> set[tuple[str, int]]:

@@ -16,17 +16,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
+from tests.training.tape import WAITS, aten, tensors
 
-aten = torch.ops.aten
-READ = {
-    aten._local_scalar_dense.default,
-    aten.item.default,  # what inference mode calls in the place of the one before
-    aten.nonzero.default,
-    aten.equal.default,
-    aten.is_nonzero.default,
-    aten.masked_select.default,
-}
+CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 
 
 def on_cuda(tensor: torch.Tensor) -> bool:
@@ -38,10 +30,6 @@ def put(values: Any, *, cuda: bool) -> None:
     """Says of all tensors among values where they are."""
     for tensor in tensors(values):
         tensor.untyped_storage().is_pretended = cuda  # type: ignore[attr-defined]
-
-
-def tensors(values: Any) -> list[torch.Tensor]:
-    return [value for value in tree_leaves(values) if isinstance(value, torch.Tensor)]
 
 
 class Generator(torch.Generator):
@@ -68,7 +56,7 @@ class Computed(TorchDispatchMode):
         kwargs, given = kwargs or {}, tensors((args, kwargs))
         here = any(map(on_cuda, given)) if given else self.made_on_cuda
         chooses = func == aten.index.Tensor and any(tensor.dtype == torch.bool for tensor in given[1:])
-        if here and (func in READ or chooses):  # how many pixels a mask chooses is read
+        if here and (func in WAITS or chooses):  # how many pixels a mask chooses is read
             self.waits.append(str(func))
         # Numbers on the CPU are taken along.
         other = [tensor.shape for tensor in given if tensor.dim() and on_cuda(tensor) != here]

@@ -12,8 +12,16 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-WAITS = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
-"""What makes the host wait for a device."""
+aten = torch.ops.aten
+WAITS = {
+    aten._local_scalar_dense.default,
+    aten.item.default,  # what inference mode calls in the place of the one before
+    aten.nonzero.default,
+    aten.equal.default,
+    aten.is_nonzero.default,
+    aten.masked_select.default,
+}
+"""What makes the host wait for a device: it reads a value, or how many there are."""
 
 
 def tensors(values: Any) -> list[torch.Tensor]:
