@@ -39,12 +39,17 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     pairs = [(noise(number, 40), (noise(number, 40) > 99) * np.uint8(255)) for number in range(20)]
     pack = write_pack(root / "ward7", pairs, patient="Doe")
     section = {"source": "manifest", "root": str(pack), "note": "Doe's own ward."}
+    donor = {"source": "phantom_cxr", "count": 20, "size_px": 64}
     stage = {"data": "mine", "starts_from": "first", "evaluate_on": ["mine.test"]}
     path = write_study(
         root,
         repetitions=2,
-        data={"mine": section},
-        stages={"first": {"data": "mine"}, "private": stage},
+        data={"mine": section, "donor": donor},
+        stages={
+            "zeroth": {"data": "donor"},
+            "first": {"data": "mine", "starts_from": "zeroth"},
+            "private": stage,
+        },
         training={**TINY["training"], "max_epochs": 1},
         arms={"a": {}},
     )
@@ -186,11 +191,12 @@ def test_a_folder_for_hugging_face_predicts_by_itself(
     assert set(written(tmp_path / "out")) == files
     _, header, page = (tmp_path / "out/README.md").read_text().split("---\n", 2)
     told = yaml.safe_load(header)
-    assert (told["license"], told["datasets"]) == ("cc-by-nc-4.0", ["mine"])
+    assert (told["license"], told["datasets"]) == ("cc-by-nc-4.0", ["mine", "donor"])
     (result,) = told["model-index"][0]["results"]
     assert result["dataset"] == {"name": "mine.test", "type": "mine", "split": "test"}
     assert "Not a medical device" in page
     assert "| mine | manifest | 20 | 20 | trained and measured on |" in page
+    assert "| donor | phantom_cxr | 20 | 20 | trained on in an earlier stage |" in page
     assert "Starts from trial a/first/r01" in page
     dice = {each["type"]: each["value"] for each in result["metrics"]}["DICE"]
     assert f"| Dice | mine.test | {dice:.4f} | " in page

@@ -37,6 +37,19 @@ def test_sections_that_do_not_say_what_they_are_leave_no_gap(contents, title, mo
 
 
 @pytest.mark.parametrize(
+    ("trained", "measured", "inherited", "use"),
+    [
+        (True, True, False, "trained and measured on"),
+        (True, False, True, "trained on"),
+        (False, True, True, "measured on; trained on in an earlier stage"),
+        (False, False, True, "trained on in an earlier stage"),
+    ],
+)
+def test_data_that_the_network_starts_from_have_a_use(trained, measured, inherited, use) -> None:
+    assert SectionFacts("s", "manifest", "", 1, 1, trained, measured, inherited).use == use
+
+
+@pytest.mark.parametrize(
     ("licence", "fields"),
     [
         ("", {"license": "unknown"}),

@@ -12,6 +12,7 @@ from xferlab.errors import RecordError, UsageError
 from xferlab.exporting.facts import Facts, ResultFacts, SectionFacts
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import reader
+from xferlab.records.store import Store
 
 if TYPE_CHECKING:  # pandas takes a second to import
     import pandas as pd
@@ -24,7 +25,7 @@ def facts_of(trial: StoredTrial, *, licence: str, with_results: bool) -> Facts:
 
     Raises:
         UsageError: No last plan of a study names it.
-        RecordError: Its spec is missing, or the plan is damaged.
+        RecordError: Its spec or that of a trial that it starts from is missing, or the plan is damaged.
     """
     if not trial.studies:
         raise UsageError(
@@ -50,7 +51,7 @@ def facts_of(trial: StoredTrial, *, licence: str, with_results: bool) -> Facts:
         patients=entry["train_patients"],
         images=record.num_train,
         validation_images=record.num_validation,
-        sections=tuple(_sections(spec, plan)),
+        sections=tuple(_sections(store, spec, plan)),
         results=tuple(_results(trial, study, (arm, stage, entry["repetition"]))) if with_results else (),
         notes=tuple(_notes(spec, plan)),
         weights_sha256=record.weights_sha256,
@@ -76,10 +77,21 @@ def _trained(spec: TrialSpec) -> list[str]:
     return list(dict.fromkeys(name for cases in spec.trained for name in single_sections(cases.section)))
 
 
-def _sections(spec: TrialSpec, plan: Mapping[str, Any]) -> Iterator[SectionFacts]:
-    trained = _trained(spec)
+def _inherited(store: Store, spec: TrialSpec) -> list[str]:
+    """Returns the sections that the trials learnt from whose weights a training goes back to."""
+    before, ahead = dict[str, TrialSpec](), [spec]
+    while ahead:
+        parents = dict.fromkeys(trial for given in ahead.pop().origins for trial in given.trials)
+        new = {trial: reader.required_spec(store, trial) for trial in parents if trial not in before}
+        before |= new
+        ahead += new.values()
+    return list(dict.fromkeys(name for each in before.values() for name in _trained(each)))
+
+
+def _sections(store: Store, spec: TrialSpec, plan: Mapping[str, Any]) -> Iterator[SectionFacts]:
+    trained, inherited = _trained(spec), _inherited(store, spec)
     measured = [name for each in spec.evaluations for name in single_sections(each.section)]
-    for name in dict.fromkeys([*trained, *measured]):
+    for name in dict.fromkeys([*trained, *measured, *inherited]):
         told = plan["data"].get(name, {})
         config = section_if_known(spec.data.get(name, {}))
         yield SectionFacts(
@@ -90,6 +102,7 @@ def _sections(spec: TrialSpec, plan: Mapping[str, Any]) -> Iterator[SectionFacts
             patients=told.get("patients", 0),
             is_trained_on=name in trained,
             is_measured_on=name in measured,
+            is_inherited=name in inherited,
         )
 
 

@@ -41,7 +41,7 @@ def model_card(graph: Graph, facts: Facts) -> str:
 
 
 def _header(facts: Facts) -> dict[str, Any]:
-    trained = [section.name for section in facts.sections if section.is_trained_on]
+    trained = [each.name for each in facts.sections if each.is_trained_on or each.is_inherited]
     return {
         "library_name": "pytorch",
         **_licence_fields(facts.licence),

@@ -20,6 +20,7 @@ class SectionFacts:
         patients: Of how many people.
         is_trained_on: Whether the trial learnt from it.
         is_measured_on: Whether it was measured on it.
+        is_inherited: Whether a trial whose weights it starts from learnt from it, or one before that.
     """
 
     name: str
@@ -29,12 +30,15 @@ class SectionFacts:
     patients: int
     is_trained_on: bool
     is_measured_on: bool
+    is_inherited: bool = False
 
     @property
     def use(self) -> str:
-        """What the trial used it for."""
-        uses = {"trained": self.is_trained_on, "measured": self.is_measured_on}
-        return f"{' and '.join(use for use, is_used in uses.items() if is_used)} on"
+        """What it was used for, by the trial and by those whose weights it starts from."""
+        own = {"trained": self.is_trained_on, "measured": self.is_measured_on}
+        words = " and ".join(use for use, is_used in own.items() if is_used)
+        before = "trained on in an earlier stage" if self.is_inherited and not self.is_trained_on else ""
+        return "; ".join(filter(None, (words and f"{words} on", before)))
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,7 @@ class Facts:
     def limits(self) -> str:
         """What it is not for."""
         return (
-            "Not a medical device: for research only, never for diagnosis or treatment. It was trained on "
-            "the images that are named here and on no others; on images of other devices, places or "
-            "patients its errors are unknown. It needs exactly the preprocessing that is given with it."
+            "Not a medical device: for research only, never for diagnosis or treatment. On images of other "
+            "devices, places or patients than those of its study, its errors are unknown. It needs exactly "
+            "the preprocessing that is given with it."
         )
