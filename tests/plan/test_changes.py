@@ -12,7 +12,7 @@ import pytest
 
 from tests.plan.studies import HERE, NO_NUMBER, STAGES, PlanOf, phantom_cases
 from xferlab.cohort import Case
-from xferlab.plan.changes import asked_names, changed_fields, changes
+from xferlab.plan.changes import asked_names, changed_fields, changes, renamed_arms
 from xferlab.plan.document import to_document
 from xferlab.plan.plan import Plan
 from xferlab.plan.spec import PlannedTrial
@@ -64,6 +64,26 @@ def test_arms_repetitions_and_stages_that_come_and_go(plan_of: PlanOf, with_data
     assert removed[0] == f"15 trials removed {parts}"
     shorter = plan_of(edits={STAGES.splitlines()[-1]: ""})
     assert differing(plan_of(), shorter, with_data=with_data) == ["3 trials removed (stage portable)"]
+
+
+@pytest.mark.parametrize("with_data", [True, False])
+def test_an_arm_with_another_name_is_the_same(plan_of: PlanOf, with_data: bool) -> None:
+    last, now = plan_of(ARMS), plan_of(ARMS.replace("scratch", "from_scratch"))
+    assert differing(last, now, with_data=with_data) == ["arm scratch is called from_scratch now"]
+
+
+def test_an_arm_that_changes_something_else_is_another() -> None:
+    before = {"baseline": {}, "a": {"training.lr": 0.1}, "b": {"training.lr": 0.1}, "c": {"seed": 1}}
+    assert renamed_arms(before, {"baseline": {}, "d": {"training.lr": 0.1}, "e": {"seed": 1}}) == {"c": "e"}
+    assert renamed_arms(before, {"baseline": {}, "d": {"training.lr": 0.2}}) == {}
+    assert renamed_arms({"c": {}}, {"d": {}, "e": {}}) == {}
+
+
+def test_trials_that_arms_share_are_counted_once(plan_of: PlanOf) -> None:
+    more = plan_of(ARMS, edits={"donor: {data: mri}": "donor: {data: mri, repetitions: 3}"})
+    assert differing(plan_of(ARMS), more)[0] == (
+        "2 trials added (baseline/donor r02 to r03, scratch/donor r02 to r03)"
+    )
 
 
 def test_a_setting_that_renews_trials_is_named_and_what_follows_from_it_is_not(plan_of: PlanOf) -> None:

@@ -47,6 +47,19 @@ def test_another_plan_after_results_names_the_look(store: Store) -> None:
     assert [look["claims"]["metric"] for look in again["earlier"]] == ["DICE", "JACC"]
 
 
+def test_an_arm_with_another_name_claims_what_it_claimed(store: Store) -> None:
+    def plan(arm: str, **changes: Any) -> dict[str, Any]:
+        contrasts = [[[arm, "general"], ["baseline", "general"]]]
+        arms = {name: {"description": changes} for name, changes in (("baseline", {}), (arm, {"lr": 0.1}))}
+        return published(store, claims={**CLAIMS, "contrasts": contrasts}, arms=arms, **changes)
+
+    plan("fast")
+    store.write(layout.TrialFiles("b" * 16).record, b"{}")
+    assert [look["claims"] for look in plan("faster")["earlier"]] == [plan("faster")["claims"]]
+    again = plan("fastest", seed=2)
+    assert [look["claims"] for look in again["earlier"]] == [again["claims"]] * 2
+
+
 def test_a_torn_plan_is_replaced(store: Store) -> None:
     store.write(layout.StudyFiles("s").plan, b"{")
     assert published(store)["study"] == "s"

@@ -58,11 +58,19 @@ def changes(
         plan: What the file asks for now; None where its data cannot be read: then ids are not compared.
         fields: Tells what made a trial's id another.
     """
-    before = {name: trial["trial_id"] for trial in document["trials"] for name in trial["names"]}
+    arms = {name: arm["description"] for name, arm in document["arms"].items()}
+    renamed = renamed_arms(arms, {name: described(loaded.overrides.get(name, {})) for name in loaded.arms})
+    before = {
+        f"{renamed.get(arm, arm)}/{place}": trial["trial_id"]
+        for trial in document["trials"]
+        for arm, place in (name.split("/", 1) for name in trial["names"])
+    }
     now = dict.fromkeys(plan.names if plan else asked_names(loaded, before))
+    added, removed = ([name for name in a if name not in b] for a, b in ((now, before), (before, now)))
     phrases = [
-        *_counted([name for name in now if name not in before], "added", known=before),
-        *_counted([name for name in before if name not in now], "removed", known=now),
+        *(f"arm {old} is called {new} now" for old, new in renamed.items()),
+        *_counted(added, "added", known=before, ids=plan.names if plan else {}),
+        *_counted(removed, "removed", known=now, ids=before),
     ]
     if document["seed"] != loaded.base.seed:
         phrases.append(f"seed {document['seed']} -> {loaded.base.seed}")
@@ -75,6 +83,25 @@ def changes(
             phrases += _overridden(loaded, document)
             phrases += _reported_otherwise(plan, document)
     return phrases
+
+
+def renamed_arms(
+    before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]
+) -> dict[str, str]:
+    """Returns the new names of arms that only have another one, by the old names.
+
+    Args:
+        before: What each arm changed, as plans describe it.
+        now: What each arm changes.
+    """
+    gone = {name: flattened(changes) for name, changes in before.items() if name not in now}
+    new = {name: flattened(changes) for name, changes in now.items() if name not in before}
+    alike = {
+        old: [name for name, changes in new.items() if changes == gone[old]]
+        for old in gone
+        if list(gone.values()).count(gone[old]) == 1
+    }
+    return {old: names[0] for old, names in alike.items() if len(names) == 1}
 
 
 def changed_fields(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -105,9 +132,12 @@ def _stage(name: str) -> str:
     return "/".join(name.split("/")[:2])
 
 
-def _counted(names: Collection[str], verb: str, *, known: Iterable[str]) -> Iterator[str]:
+def _counted(
+    names: Collection[str], verb: str, *, known: Iterable[str], ids: Mapping[str, str]
+) -> Iterator[str]:
     if names:
-        yield f"{_trials(len(names))} {verb} ({listed(_groups(names, known), SHOWN)})"
+        number = len({ids.get(name, name) for name in names})  # arms may share one
+        yield f"{_trials(number)} {verb} ({listed(_groups(names, known), SHOWN)})"
 
 
 def _groups(names: Iterable[str], known: Iterable[str]) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from xferlab.plan.changes import renamed_arms
 from xferlab.plan.identity import short_id
 from xferlab.records import layout
 from xferlab.records.store import Store
@@ -41,10 +42,26 @@ def dated(
         planned = {**last["planned"], **(of or {})}
         return last if planned == last["planned"] else {**last, "planned": planned}
     look = _look(store, last)
-    earlier = [*last.get("earlier", ()), *([look] if look["complete"] or "moved" in look else [])]
+    kept = [*last.get("earlier", ()), *([look] if look["complete"] or "moved" in look else [])]
+    earlier = [{**look, "claims": _renamed(look["claims"], last, now)} for look in kept]
     planned = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "digest": short_id(now), **(of or {})}
     planned |= {"moved": moved} if moved else {}
     return {**now, "planned": planned, **({"earlier": earlier} if earlier else {})}
+
+
+def _renamed(
+    claims: Mapping[str, Any] | None, last: Mapping[str, Any], now: Mapping[str, Any]
+) -> Mapping[str, Any] | None:
+    """Returns what an earlier plan claimed, with the names that arms have now: a name is no other claim."""
+    before, after = (
+        {name: arm.get("description", {}) for name, arm in plan.get("arms", {}).items()}
+        for plan in (last, now)
+    )
+    names = renamed_arms(before, after)
+    if not claims or not names:
+        return claims
+    contrasts = [[[names.get(arm, arm), stage] for arm, stage in pair] for pair in claims["contrasts"]]
+    return {**claims, "contrasts": contrasts}
 
 
 def _look(store: Store, last: Mapping[str, Any]) -> dict[str, Any]:
