@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -205,6 +206,35 @@ def test_a_node_that_lacks_a_folder_costs_no_trial_even_if_nothing_is_tried_agai
         out, err = process.communicate(timeout=2 * WITHIN_S)
     assert process.returncode == 0, out + err
     assert out.count("it is tried again, not on ") == 2
+    assert recorded(storage) == undisturbed(tmp_path, study)
+
+
+@pytest.mark.parametrize(
+    ("xferlab", "reason"),
+    [
+        ("import os\nos._exit(1)\n", "its worker could not be started: The actor never ran"),
+        ("raise ImportError('another one')\n", "its worker could not be started: ImportError: another one;"),
+    ],
+)
+def test_a_retry_avoids_a_node_whose_workers_end_before_they_report(
+    tmp_path: Path, started: Callable[[], Any], xferlab: str, reason: str
+) -> None:
+    study, storage, cluster = write_study(tmp_path, **LONG, retries=1), tmp_path / "st", started()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "xferlab.py").write_text(xferlab)
+    good = cluster.add_node(num_cpus=1)
+    with driver(tmp_path, study, storage, cluster) as process:
+        eventually(lambda: running_on(good, storage), process)
+        ((trial, worker),) = running_on(good, storage)
+        eventually(lambda: has_checkpoint(storage, trial), process)
+        os.kill(worker, signal.SIGSTOP)
+        cluster.add_node(num_cpus=1, env_vars={"PYTHONPATH": str(tmp_path / "other")})
+        eventually(lambda: failures(storage) == ["WorkerLost"], process)
+        os.kill(worker, signal.SIGCONT)
+        out, err = process.communicate(timeout=2 * WITHIN_S)
+    assert process.returncode == 0, out + err
+    (line,) = [line for line in out.splitlines() if f"tried again, not on {socket.gethostname()}" in line]
+    assert f"WorkerLost: {reason}" in line
     assert recorded(storage) == undisturbed(tmp_path, study)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import secrets
 import time
 from collections.abc import Collection, Sequence
@@ -20,6 +21,7 @@ from xferlab.schedule.ray_session import Access
 from xferlab.schedule.watch import listens
 from xferlab.trial.failure import Failure, on_device
 
+_ACTOR = re.compile(r"\bactor_id=([0-9a-f]+)")
 ANSWER_WITHIN_S = 120.0
 GONE_WITHIN_S, ASK_EVERY_S = 2.0, 0.1
 """A node that shuts down may lose its workers first: how long to see whether it follows them."""
@@ -103,6 +105,24 @@ def _answer(task: Any) -> str:
         return str(error).strip().splitlines()[-1]
 
 
+def place_of(error: BaseException | None) -> dict[str, str]:
+    """Returns `node`, the id, and `hostname` of where an error ended a worker; empty if it tells neither.
+
+    A worker that ends before its first report, such as where this xferlab is not installed, does not say.
+    """
+    actor_id = error.actor_id if isinstance(error, ray.exceptions.RayActorError) else None
+    if isinstance(error, ray.exceptions.RayTaskError) and (told := _ACTOR.search(str(error))):
+        actor_id = told[1]
+    node_id = _node_of(actor_id)
+    hosts = {node["NodeID"]: str(node["NodeManagerHostname"]) for node in ray.nodes()} if node_id else {}
+    return {"node": node_id, "hostname": hosts[node_id]} if node_id in hosts else {}
+
+
+def _node_of(actor_id: str | None) -> str:
+    actor = ray._private.state.actors(actor_id) if actor_id else {}
+    return str(actor.get("Address", {}).get("NodeID", ""))
+
+
 def has_left(actor_id: str | None) -> bool:
     """Returns whether the node of a lost worker has left the cluster, is about to, or answers no more.
 
@@ -111,8 +131,7 @@ def has_left(actor_id: str | None) -> bool:
     Args:
         actor_id: The worker's, in hexadecimal digits; None if it is not known.
     """
-    actor = ray._private.state.actors(actor_id) if actor_id else {}
-    node_id = actor.get("Address", {}).get("NodeID", "")
+    node_id = _node_of(actor_id)
     deadline = time.monotonic() + GONE_WITHIN_S
     while node_id and _is_there(node_id):
         if time.monotonic() > deadline:
