@@ -18,7 +18,7 @@ from xferlab.plan.spec import Reservation, Settings, TrialSpec
 from xferlab.records.store import Store
 from xferlab.schedule import nodes, ray_session, ray_tune
 from xferlab.schedule.graph import State
-from xferlab.trial.failure import lost
+from xferlab.trial.failure import Kind, kind_of, lost
 
 
 @pytest.mark.component
@@ -29,17 +29,25 @@ from xferlab.trial.failure import lost
         ("absent", "d", xferlab.__version__, "it does not see a file that was written there: the"),
         ("probe", "e", xferlab.__version__, "it reads another content there"),
         ("probe", "d", "0.0.0", f"it runs xferlab {xferlab.__version__}, and this is 0.0.0"),
-        ("folder", "d", xferlab.__version__, "/folder: cannot be read"),
     ],
 )
 def test_what_is_wrong_with_a_node_is_told(
-    local: Store, tmp_path: Path, name: str, content: str, version: str, problem: str
+    local: Store, name: str, content: str, version: str, problem: str
 ) -> None:
     local.write("probe", b"d")
-    (tmp_path / "folder").mkdir()
     found = nodes.Mark(ray_session.Access.to(local), name, content, version).problem_here()
     assert problem in found
     assert bool(found) == bool(problem)
+
+
+@pytest.mark.component
+def test_a_storage_that_fails_for_a_node_is_worth_another_try(local: Store, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    mark = nodes.Mark(ray_session.Access.to(local), "folder", "d")
+    with pytest.raises(StorageError, match="/folder: cannot be read") as raised:
+        mark.problem_here()
+    assert kind_of(type(raised.value).__name__, str(raised.value)) is Kind.OTHER
+    assert nodes._problem(mark) == str(raised.value)
 
 
 @pytest.mark.component

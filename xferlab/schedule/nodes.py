@@ -51,13 +51,14 @@ class Mark:
         return mark
 
     def problem_here(self) -> str:
-        """Returns what keeps the node that this runs on from the driver's work; empty if nothing does."""
+        """Returns what keeps the node that this runs on from the driver's work; empty if nothing does.
+
+        Raises:
+            XferlabError: The storage cannot be opened or read.
+        """
         if self.version != __version__:
             return f"it runs xferlab {__version__}, and this is {self.version}"
-        try:
-            stored = self.access.open().read(self.name)
-        except XferlabError as error:
-            return str(error)
+        stored = self.access.open().read(self.name)
         if stored is None:
             return "it does not see a file that was written there: the folder is another one"
         return "" if stored == self.content.encode() else "it reads another content there"
@@ -89,11 +90,18 @@ def _ask_nodes(mark: Mark) -> dict[str, str]:
     for node in ray.nodes():
         if node["Alive"]:
             strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            task = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=strategy)(Mark.problem_here)
+            task = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=strategy)(_problem)
             shown = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']}:{node['NodeManagerPort']})"
             tasks[shown] = task.remote(mark)
     ray.wait(list(tasks.values()), num_returns=len(tasks), timeout=ANSWER_WITHIN_S)
     return {node: _answer(task) for node, task in tasks.items()}
+
+
+def _problem(mark: Mark) -> str:
+    try:
+        return mark.problem_here()
+    except XferlabError as error:
+        return str(error)
 
 
 def _answer(task: Any) -> str:
