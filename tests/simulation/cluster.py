@@ -307,6 +307,8 @@ class Driver:
             self._fill(policy)
             if not self._running:
                 if policy.repeated is not None or graph.exhausted:
+                    for trial in self._held:
+                        graph.put_back(trial.trial_id)
                     return dict(graph.states)
                 cluster.clock.pause(1.0)  # workers that were given up hold all slots, or a node is away
                 continue
