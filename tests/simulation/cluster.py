@@ -306,7 +306,7 @@ class Driver:
                 policy.ended(trial)
             self._fill(policy)
             if not self._running:
-                if policy.repeated is not None or graph.exhausted:
+                if policy.repeated is not None or (graph.exhausted and not self._held):
                     for trial in self._held:
                         graph.put_back(trial.trial_id)
                     return dict(graph.states)
