@@ -360,6 +360,8 @@ def _never(contents: Contents, contrast: Contrast, row: Mapping[str, Any], *, pl
         return why
     if comparison.design.donors_differ:
         return "different donors"
+    if comparison.design.divides_patients:
+        return "patients also train"
     return _FEW_REPETITIONS if planned // comparison.design.seeds < MIN_REPETITIONS else ""
 
 

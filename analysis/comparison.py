@@ -55,6 +55,9 @@ NO_P = {
         "the sides descend from different donors (given weights or a single training), and there are fewer "
         "than 5 of them; the interval holds for these donors alone"
     ),
+    "patients also train": (
+        "images are divided, not patients, and models were trained on other images of some of these patients"
+    ),
     f"n < {MIN_REPETITIONS} repetitions": (
         f"at least {MIN_REPETITIONS} paired repetitions are needed, and those that share a split count as one"
     ),
@@ -323,7 +326,8 @@ def _row_of(measured: _Values, rules: _Rules) -> dict[str, Any]:
     # Means over splits, in which the interval is centred: a split that lacks a seed counts like the others.
     means = [float(by_split(side, splits).mean()) if num else np.nan for side in (first, second)]
     few = (len(np.unique(splits)) < MIN_REPETITIONS, measured.fewest < MIN_COUNTED_PATIENTS)
-    conditions = (rules.design.donors_differ, *few, np.isnan(estimate.p))
+    design = rules.design
+    conditions = (design.donors_differ, design.divides_patients, *few, np.isnan(estimate.p))
     why = next((key for key, holds in zip(NO_P, conditions, strict=True) if holds), "")
     reason = measured.reason or why
     estimate = estimate._replace(p=np.nan) if reason else estimate

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from xferlab.analysis.division import leaves_sites_out
+from xferlab.analysis.division import divided_units, leaves_sites_out
 from xferlab.analysis.estimates import (
     FEW_TRAINING_PATIENTS,
     Codes,
@@ -58,6 +58,7 @@ class Design:
         pools: Stage and number of patients who train in any of its repetitions.
         donor: Stage of the donor that both sides descend from; empty where there is none.
         donors_differ: Whether the sides descend from different donors, or only one of them from a donor.
+        divides_patients: Whether images are divided, and some of the patients that are measured have several.
         by_site: Whether each repetition leaves another site out.
         strict: Whether the overlap of training samples is taken at its upper bound.
         seeds: Repetitions that share each split, and differ in their seeds.
@@ -71,6 +72,7 @@ class Design:
     pools: tuple[tuple[str, int], ...] = ()
     donor: str = ""
     donors_differ: bool = False
+    divides_patients: bool = False
     by_site: bool = False
     strict: bool = False
     seeds: int = 1
@@ -107,6 +109,11 @@ def design_of(results: StudyResults, first: Side, second: Side) -> Design:
         pools=tuple(sorted(pools, key=lambda pool: (order.index(pool[0]), pool[1]))),
         donor=" and ".join(donors) if origins == other else "",
         donors_differ=origins != other,
+        divides_patients=divided_units(results.plan) == "images"
+        and any(
+            section.get("cases", 0) > section.get("patients", 0)
+            for section in results.sections(second.evaluated.section)
+        ),
         by_site=leaves_sites_out(results.plan),
         seeds=results.plan.get("split", {}).get("seeds_per_split", 1),
     )

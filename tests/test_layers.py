@@ -356,7 +356,7 @@ def test_the_engine_names_no_task_structure_or_paper(path: Path) -> None:
 
 
 def test_ray_is_imported_in_five_files() -> None:
-    names = ("nodes", "ray_session", "ray_token", "ray_tune", "worker_failures")
+    names = ("nodes", "ray_session", "ray_token", "ray_tune", "ray_worker", "worker_failures")
     assert files_that_import("ray") == [f"xferlab/schedule/{name}.py" for name in names]
 
 

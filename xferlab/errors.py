@@ -125,6 +125,10 @@ class NonFiniteLossError(TrainingError):
     """The loss became NaN or infinite; raised before the optimizer step."""
 
 
+class MachineError(XferlabError):
+    """This machine lacks what a trial needs; another may have it."""
+
+
 class InterruptedTrialError(XferlabError):
     """A trial was asked to stop; its latest checkpoint is stored and the next run resumes it."""
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 import pandas as pd
 
+from xferlab.analysis.aggregation import deviations_withheld
 from xferlab.analysis.claims import Verdicts
 from xferlab.analysis.comparison import MIN_PAIRED, images_of, same_images
 from xferlab.analysis.contents import Contents
@@ -118,7 +119,7 @@ def reached_table(contents: Contents, verdicts: Verdicts, reached: Reached) -> T
             title=f"what each arm reaches in {heading_of(verdicts.metric)} on {claims.on}",
             caption=("Mean over repetitions ± sample SD over repetitions (images).",),
             notes=(),
-            data=pd.concat(reached.values(), ignore_index=True),
+            data=deviations_withheld(pd.concat(reached.values(), ignore_index=True)),
             subject={"kind": "reached"},
         ),
         records(),

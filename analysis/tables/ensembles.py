@@ -8,6 +8,7 @@ import pandas as pd
 
 from xferlab.analysis.aggregation import MIN_PATIENTS
 from xferlab.analysis.contents import HEADLINE, Contents
+from xferlab.analysis.division import divided_units
 from xferlab.analysis.reprediction import MIN_NETWORKS, Ensemble
 from xferlab.analysis.results import EvaluationSet
 from xferlab.analysis.selection import ALL
@@ -42,7 +43,7 @@ def _table(contents: Contents, evaluated: EvaluationSet, ensembles: Sequence[Ens
         Table(
             name=f"ensembles_{evaluated.stage}_on_{file_name(evaluated.stem)}",
             title=f"ensembles of the repetitions, stage {evaluated.stage} on {evaluated.name}",
-            caption=(*_caption(evaluated), *where_others_are(contents, evaluated)),
+            caption=(*_caption(contents, evaluated), *where_others_are(contents, evaluated)),
             notes=data_notes(contents.results, [evaluated.stage], [evaluated.section]),
             data=frame.drop(columns="sd_images"),
             subject={"kind": "ensembles", **vars(evaluated)},
@@ -51,7 +52,8 @@ def _table(contents: Contents, evaluated: EvaluationSet, ensembles: Sequence[Ens
     )
 
 
-def _caption(evaluated: EvaluationSet) -> Iterator[str]:
+def _caption(contents: Contents, evaluated: EvaluationSet) -> Iterator[str]:
+    seen = "its patient" if divided_units(contents.results.plan) == "patients" else "it"
     yield (
         "Single networks: mean over repetitions of a repetition's value ± the sample SD of these values "
         f"(fewer than {MIN_PATIENTS} patients: no SD). Ensemble: the value of their mean probability."
@@ -60,7 +62,7 @@ def _caption(evaluated: EvaluationSet) -> Iterator[str]:
         "An ensemble is one model: it has no deviation over repetitions, no interval, no test and no verdict."
     )
     yield (
-        "Each image is predicted only by networks that never saw its patient; an image with fewer than "
+        f"Each image is predicted only by networks that never saw {seen}; an image with fewer than "
         f"{MIN_NETWORKS} of these is left out of both lines and counted."
     )
     if not evaluated.is_hold_out:

@@ -8,6 +8,7 @@ from functools import cached_property
 
 import pandas as pd
 
+from xferlab.analysis.aggregation import deviations_withheld
 from xferlab.analysis.comparison import Contrast
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.design import Side
@@ -196,4 +197,5 @@ def _data(known: Fractions) -> pd.DataFrame:
     ]
     named = ["relative", "relative_low", "relative_high", "difference", "low", "high", "p", "no_p"]
     apart = known.differences[["arm", "metric", *named]]
-    return pd.DataFrame(places).merge(known.rows, on="arm").merge(apart, on=["arm", "metric"], how="left")
+    rows = deviations_withheld(known.rows)
+    return pd.DataFrame(places).merge(rows, on="arm").merge(apart, on=["arm", "metric"], how="left")

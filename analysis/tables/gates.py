@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
-from xferlab.analysis.aggregation import aggregate
+from xferlab.analysis.aggregation import aggregate, deviations_withheld
 from xferlab.analysis.contents import HEADLINE, Contents
 from xferlab.analysis.results import EvaluationSet
 from xferlab.analysis.selection import ALL
@@ -58,7 +58,7 @@ def _table(
                 "repetition of both sides.",
             ),
             notes=data_notes(contents.results, [evaluated.stage], [evaluated.section]),
-            data=data.drop(columns="num_planned"),
+            data=deviations_withheld(data).drop(columns="num_planned"),
             subject={"kind": "gate", **vars(evaluated)},
         ),
         _records(contents, evaluated, frames, metrics, gated),

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from xferlab.analysis.contents import Contents
+from xferlab.analysis.division import divided_units
 from xferlab.analysis.other_sets import Place, labelled, other_sets
 from xferlab.analysis.results import TRAINED_ON, StudyResults, is_gated
 from xferlab.analysis.selection import ALL, ordered_pathologies
@@ -71,7 +72,8 @@ def cohorts_table(results: StudyResults) -> Table:
             title="Cohorts",
             caption=(
                 "Images and patients of each data section.",
-                "Hold-out: share of its patients that no stage trains, stops or selects on.",
+                f"Hold-out: share of its {divided_units(results.plan)} that no stage trains, stops or "
+                "selects on.",
             ),
             notes=data_notes(results, (), results.plan["data"]),
             data=pd.DataFrame(records).drop(columns="share"),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from xferlab.analysis.aggregation import aggregate
+from xferlab.analysis.aggregation import aggregate, deviations_withheld
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.division import leaves_sites_out
 from xferlab.analysis.results import EvaluationSet
@@ -34,7 +34,7 @@ def _by_site(contents: Contents, rows: pd.DataFrame) -> pd.DataFrame:
     trials = contents.results.plan["trials"]
     site_of = {trial["repetition"]: trial["coordinates"]["site"] for trial in trials}
     frames = [
-        aggregate(part, planned={}, sets=contents.sets).assign(site=site_of[number])
+        deviations_withheld(aggregate(part, planned={}, sets=contents.sets)).assign(site=site_of[number])
         for number, part in rows.groupby("repetition", sort=True)
     ]
     of_repetitions = ["sd_repetitions", "num_repetitions", "num_planned"]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from xferlab.analysis.aggregation import MIN_PATIENTS
+from xferlab.analysis.aggregation import MIN_PATIENTS, deviations_withheld
 from xferlab.analysis.contents import FAMILIES, FURTHER, HEADLINE, Contents
 from xferlab.analysis.results import EvaluationSet
 from xferlab.analysis.selection import ALL, of_metrics
@@ -118,7 +118,7 @@ def _table(
                 *data_notes(contents.results, [evaluated.stage], [evaluated.section]),
                 *contents.paper_words(_published(contents, evaluated, metrics)),
             ),
-            data=frame,
+            data=deviations_withheld(frame),
             subject={"kind": kind.several, "metrics": family, **vars(evaluated)},
         ),
         _records(contents, evaluated, frame, metrics),

@@ -302,6 +302,18 @@ def test_no_smallest_difference_is_foreseen_where_no_claim_will_be_possible(
     assert line.startswith("better − baseline: no claim is possible, since the sides descend from different")
 
 
+def test_nothing_is_foreseen_where_images_are_divided_and_patients_also_train(tmp_path: Path) -> None:
+    known, _ = verdicts(tmp_path, arms=ARMS[:2], claims=replace(CLAIMS, contrasts=PAIRS[:1]))
+    known.results.plan["split"] = {"group_by": None}
+    known.results.plan["data"]["portable"] |= {"cases": 30, "patients": 20}
+    contents = Contents(known.results)
+    (line,) = foreseen(contents, replace(CLAIMS, contrasts=PAIRS[:1]), dict.fromkeys(PAIRS[0], 6))
+    assert line == f"better − baseline: no claim is possible, since {NO_P['patients also train']}"
+    found = verdicts_of(contents)
+    assert found is not None
+    assert (found.verdicts[0].kind, found.verdicts[0].reason) == (NO, "patients also train")
+
+
 def test_a_table_shows_what_each_arm_reaches_by_pathology(known: tuple[Contents, Verdicts]) -> None:
     contents, found = known
     table = reached_table(contents, found, reached_by(contents, found.claims))

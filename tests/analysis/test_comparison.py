@@ -219,6 +219,7 @@ def test_below_ten_counted_patients_there_is_an_interval_and_no_p(part: str) -> 
         ("hold_out", 1, {"planned": 1, "share": 1.0}, "n < 5 repetitions", False),
         ("hold_out", 4, {"planned": 4}, "n < 5 repetitions", True),
         ("hold_out", 6, {"donors_differ": True}, "different donors", True),
+        ("hold_out", 6, {"divides_patients": True}, "patients also train", True),
         ("hold_out", 5, {"planned": 5}, "", True),
         ("hold_out", 9, {"planned": 10}, "", True),  # nine of ten planned pairs are enough
     ],
@@ -233,13 +234,13 @@ def test_what_forbids_a_claim_takes_p_or_the_interval_too(
         row[["low", "high", "df"]].notna().all() == row[["low", "high", "df"]].notna().any() == has_interval
     )
     assert row["difference"] == pytest.approx(0.1, abs=0.05)
-    if reason == "different donors":
+    if reason in ("different donors", "patients also train"):
         plain = overall(compare(frame, BEFORE_AFTER))
         assert (row["low"], row["high"]) == (plain["low"], plain["high"])
 
 
 def test_every_reason_has_a_sentence() -> None:
-    assert len(NO_CLAIM) + len(NO_P) == 11
+    assert len(NO_CLAIM) + len(NO_P) == 12
     assert NO_CLAIM.keys().isdisjoint(NO_P)
 
 

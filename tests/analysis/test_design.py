@@ -219,3 +219,14 @@ def test_where_a_file_divides_the_plan_says_how_many_test(results: StudyResults)
     assert design_of(results, after, after).ratio_elsewhere == pytest.approx(16 / 48)
     del results.plan["data"]["portable"]["test_patients"]  # as in a plan of an earlier version
     assert design_of(results, after, after).ratio_elsewhere == pytest.approx((80 - 48) / 48)
+
+
+def test_images_that_are_divided_leave_patients_on_both_sides(results: StudyResults) -> None:
+    for group_by, patients, divides in (
+        ("patient_id", 80, False),
+        (None, 80, True),
+        (None, 100, False),  # one image each
+    ):
+        results.plan["split"] = {"group_by": group_by}
+        results.plan["data"]["portable"] |= {"cases": 100, "patients": patients}
+        assert design_of(results, BASELINE, FROZEN).divides_patients == divides

@@ -44,7 +44,18 @@ def plan(**split: Any) -> dict[str, Any]:
         ({"file": "splits.csv"}, "Patients are divided as a given file says (splits.csv)."),
         (
             {"file": "splits.csv", "group_by": None},
-            "Patients are divided as a given file says (splits.csv). Images are divided, not patients.",
+            "Images are divided as a given file says (splits.csv). Patients may be in several parts.",
+        ),
+        (
+            {"folds": 5, "repeats": 1, "group_by": None},
+            "Cross-validation: 5 folds. In each repetition one fold tests, the next one selects (validation) "
+            "and the other 3 train. Every image that is not held out tests once. Patients may be in several "
+            "parts.",
+        ),
+        (
+            {**SHARES, "group_by": None},
+            "Each repetition divides the images anew: 60 % train, 20 % select (validation), 20 % test. "
+            "Patients may be in several parts.",
         ),
     ],
 )

@@ -154,6 +154,12 @@ def test_its_contradictions_are_in_its_values_and_in_its_notes(arias: Paper) -> 
     assert f"{dice / (2 - dice):.3f}" in " ".join(arias.words(["2"]))
 
 
+def test_what_it_quotes_from_others_has_no_repetitions_of_its_own(arias: Paper) -> None:
+    lines = arias.lines(EvaluationSet("kermany", "positives+kermany", "test").rows(arias.values))
+    repetitions = {line.arm: line.repetitions for line in lines if line.numbers == ("16",)}
+    assert repetitions == {"": "1", "CoroNet": "–", "VGG19 of Apostolopoulos": "–"}
+
+
 @pytest.mark.parametrize(("table", "negatives"), [(6, 1228), (10, 895), (14, 1401), (15, 270 + 777)])
 def test_an_accuracy_is_marked_where_it_is_not_that_of_its_own_line(
     arias: Paper, table: int, negatives: int

@@ -11,9 +11,15 @@ from typing import Any
 
 import pytest
 
+from tests.analysis.conftest import StudyBuilder
 from tests.conftest import Command
 from tests.studies import ONE_TRIAL, TINY, recorded, write_study
 from tests.tracking.wandb_files import OfflineRun, offline_runs
+from xferlab.analysis import load_study
+from xferlab.analysis.aggregation import MIN_PATIENTS
+from xferlab.analysis.contents import Contents
+from xferlab.cli.study_results import study_results
+from xferlab.metrics.claims import Claims, Place
 
 pytestmark = pytest.mark.component
 
@@ -79,9 +85,12 @@ def holds_the_means_of_its_trials(folder: Path, of_study: OfflineRun, trials: li
             == ("still", "hold_out", "DICE", pathology)
         )
         assert close(row["mean"], statistics.fmean(values))
-        assert close(row["sd_repetitions"], statistics.stdev(values))
         assert (row["num_repetitions"], row["num_planned"]) == (2, 2)
-        if pathology == "all":
+        assert (row["num_patients"] < MIN_PATIENTS) == (pathology != "all")
+        if pathology != "all":
+            assert math.isnan(row["sd_repetitions"])
+        else:
+            assert close(row["sd_repetitions"], statistics.stdev(values))
             assert close(of_study.summary["DICE/still/portable/mean"], statistics.fmean(values))
             assert of_study.summary["DICE/still/portable/sd_images"] == row["sd_images"]
 
@@ -152,3 +161,15 @@ def test_a_trial_that_arms_measure_on_other_data_of_one_name_has_numbers_of_each
     names = ["portable.hold_out", "portable@coarse.hold_out"]
     assert trial.config["evaluated_on"] == names
     assert {f"{name}/portable/DICE" for name in names} <= trial.summary.keys()
+
+
+def test_few_patients_have_no_deviation_there_either(tmp_path: Path) -> None:
+    pair = (Place("frozen", "portable"), Place("baseline", "portable"))
+    claims = Claims("DICE", HOLD_OUT, None, (pair,), declared=True)
+    builder = StudyBuilder(tmp_path, images=MIN_PATIENTS - 1, missing=set(), pixels=False, claims=claims)
+    content = study_results(Contents(load_study(builder.write(), builder.study)), pixels=False)
+    deviations = ("sd_repetitions", "sd_images")
+    few = [row for row in content.tables["aggregate"] if row["num_patients"] < MIN_PATIENTS]
+    assert few
+    assert all(math.isnan(row[name]) for row in few for name in deviations)
+    assert all(math.isnan(content.summary[f"DICE/frozen/portable/{name}"]) for name in deviations)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.end_to_end.processes import MADE_BY_RAY, eventually
@@ -20,13 +25,18 @@ from tests.studies import (
     attempts,
     command,
     environment,
+    noise,
     outcomes,
     recorded,
     undisturbed,
+    write_pack,
     write_study,
 )
 
 pytestmark = pytest.mark.slow
+needs_namespaces = pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root and unshare for a node's own view"
+)
 
 WITHIN_S, NOTICE_S = 120.0, 1.0
 LONG: dict[str, Any] = {
@@ -110,6 +120,42 @@ def drain(node: Any, cluster: Any, process: subprocess.Popen[str]) -> None:
     os.kill(raylet_of(node), signal.SIGTERM)
 
 
+@pytest.fixture
+def lacking(tmp_path: Path) -> Iterator[Callable[..., int]]:
+    """Starts nodes of one core to which folders are empty; yields the process by whose view they are so."""
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def start(cluster: Any, *folders: Path) -> int:
+        script = 'for folder in "$@"; do mount -t tmpfs none "$folder" || exit; done\n'
+        script += f"exec ray start --address {cluster.address} --num-cpus 1 --block"
+        own = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        words = [*own, "sh", "-c", script, "sh", *map(str, folders)]
+        with (tmp_path / f"node-{len(processes)}.log").open("wb") as log:
+            process = subprocess.Popen(
+                words, env={**environment(tmp_path), "PATH": path}, stdout=log, stderr=log
+            )
+        processes.append(process)
+        return process.pid
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def with_images(folder: Path) -> dict[str, Any]:
+    """What `write_study` changes for a study of images in a folder."""
+    pairs = [
+        (noise(seed, 32), np.full((32, 32), 255, np.uint8) * (np.arange(32) > seed)) for seed in range(12)
+    ]
+    return {**LONG, "data": {"general": {"source": "manifest", "root": str(write_pack(folder, pairs))}}}
+
+
+def failures(storage: Path) -> list[str]:
+    return [json.loads(path.read_text())["type"] for path in storage.glob("trials/*/failure.json")]
+
+
 def has_checkpoint(storage: Path, trial_id: str) -> bool:
     return any((storage / "trials" / trial_id / "checkpoint").glob("state-*"))
 
@@ -137,6 +183,84 @@ def test_a_node_that_comes_is_used_and_what_ran_on_a_lost_one_goes_on_elsewhere(
     print(ended)
     assert ended.pop(victim) == ["killed", "complete"]
     assert list(ended.values()) == [["complete"]]
+    assert recorded(storage) == undisturbed(tmp_path, study)
+
+
+@needs_namespaces
+@pytest.mark.parametrize(("lacks", "error"), [("images", "DataError"), ("st", "MachineError")])
+def test_a_node_that_lacks_a_folder_costs_no_trial_even_if_nothing_is_tried_again(
+    tmp_path: Path, started: Callable[[], Any], lacking: Callable[..., int], lacks: str, error: str
+) -> None:
+    three = {"stages": {"general": {**LONG["stages"]["general"], "repetitions": 3}}}
+    study = write_study(tmp_path, **{**with_images(tmp_path / "images"), **three}, retries=0)
+    storage, cluster = tmp_path / "st", started()
+    good = cluster.add_node(num_cpus=1)
+    with driver(tmp_path, study, storage, cluster) as process:
+        eventually(lambda: running_on(good, storage), process)
+        ((trial, worker),) = running_on(good, storage)
+        eventually(lambda: has_checkpoint(storage, trial), process)
+        os.kill(worker, signal.SIGSTOP)  # until the other node has met both other trials
+        lacking(cluster, tmp_path / lacks, tmp_path / "cache")
+        eventually(lambda: failures(storage) == [error] * 2, process)
+        os.kill(worker, signal.SIGCONT)
+        out, err = process.communicate(timeout=2 * WITHIN_S)
+    assert process.returncode == 0, out + err
+    assert out.count("it is tried again, not on ") == 2
+    assert recorded(storage) == undisturbed(tmp_path, study)
+
+
+@pytest.mark.parametrize(
+    ("xferlab", "reason"),
+    [
+        ("import os\nos._exit(1)\n", "its worker could not be started: The actor never ran"),
+        ("raise ImportError('another one')\n", "its worker could not be started: ImportError: another one;"),
+    ],
+)
+def test_a_retry_avoids_a_node_whose_workers_end_before_they_report(
+    tmp_path: Path, started: Callable[[], Any], xferlab: str, reason: str
+) -> None:
+    study, storage, cluster = write_study(tmp_path, **LONG, retries=1), tmp_path / "st", started()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "xferlab.py").write_text(xferlab)
+    good = cluster.add_node(num_cpus=1)
+    with driver(tmp_path, study, storage, cluster) as process:
+        eventually(lambda: running_on(good, storage), process)
+        ((trial, worker),) = running_on(good, storage)
+        eventually(lambda: has_checkpoint(storage, trial), process)
+        os.kill(worker, signal.SIGSTOP)
+        cluster.add_node(num_cpus=1, env_vars={"PYTHONPATH": str(tmp_path / "other")})
+        eventually(lambda: failures(storage) == ["WorkerLost"], process)
+        os.kill(worker, signal.SIGCONT)
+        out, err = process.communicate(timeout=2 * WITHIN_S)
+    assert process.returncode == 0, out + err
+    (line,) = [line for line in out.splitlines() if f"tried again, not on {socket.gethostname()}" in line]
+    assert f"WorkerLost: {reason}" in line
+    assert recorded(storage) == undisturbed(tmp_path, study)
+
+
+@needs_namespaces
+def test_a_trial_waits_for_another_node_only_while_there_is_one(
+    tmp_path: Path, started: Callable[[], Any], lacking: Callable[..., int]
+) -> None:
+    images = tmp_path / "images"
+    study, storage, cluster = write_study(tmp_path, **with_images(images)), tmp_path / "st", started()
+    good = cluster.add_node(num_cpus=1)
+    with driver(tmp_path, study, storage, cluster) as process:
+        eventually(lambda: running_on(good, storage), process)
+        ((trial, worker),) = running_on(good, storage)
+        eventually(lambda: has_checkpoint(storage, trial), process)
+        os.kill(worker, signal.SIGSTOP)
+        viewer = lacking(cluster, images, tmp_path / "cache")
+        eventually(lambda: failures(storage) == ["DataError"], process)
+        subprocess.run(
+            ["nsenter", f"--mount=/proc/{viewer}/ns/mnt", "umount", images], check=True, timeout=30
+        )
+        kill(good, storage)
+        out, err = process.communicate(timeout=2 * WITHIN_S)
+    assert process.returncode == 0, out + err
+    ended = outcomes(storage)
+    assert ended.pop(trial) == ["killed", "complete"]
+    assert list(ended.values()) == [["failed", "complete"]]
     assert recorded(storage) == undisturbed(tmp_path, study)
 
 

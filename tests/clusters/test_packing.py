@@ -52,7 +52,7 @@ def run(trials: list[TrialSpec], folder: Path, address: str, monkeypatch: pytest
     ray_session: Any = importlib.import_module("xferlab.schedule.ray_session")
     storage = str(folder)
 
-    def hold(config: dict[str, Any], access: Any = None, train: Any = None) -> None:
+    def hold(config: dict[str, Any], access: Any = None, train: Any = None, mark: Any = None) -> None:
         from ray import tune
 
         spec = json.loads(config["spec"])
@@ -67,7 +67,7 @@ def run(trials: list[TrialSpec], folder: Path, address: str, monkeypatch: pytest
     def has_run(store: Store, spec: TrialSpec) -> bool:
         return store.exists(spec.trial_id)
 
-    monkeypatch.setattr(ray_tune, "_work", hold)
+    monkeypatch.setattr(ray_tune, "work", hold)
     graph = TrialGraph(trials, complete=set())
     policy = RetryPolicy(graph, Store.open(folder), Heard(), retries=0, is_complete=has_run)
     with ray_session.cluster(address), StopRequest() as stop:

@@ -11,12 +11,14 @@ import pytest
 
 import xferlab
 from tests.contracts.runs import Lab
+from tests.schedule import graphs
 from tests.studies import TINY, recorded
 from xferlab.errors import StorageError
-from xferlab.plan.spec import TrialSpec
+from xferlab.plan.spec import Reservation, Settings, TrialSpec
 from xferlab.records.store import Store
 from xferlab.schedule import nodes, ray_session, ray_tune
 from xferlab.schedule.graph import State
+from xferlab.trial.failure import Kind, kind_of, lost
 
 
 @pytest.mark.component
@@ -24,20 +26,28 @@ from xferlab.schedule.graph import State
     ("name", "content", "version", "problem"),
     [
         ("probe", "d", xferlab.__version__, ""),
-        ("absent", "d", xferlab.__version__, "it does not see a file that was just written there: the"),
+        ("absent", "d", xferlab.__version__, "it does not see a file that was written there: the"),
         ("probe", "e", xferlab.__version__, "it reads another content there"),
         ("probe", "d", "0.0.0", f"it runs xferlab {xferlab.__version__}, and this is 0.0.0"),
-        ("folder", "d", xferlab.__version__, "/folder: cannot be read"),
     ],
 )
 def test_what_is_wrong_with_a_node_is_told(
-    local: Store, tmp_path: Path, name: str, content: str, version: str, problem: str
+    local: Store, name: str, content: str, version: str, problem: str
 ) -> None:
     local.write("probe", b"d")
-    (tmp_path / "folder").mkdir()
-    found = nodes.problem_here(ray_session.Access.to(local), name, content, version)
+    found = nodes.Mark(ray_session.Access.to(local), name, content, version).problem_here()
     assert problem in found
     assert bool(found) == bool(problem)
+
+
+@pytest.mark.component
+def test_a_storage_that_fails_for_a_node_is_worth_another_try(local: Store, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    mark = nodes.Mark(ray_session.Access.to(local), "folder", "d")
+    with pytest.raises(StorageError, match="/folder: cannot be read") as raised:
+        mark.problem_here()
+    assert kind_of(type(raised.value).__name__, str(raised.value)) is Kind.OTHER
+    assert nodes._problem(mark) == str(raised.value)
 
 
 @pytest.mark.component
@@ -60,6 +70,22 @@ def test_samples_have_room_where_one_node_has_all_that_they_ask_for(
     monkeypatch.setattr(nodes.ray, "nodes", lambda: found)
     monkeypatch.setattr(nodes, "bundle", lambda trial: {"CPU": 2.0, "GPU": 1.0})
     assert nodes.num_slots(cast("TrialSpec", None)) == number
+
+
+def test_an_attempt_elsewhere_reserves_what_another_node_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"small": 2.0, "large": 8.0, "middle": 4.0, "lost": 16.0}
+    found = [
+        {"NodeID": name, "Alive": name != "lost", "Resources": {"CPU": size}} for name, size in sizes.items()
+    ]
+    monkeypatch.setattr(nodes.ray, "nodes", lambda: found)
+    trial = graphs.trial("t", settings=Settings(resources=Reservation(3)))
+    memory = lost("out of memory")
+    assert nodes.bundle(trial, memory) == {"CPU": 8.0}
+    assert nodes.bundle(trial, memory, besides={"large"}) == {"CPU": 4.0}
+    assert nodes.bundle(trial, besides={"large"}) == {"CPU": 3.0}
+    for failed, other in [({"large"}, True), ({"small"}, True), ({"large", "middle"}, False)]:
+        assert nodes.has_other(trial, failed) is other
+        assert nodes.has_other(trial, failed, found[:1]) is False
 
 
 Join = Callable[..., Any]
@@ -98,7 +124,7 @@ def test_a_node_that_sees_another_folder_is_told_before_work_begins(join: Any, t
         here.delete_dir("")
     first, problem, remedy = str(raised.value).splitlines()
     assert first == f"1 of 2 nodes of the cluster cannot work on storage {each_its_own.shown}:"
-    assert "): it does not see a file that was just written there" in problem
+    assert "): it does not see a file that was written there" in problem
     assert remedy.startswith("All need the same xferlab and the same storage")
 
 

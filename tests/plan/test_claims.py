@@ -56,6 +56,28 @@ def test_all_arms_minus_the_baseline_unless_declared(plan_of: PlanOf) -> None:
     assert (undeclared.declared, undeclared.metric, undeclared.on) == (False, "DICE", "portable.hold_out")
 
 
+@pytest.mark.parametrize(
+    ("evaluated", "on"),
+    [
+        ("fixed.hold_out, portable.test, portable.hold_out", "portable.hold_out"),
+        ("portable.hold_out, portable.test, fixed.hold_out", "fixed.hold_out"),
+        ("fixed.test, portable.test, portable.validation", "portable.test"),
+        ("fixed.test, portable.validation, mri.test", "mri.test"),
+    ],
+)
+def test_undeclared_is_the_last_hold_out_or_the_stages_own_test_part(
+    plan_of: PlanOf, evaluated: str, on: str
+) -> None:
+    edits = {
+        "count: 60, seed: 1}": "count: 60, seed: 1, hold_out: 0.3}",
+        "{data: mri}": "{data: mri, repetitions: 3}",
+        "[portable.test, portable.hold_out]": f"[{evaluated}]",
+    }
+    claims = plan_of(ARMS, edits=edits).claims
+    assert claims is not None
+    assert claims.on == on
+
+
 def test_a_study_of_one_arm_claims_nothing_by_itself(plan_of: PlanOf) -> None:
     plan = plan_of()
     assert plan.claims is None

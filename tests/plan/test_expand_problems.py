@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
 
 from tests.plan.studies import PlanOf, phantom_cases
 from tests.refusals import problems_of
+from xferlab.cohort import Case
 from xferlab.errors import StudyError
 
 ONE_IMAGE = "split: {group_by: null, train: 0.34, validation: 0.33, test: 0.33}\nmodel: {image_size: 16}"
@@ -120,6 +123,12 @@ def test_splitting_images_is_reported_with_the_number_of_patients(plan_of: PlanO
     straddling = sum(parts[unit(first)] != parts[unit(second)] for first, second in pairs)
     assert f"{straddling} of 30 patients have images in more than one part" in warnings["data.fixed"]
     assert not [warning for warning in plan_of().warnings if "group_by" in warning.what]
+
+    def of_one_image(name: str, config: Any) -> list[Case]:
+        return [replace(case, patient=case.name) for case in phantom_cases(name, config)]
+
+    one_each = plan_of("split: {group_by: null}", index=of_one_image)
+    assert not [warning for warning in one_each.warnings if "group_by" in warning.what]
 
 
 def test_arms_share_the_work_of_choosing_cases(plan_of: PlanOf) -> None:

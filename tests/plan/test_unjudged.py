@@ -99,6 +99,13 @@ def test_sites_left_out_allow_no_verdict(tmp_path: Path) -> None:
     assert "each repetition leaves another site out" in what
 
 
+def test_images_that_are_divided_allow_no_verdict(tmp_path: Path) -> None:
+    study = STUDY + "split: {group_by: null}\n" + CLAIMS + SLOW
+    ((where, what),) = told(tmp_path, study)
+    assert where == "split.group_by"
+    assert "networks train on other images of the patients of portable.hold_out" in what
+
+
 def test_one_division_for_all_repetitions_allows_no_verdict(tmp_path: Path) -> None:
     study = STUDY.replace("mri: {source: phantom_mri, count: 20}", f"mri: {{{FILES}, root: mri}}")
     parts = ("train", "train", "train", "validation", "test")

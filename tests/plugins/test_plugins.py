@@ -243,7 +243,7 @@ def test_a_worker_with_another_version_or_none_trains_nothing_and_is_not_tried_a
             bench.run(name)
         failure = codec.read_json(bench.store, layout.TrialFiles(bench[name].trial_id).failure)
         assert failure is not None
-        assert (failure["type"], failure["kind"], failure["epoch"]) == ("PluginError", "hopeless", 0)
+        assert (failure["type"], failure["kind"], failure["epoch"]) == ("PluginError", "machine", 0)
     installed(site)
     assert bench.epochs(name) == [1]
 

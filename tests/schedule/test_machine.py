@@ -241,13 +241,13 @@ def test_threads_that_only_wait_need_little_memory() -> None:
 
 PREPARES = """
 import sys
-from xferlab.schedule import machine, ray_tune
+from xferlab.schedule import machine, ray_worker
 from xferlab.search import samples
 class Prepares(Exception): pass
 def prepare(): raise Prepares
 machine.prepare = prepare
 try:
-    ray_tune._work({}, None, samples.train_sample)
+    ray_worker.work({}, None, samples.train_sample)
 except Prepares:
     print("torch" in sys.modules)
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest.mock import Mock
 
 import pytest
@@ -16,7 +16,7 @@ from xferlab.plan.spec import TrialSpec
 from xferlab.records import codec, layout, reader
 from xferlab.records.store import Store
 from xferlab.schedule.graph import State, TrialGraph
-from xferlab.schedule.retry_policy import NODE_LOSSES, SAME_ERRORS, RetryPolicy
+from xferlab.schedule.retry_policy import NODE_LOSSES, NODES_TRIED, SAME_ERRORS, RetryPolicy
 from xferlab.trial.failure import Failure, lost
 
 AGAIN, FAILED = State.READY, State.FAILED
@@ -42,15 +42,15 @@ class Run:
         assert taken is not None
         return taken
 
-    def ended(self, taken: TrialSpec, reported: Failure | None = None) -> State:
-        self.policy.ended(taken, reported)
+    def ended(self, taken: TrialSpec, reported: Failure | None = None, *, node: str = "") -> State:
+        self.policy.ended(taken, reported, node=node)
         return self.graph.states[taken.trial_id]
 
-    def fail(self, failure: Failure) -> State:
+    def fail(self, failure: Failure, *, node: str = "") -> State:
         """The next trial runs and stores a failure."""
         taken = self.take()
         codec.write_json(self.store, layout.TrialFiles(taken.trial_id).failure, failure)
-        return self.ended(taken)
+        return self.ended(taken, node=node)
 
     def finish(self, name: str) -> None:
         """The next trial runs and stores its record."""
@@ -84,6 +84,7 @@ def raised(kind: str, message: str = "no", **known: Any) -> Failure:
         (0, [raised("other")], [FAILED]),
         (3, [raised("other")] * 4, [AGAIN, AGAIN, AGAIN, FAILED]),
         (9, [raised("hopeless")], [FAILED]),
+        (9, [raised("machine")], [FAILED]),  # it is the only one
         (0, [GONE] * NODE_LOSSES + [raised("other")], [AGAIN] * NODE_LOSSES + [FAILED]),
         (2, [GONE] * (NODE_LOSSES + 3), [AGAIN] * (NODE_LOSSES + 2) + [FAILED]),  # they vanish for ever
     ],
@@ -94,6 +95,42 @@ def test_a_failure_is_tried_again_as_often_as_its_kind_allows(
     started = run(1, retries=retries)
     assert [started.fail(failure) for failure in failures] == decisions
     assert started.graph.states == {"t0": State.FAILED}
+
+
+def test_what_a_machine_lacks_is_met_once_on_each_and_costs_no_retry(run: Start) -> None:
+    started = run(2, retries=0)
+    policy, nodes = started.policy, [f"n{number}" for number in range(3)]
+    policy.has_other = lambda trial, failed: not failed.issuperset(nodes)
+    lacks = raised("machine", "no images there", host="h")
+    for number, node in enumerate(nodes[:2]):
+        taken = started.take()
+        assert policy.failed_on(taken) == {*nodes[:number]}
+        assert started.ended(taken, lacks, node=node) is AGAIN
+        told = cast("Mock", policy.listener).changed.call_args.args[2]
+        assert told == "RuntimeError: no images there; it is tried again, not on h"
+    last = started.take()
+    assert started.ended(last, lacks, node=nodes[2]) is FAILED
+    assert policy.failed_on(last) == frozenset()  # all the same now
+    assert started.ended(started.take(), lacks) is FAILED  # nobody knows where it was
+
+
+def test_a_trial_looks_for_a_machine_on_a_limited_number_of_nodes(run: Start) -> None:
+    started = run(1, retries=5)
+    started.policy.has_other = lambda trial, failed: True
+    decisions = [started.fail(raised("machine"), node=f"n{number}") for number in range(NODES_TRIED)]
+    assert decisions == [AGAIN] * (NODES_TRIED - 1) + [FAILED]
+
+
+@pytest.mark.parametrize("kind", ["other", "device", "lost"])
+def test_a_retry_takes_another_node_while_there_is_one(run: Start, kind: str) -> None:
+    started = run(1, retries=1)
+    others = [True]
+    started.policy.has_other = lambda trial, failed: others[0]
+    taken = started.take()
+    assert started.ended(taken, raised(kind), node="n") is AGAIN
+    assert started.policy.failed_on(taken) == {"n"}
+    others[0] = False
+    assert started.policy.failed_on(taken) == frozenset()
 
 
 @pytest.mark.parametrize("retries", [0, 2])
@@ -184,22 +221,29 @@ def test_what_a_worker_stored_before_it_was_lost_is_kept(run: Start) -> None:
 
 @settings(max_examples=30, deadline=None)  # every attempt writes files
 @given(
-    st.lists(st.sampled_from(["other", "memory", "device", "lost", "hopeless", "node"]), max_size=12),
+    st.lists(
+        st.tuples(
+            st.sampled_from(["other", "memory", "device", "lost", "hopeless", "node", "machine"]),
+            st.sampled_from(["n1", "n2", "n3", "n4"]),
+        ),
+        max_size=16,
+    ),
     st.integers(0, 4),
 )
 def test_no_history_of_failures_goes_on_for_ever(
-    tmp_path_factory: pytest.TempPathFactory, kinds: list[str], retries: int
+    tmp_path_factory: pytest.TempPathFactory, attempts: list[tuple[str, str]], retries: int
 ) -> None:
     started = Run(tmp_path_factory.mktemp("s"), [trial("a")], retries=retries)
+    started.policy.has_other = lambda trial, failed: True  # and yet it comes to the same one again
     decisions, tried = [], []
-    for kind in [*kinds, *["node"] * (NODE_LOSSES + retries + 2)]:
+    for kind, node in [*attempts, *[("node", "n1")] * (NODE_LOSSES + retries + 2)]:
         tried.append(kind)
-        decisions.append(started.fail(raised(kind)))
+        decisions.append(started.fail(raised(kind), node=node))
         if decisions[-1] is FAILED:
             break
-    free = ("memory" in tried) + min(NODE_LOSSES, tried.count("node"))
+    free = ("memory" in tried) + min(NODE_LOSSES, tried.count("node")) + min(4, tried.count("machine"))
     assert decisions[-1] is FAILED
-    assert len(tried) - free <= retries + 1 or tried[-1] == "hopeless"
+    assert len(tried) - free <= retries + 1 or tried[-1] in ("hopeless", "machine")
     assert "hopeless" not in tried[:-1]
 
 

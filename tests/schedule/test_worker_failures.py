@@ -40,6 +40,18 @@ def preempted() -> Exception:
     return died("", node_death_info=NodeDeathInfo(reason=NodeDeathInfo.AUTOSCALER_DRAIN_PREEMPTED))
 
 
+NOT_IMPORTED = """Worker exits unexpectedly. Worker exits with an exit code None.
+RuntimeError: The actor with name ImplicitFunc failed to import on the worker. This may be because
+
+  File "xferlab.py", line 1, in <module>
+ModuleNotFoundError: No module named 'xferlab'
+
+An unexpected internal error occurred while the worker was executing a task.
+"""
+NOT_CREATED = """The actor died because of an error raised in its creation task, ray::ImplicitFunc.__init__()
+OSError: [Errno 28] No space left on device: 'tune'"""
+
+
 def out_of_memory() -> Exception:
     from ray.exceptions import OutOfMemoryError
 
@@ -104,6 +116,21 @@ def test_a_node_that_goes_away_is_no_failure_of_the_trial(
     assert (failure["type"], failure["kind"]) == ("WorkerLost", "node")
     assert failure["message"].startswith(message)
     assert failure["message"] == message or message.endswith(": ")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (NOT_IMPORTED, "ModuleNotFoundError: No module named 'xferlab'"),
+        (NOT_CREATED, "OSError: [Errno 28] No space left on device: 'tune'"),
+    ],
+)
+def test_a_machine_lacks_something_on_which_a_worker_cannot_be_made(
+    classified: Classified, text: str, reason: str
+) -> None:
+    failure = classified(died(text), {})
+    assert (failure["type"], failure["kind"]) == ("WorkerLost", "machine")
+    assert failure["message"] == f"its worker could not be started: {reason}"
 
 
 def test_a_worker_that_vanishes_with_its_node_is_lost_with_it(classified: Classified) -> None:

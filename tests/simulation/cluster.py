@@ -18,7 +18,7 @@ import pyarrow.fs as pafs
 from tests.records.faults import Faults, faulty
 from tests.simulation.clock import Clock, Killed, Process, current
 from tests.simulation.worker import work
-from xferlab.errors import StorageError, TrainingError
+from xferlab.errors import MachineError, StorageError, TrainingError
 from xferlab.plan.plan import Plan
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import cancellations
@@ -116,12 +116,14 @@ class Cluster:
         seen: The storage as processes see it.
     """
 
-    def __init__(self, plan: Plan, seed: int, weather: Weather, *, nodes: int = 2, slots: int = 2):
+    def __init__(
+        self, plan: Plan, seed: int, weather: Weather, *, nodes: int = 2, slots: int = 2, lacking: int = 0
+    ):
         self.plan, self.weather, self.draws = plan, weather, random.Random(seed)
         self.clock, self.log = Clock(), Log()
         self.store = Store("memory", pafs._MockFileSystem(), "lab")
         self.seen = faulty(self.store, _Wire(self))
-        self._nodes, self._slots, self._drivers = nodes, slots, list[Driver]()
+        self._nodes, self._slots, self._lacking, self._drivers = nodes, slots, lacking, list[Driver]()
         self._with_node: set[Process] = set()
 
     def disturb(self, path: str, effect: Callable[[], Any], *, writes: bool) -> Any:
@@ -191,7 +193,7 @@ class Cluster:
         self.log.runs.append(None)
         self.log.counted.append(Counter())
         self.log.asked.append(set())
-        nodes = [Node(self._slots) for _ in range(self._nodes)]
+        nodes = [Node(self._slots, f"n{k}", lacks=k < self._lacking) for k in range(self._nodes)]
         self._drivers.append(Driver(self, number=len(self.log.runs), nodes=nodes, after=after))
 
     def worker(self, node: Node, spec: TrialSpec, ended: Callable[[Failure | None], None]) -> Process:
@@ -201,8 +203,10 @@ class Cluster:
 
         def body() -> None:
             try:
+                if node.lacks:
+                    raise MachineError("no images there")
                 work(self, self.seen, spec)
-            except (StorageError, TrainingError) as error:
+            except (StorageError, TrainingError, MachineError) as error:
                 told.append(described(error, epoch=0))
 
         def last() -> None:
@@ -223,11 +227,15 @@ class Node:
 
     Attributes:
         slots: How many workers run on it at once.
+        name: Its name.
+        lacks: Whether every trial fails on it, for what is not there.
         processes: The latest of them; dead ones among them hold no slot.
         away_until: When it comes back after a preemption.
     """
 
     slots: int
+    name: str
+    lacks: bool = False
     processes: list[Process] = field(default_factory=list)
     away_until: float = 0.0
 
@@ -256,6 +264,8 @@ class Driver:
         self._inbox: list[tuple[int, Failure | None]] = []
         self._waiting: Process | None = None
         self._running: dict[int, tuple[TrialSpec, Process]] = {}
+        self._ran_on: dict[int, str] = {}
+        self._held: list[TrialSpec] = []
         self._attempts = 0
         self._token, self._study = f"driver{number}", cluster.plan.loaded.base.study
         self.process = cluster.clock.start(f"driver {number}", self.drive, after=after)
@@ -283,6 +293,7 @@ class Driver:
         names = names_in_run(plan, plan.trials)
         inbox = Inbox(cluster.seen, self._study, run=self._token, names=names)
         policy = RetryPolicy(graph, cluster.seen, _Counting(cluster, self.number), retries=2, inbox=inbox)
+        policy.has_other = self._has_other
         while cluster.draws.random() < cluster.weather.cancel:
             cluster.clock.at(cluster.draws.uniform(0.0, 100.0), self._ask)
         while True:
@@ -290,11 +301,16 @@ class Driver:
             for trial, process in self._running.values():
                 if trial.trial_id in policy.stops():
                     process.kill()
+            for trial in [trial for trial in self._held if trial.trial_id in policy.stops()]:
+                self._held.remove(trial)
+                policy.ended(trial)
             self._fill(policy)
             if not self._running:
-                if policy.repeated is not None or graph.exhausted:
+                if policy.repeated is not None or (graph.exhausted and not self._held):
+                    for trial in self._held:
+                        graph.put_back(trial.trial_id)
                     return dict(graph.states)
-                cluster.clock.pause(1.0)  # workers that were given up hold all slots
+                cluster.clock.pause(1.0)  # workers that were given up hold all slots, or a node is away
                 continue
             while not self._inbox:
                 self._waiting = current()
@@ -302,7 +318,7 @@ class Driver:
             attempt, told = self._inbox.pop(0)
             if attempt in self._running:  # else a duplicate, or of an attempt that was given up
                 trial, _ = self._running.pop(attempt)
-                policy.ended(trial, told)
+                policy.ended(trial, told, node=self._ran_on[attempt])
 
     def _ask(self) -> None:
         """Somebody asks to cancel some trials, or all of an arm."""
@@ -318,21 +334,36 @@ class Driver:
         cluster.log.asked[self.number - 1].update(chosen)
         cluster.note(f"driver {self.number} is asked to cancel {', '.join(chosen)}")
 
-    def _fill(self, policy: RetryPolicy) -> None:
+    def _has_other(self, trial: TrialSpec, failed: frozenset[str]) -> bool:
         now = self.cluster.clock.now
-        while policy.repeated is None and (free := [node for node in self.nodes if node.free(now)]):
-            trial = policy.take()
+        return any(node.name not in failed and now >= node.away_until for node in self.nodes)
+
+    def _fill(self, policy: RetryPolicy) -> None:
+        """Starts what may run; a trial that is kept from all free nodes waits for another, as in Tune."""
+        waiting, self._held = self._held, []
+        while policy.repeated is None and (free := self._free()):
+            trial = waiting.pop(0) if waiting else policy.take()
             if trial is None:
-                return
-            node = self.cluster.draws.choice(free)
-            self._attempts += 1
-            attempt = self._attempts
-            policy.started(trial)
-            process = self.cluster.worker(node, trial, partial(self._send, attempt))
-            self._running[attempt] = (trial, process)
-            if self.cluster.draws.random() < self.cluster.weather.suspected:
-                wait_s = self.cluster.draws.uniform(1.0, 60.0)
-                self._deliver(attempt, lost("no word for long"), after=wait_s)
+                break
+            fitting = [node for node in free if node.name not in policy.failed_on(trial)]
+            if fitting:
+                self._start(trial, self.cluster.draws.choice(fitting), policy)
+            else:
+                self._held.append(trial)
+        self._held += waiting
+
+    def _free(self) -> list[Node]:
+        return [node for node in self.nodes if node.free(self.cluster.clock.now)]
+
+    def _start(self, trial: TrialSpec, node: Node, policy: RetryPolicy) -> None:
+        self._attempts += 1
+        attempt = self._attempts
+        policy.started(trial)
+        process = self.cluster.worker(node, trial, partial(self._send, attempt))
+        self._running[attempt], self._ran_on[attempt] = (trial, process), node.name
+        if self.cluster.draws.random() < self.cluster.weather.suspected:
+            wait_s = self.cluster.draws.uniform(1.0, 60.0)
+            self._deliver(attempt, lost("no word for long"), after=wait_s)
 
     def _send(self, attempt: int, told: Failure | None) -> None:
         """A message takes its time; now and then it comes twice, and of a killed worker it comes late."""

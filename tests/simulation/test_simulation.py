@@ -119,7 +119,9 @@ def simulate(seed: int) -> Cluster:
     numbers = Counter(trial.stage for trial in study.trials)
     # More trials that fail alike would stop a run before the others are done.
     weather = Weather.drawn(draws, sorted(stage for stage in numbers if numbers[stage] <= SAME_ERRORS))
-    cluster = Cluster(study, seed, weather, nodes=draws.randint(1, 3), slots=draws.randint(1, 3))
+    nodes = draws.randint(1, 3)
+    lacking = draws.randint(0, nodes - 1) if draws.random() < 0.3 else 0
+    cluster = Cluster(study, seed, weather, nodes=nodes, slots=draws.randint(1, 3), lacking=lacking)
     try:
         with without_pauses():
             for _ in range(draws.randint(1, 4)):
@@ -208,6 +210,16 @@ def test_nodes_that_come_and_go_cost_no_retry() -> None:
         assert set(states.values()) == {State.COMPLETE}
         attempts |= Counter(trial_id for trial_id, _ in cluster.log.trained)
     assert max(attempts.values()) > 2 + 1  # more than the retries of the simulation's drivers allow
+
+
+def test_nodes_that_lack_something_cost_no_trial() -> None:
+    for seed in range(10):
+        cluster = Cluster(plan("arms"), seed, Weather(), nodes=4, lacking=3)
+        with without_pauses():
+            states = cluster.run_driver()
+        assert states is not None
+        assert set(states.values()) == {State.COMPLETE}
+        assert any("no images there; it is tried again, not on" in line for line in cluster.log.text)
 
 
 def test_one_seed_always_tells_one_story() -> None:

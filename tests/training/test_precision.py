@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from tests.training.learners import Cases, Small, trainer
-from xferlab.errors import TrainingError
+from xferlab.errors import MachineError
 from xferlab.training.precision import float32
 
 
@@ -97,7 +97,7 @@ def test_ieee_holds_where_somebody_has_used_the_switches_of_pytorch_2_9() -> Non
 
 CONVOLUTION = """
 import torch
-from xferlab.errors import TrainingError
+from xferlab.errors import MachineError
 from xferlab.training.precision import float32
 try:
     with float32():
@@ -105,7 +105,7 @@ try:
         images, kernels = torch.randn(1, 32, 32, 32), torch.randn(32, 32, 3, 3)
         exact = torch.conv2d(images.double(), kernels.double())
         print(float((torch.conv2d(images, kernels) - exact).abs().max() / exact.abs().max()))
-except TrainingError as error:
+except MachineError as error:
     print(error)
 """
 
@@ -120,7 +120,7 @@ def test_a_variable_that_shortens_float32_on_the_cpu_is_named(
     monkeypatch.setenv(variable, value)
     with (
         pytest.raises(
-            TrainingError, match=rf"variable {variable} is '{value}', .* unset it, or set it to STRICT"
+            MachineError, match=rf"variable {variable} is '{value}', .* unset it, or set it to STRICT"
         ),
         float32(),
     ):

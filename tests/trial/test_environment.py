@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from xferlab.errors import TrainingError
+from xferlab.errors import MachineError
 from xferlab.records.store import Store
 from xferlab.tasks.config import Execution
 from xferlab.trial import environment
@@ -69,7 +69,7 @@ def test_the_memory_peak_is_that_of_this_trial() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_an_absent_device_is_reported() -> None:
-    with pytest.raises(TrainingError, match=r"sees no CUDA device\. Give the stage a GPU"):
+    with pytest.raises(MachineError, match=r"sees no CUDA device\. Give the stage a GPU"):
         environment.prepare(CPU.model_copy(update={"device": "cuda", "deterministic": True}))
 
 

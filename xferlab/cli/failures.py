@@ -23,6 +23,8 @@ ADVICE: Mapping[str, str] = {
     "`model.image_size`), which gives it another id.",
     Kind.DEVICE: "The accelerator reported an error. Run again, which resumes. If it is always this host, "
     "leave it out; if it is always this trial, see the traceback.",
+    Kind.MACHINE: "The same host would fail again: put right what the message names, and run again, which "
+    "resumes. Other nodes of the cluster have been tried, where there are any.",
     Kind.HOPELESS: "The same trial would fail again: change what the message names first.",
     Kind.LOST: "Run again, which resumes from its last checkpoint. If it fails again, look on the host for "
     "what killed it: out of memory, a time limit.",

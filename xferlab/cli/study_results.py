@@ -40,10 +40,12 @@ def study_results(
         alert: Title and text of a message that W&B sends.
         pixels: False leaves figures without content, where only their names are asked for.
     """
+    from xferlab.analysis.aggregation import deviations_withheld
     from xferlab.analysis.claims import verdicts_of
 
     results, found = contents.results, verdicts_of(contents)
-    tables = {"aggregate": [*_rows(contents.aggregated), *_rows(contents.of_targets)]}
+    frames = map(deviations_withheld, (contents.aggregated, contents.of_targets))
+    tables = {"aggregate": [row for frame in frames for row in _rows(frame)]}
     return StudyContent(
         headline=headline_of,
         summary={**_counts(results), **(_claimed(contents, found) if found else {})},
@@ -77,9 +79,10 @@ def _contrasts(contents: Contents, found: Verdicts) -> list[dict[str, Any]]:
 
 def _claimed(contents: Contents, found: Verdicts) -> dict[str, Any]:
     """Returns what each arm reaches in what the study claims, and each contrast in a sentence."""
+    from xferlab.analysis.aggregation import deviations_withheld
     from xferlab.analysis.selection import ALL
 
-    claims, frame = found.claims, contents.aggregated
+    claims, frame = found.claims, deviations_withheld(contents.aggregated)
     on = found.verdicts[0].contrast.comparison.evaluated
     measured = (frame["section"] == on.section) & (frame["part"] == on.part)
     measured &= frame["metric"] == claims.metric

@@ -58,12 +58,13 @@ def claims_of(loaded: LoadedStudy, trials: Collection[TrialSpec]) -> Claims | No
 
 
 def last_measured(loaded: LoadedStudy, trials: Collection[TrialSpec]) -> tuple[str, str] | None:
-    """Returns the last stage and `section.part` of what it is measured on: its hold-out if it has one.
+    """Returns the last stage that is measured, and `section.part` of what it is measured on.
 
+    This is the last hold-out of its `evaluate_on`; without one its own test part, else what is named last.
     None where nothing is measured without a variant on cases that no ancestor may have trained on.
     """
-    order = {stage: number for number, stage in enumerate(loaded.base.stages)}
-    last = max((trial.stage for trial in trials), key=order.__getitem__, default="")
+    stages = loaded.base.stages
+    order = {stage: number for number, stage in enumerate(stages)}
     sets = {
         (trial.stage, evaluation.section, evaluation.part)
         for trial in trials
@@ -71,11 +72,14 @@ def last_measured(loaded: LoadedStudy, trials: Collection[TrialSpec]) -> tuple[s
         if not evaluation.variant and not evaluation.parent_may_have_seen
     }
 
-    def rank(place: tuple[str, str, str]) -> tuple[bool, bool, int, str, str]:
+    def rank(place: tuple[str, str, str]) -> tuple[int, bool, bool, bool, int, str]:
         stage, section, part = place
-        return stage != last, part != "hold_out", order[stage], section, part
+        name, named = f"{section}.{part}", stages[stage].evaluate_on or []
+        is_own = part == "test" and section == stages[stage].section
+        number = named.index(name) if name in named else -1  # of an arm alone
+        return order[stage], part == "hold_out", is_own, part == "test", number, name
 
-    found = min(sets, key=rank, default=None)
+    found = max(sets, key=rank, default=None)
     return (found[0], f"{found[1]}.{found[2]}") if found else None
 
 

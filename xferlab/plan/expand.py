@@ -43,10 +43,10 @@ def expand(loaded: LoadedStudy, index: Index, setting: Setting) -> Plan:
     _report_rule(growing)
     if growing.problems:
         raise StudyError(tuple(growing.problems.values()))
-    _report_straddling(growing)
+    straddled = _report_straddling(growing)
     _report_held_out(growing)
     _report_fractions(growing)
-    for where, what in unjudged(growing.loaded, growing.trials):
+    for where, what in unjudged(growing.loaded, growing.trials, straddled):
         growing.warn(what, where, what, kind="contrasts that can get no verdict")
     _report_tuned(growing)
     return Plan(
@@ -93,10 +93,12 @@ def _check_required(growing: Growing) -> None:
         growing.refuse(f"require {pathology}", "", Finding(("split", "require_classes"), what))
 
 
-def _report_straddling(growing: Growing) -> None:
+def _report_straddling(growing: Growing) -> list[str]:
+    """Warns of patients who are in several parts; returns the data sections that have any."""
     if growing.selector.cohort.by_patient:
-        return
-    for name, (straddling, number) in growing.selector.straddling().items():
+        return []
+    straddled = {name: counts for name, counts in growing.selector.straddling().items() if counts[0]}
+    for name, (straddling, number) in straddled.items():
         growing.warn(
             f"straddle {name}",
             f"data.{name}",
@@ -104,6 +106,7 @@ def _report_straddling(growing: Growing) -> None:
             "have images in more than one part; test results are optimistic",
             kind="sections whose patients straddle parts",
         )
+    return list(straddled)
 
 
 def _report_held_out(growing: Growing) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from xferlab.cohort import single_sections
 from xferlab.data.sources.registry import DataSection
@@ -15,7 +15,9 @@ from xferlab.study.evaluated import Evaluated
 from xferlab.study.load import LoadedStudy
 
 
-def unjudged(loaded: LoadedStudy, trials: Mapping[str, TrialSpec]) -> Iterator[tuple[str, str]]:
+def unjudged(
+    loaded: LoadedStudy, trials: Mapping[str, TrialSpec], straddled: Collection[str] = ()
+) -> Iterator[tuple[str, str]]:
     """Yields field and words for declared contrasts that can get no verdict.
 
     A study of drawn images alone is a rehearsal: nothing is said of it.
@@ -23,12 +25,13 @@ def unjudged(loaded: LoadedStudy, trials: Mapping[str, TrialSpec]) -> Iterator[t
     Args:
         loaded: The study.
         trials: All of its trials, by id.
+        straddled: Data sections that have patients in several parts.
     """
     base, claims = loaded.base, claims_of(loaded, trials.values())
     if claims is None or not claims.declared or all(map(_is_drawn, base.data.values())):
         return
-    measured = [base.data[name] for name in single_sections(Evaluated.of(claims.on).section)]
-    if all(map(_is_drawn, measured)):
+    names = single_sections(Evaluated.of(claims.on).section)
+    if all(_is_drawn(base.data[name]) for name in names):
         yield (
             "primary.on",
             f"no verdict is possible: all images of {claims.on} are simulated or drawn; name real ones",
@@ -38,6 +41,12 @@ def unjudged(loaded: LoadedStudy, trials: Mapping[str, TrialSpec]) -> Iterator[t
             "split.by",
             "no verdict is possible: each repetition leaves another site out, which describes these sites "
             "and says nothing of others; choose another split for claims",
+        )
+    elif not set(names).isdisjoint(straddled):
+        yield (
+            "split.group_by",
+            "no verdict is possible: images are divided, not patients, so that networks train on other "
+            f"images of the patients of {claims.on}; divide patients for claims",
         )
     else:
         contrasts = defaultdict[str, list[str]](list)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -19,9 +21,47 @@ from xferlab.schedule.ray_session import Access
 from xferlab.schedule.watch import listens
 from xferlab.trial.failure import Failure, on_device
 
+_ACTOR = re.compile(r"\bactor_id=([0-9a-f]+)")
 ANSWER_WITHIN_S = 120.0
 GONE_WITHIN_S, ASK_EVERY_S = 2.0, 0.1
 """A node that shuts down may lose its workers first: how long to see whether it follows them."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A file of a driver in the storage: a node that does not read it cannot do the driver's work.
+
+    Attributes:
+        access: To the storage.
+        name: Of the file.
+        content: Of the file.
+        version: Of the driver's xferlab.
+    """
+
+    access: Access
+    name: str
+    content: str
+    version: str = __version__
+
+    @staticmethod
+    def write(store: Store, name: str) -> Mark:
+        """Writes a mark that no earlier one equals."""
+        mark = Mark(Access.to(store), name, secrets.token_hex(32))
+        store.write(name, mark.content.encode())
+        return mark
+
+    def problem_here(self) -> str:
+        """Returns what keeps the node that this runs on from the driver's work; empty if nothing does.
+
+        Raises:
+            XferlabError: The storage cannot be opened or read.
+        """
+        if self.version != __version__:
+            return f"it runs xferlab {__version__}, and this is {self.version}"
+        stored = self.access.open().read(self.name)
+        if stored is None:
+            return "it does not see a file that was written there: the folder is another one"
+        return "" if stored == self.content.encode() else "it reads another content there"
 
 
 def check_nodes(store: Store) -> None:
@@ -30,12 +70,11 @@ def check_nodes(store: Store) -> None:
     Raises:
         StorageError: With all nodes that read something else, or run another version of xferlab.
     """
-    name, content = f".xferlab-probe-{secrets.token_hex(8)}", secrets.token_hex(32)
-    store.write(name, content.encode())
+    mark = Mark.write(store, f".xferlab-probe-{secrets.token_hex(8)}")
     try:
-        problems = _ask_nodes(Access.to(store), name, content)
+        problems = _ask_nodes(mark)
     finally:
-        store.delete(name)
+        store.delete(mark.name)
     if lines := sorted(f"  {node}: {problem}" for node, problem in problems.items() if problem):
         raise StorageError(
             f"{len(lines)} of {len(problems)} nodes of the cluster cannot work on storage {store.shown}:\n"
@@ -45,17 +84,24 @@ def check_nodes(store: Store) -> None:
         )
 
 
-def _ask_nodes(access: Access, name: str, content: str) -> dict[str, str]:
+def _ask_nodes(mark: Mark) -> dict[str, str]:
     """Every node, and what is wrong with it; empty if nothing is."""
     tasks = {}
     for node in ray.nodes():
         if node["Alive"]:
             strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            task = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=strategy)(problem_here)
+            task = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=strategy)(_problem)
             shown = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']}:{node['NodeManagerPort']})"
-            tasks[shown] = task.remote(access, name, content, __version__)
+            tasks[shown] = task.remote(mark)
     ray.wait(list(tasks.values()), num_returns=len(tasks), timeout=ANSWER_WITHIN_S)
     return {node: _answer(task) for node, task in tasks.items()}
+
+
+def _problem(mark: Mark) -> str:
+    try:
+        return mark.problem_here()
+    except XferlabError as error:
+        return str(error)
 
 
 def _answer(task: Any) -> str:
@@ -67,24 +113,22 @@ def _answer(task: Any) -> str:
         return str(error).strip().splitlines()[-1]
 
 
-def problem_here(access: Access, name: str, content: str, version: str) -> str:
-    """Returns what keeps the node that this runs on from the work of a driver; empty if nothing does.
+def place_of(error: BaseException | None) -> dict[str, str]:
+    """Returns `node`, the id, and `hostname` of where an error ended a worker; empty if it tells neither.
 
-    Args:
-        access: To the storage.
-        name: Of a file that the driver has written there.
-        content: Of that file.
-        version: Of the driver's xferlab.
+    A worker that ends before its first report, such as where this xferlab is not installed, does not say.
     """
-    if version != __version__:
-        return f"it runs xferlab {__version__}, and this is {version}"
-    try:
-        stored = access.open().read(name)
-    except XferlabError as error:
-        return str(error)
-    if stored is None:
-        return "it does not see a file that was just written there: the folder is another one on that node"
-    return "" if stored == content.encode() else "it reads another content there"
+    actor_id = error.actor_id if isinstance(error, ray.exceptions.RayActorError) else None
+    if isinstance(error, ray.exceptions.RayTaskError) and (told := _ACTOR.search(str(error))):
+        actor_id = told[1]
+    node_id = _node_of(actor_id)
+    hosts = {node["NodeID"]: str(node["NodeManagerHostname"]) for node in ray.nodes()} if node_id else {}
+    return {"node": node_id, "hostname": hosts[node_id]} if node_id in hosts else {}
+
+
+def _node_of(actor_id: str | None) -> str:
+    actor = ray._private.state.actors(actor_id) if actor_id else {}
+    return str(actor.get("Address", {}).get("NodeID", ""))
 
 
 def has_left(actor_id: str | None) -> bool:
@@ -95,8 +139,7 @@ def has_left(actor_id: str | None) -> bool:
     Args:
         actor_id: The worker's, in hexadecimal digits; None if it is not known.
     """
-    actor = ray._private.state.actors(actor_id) if actor_id else {}
-    node_id = actor.get("Address", {}).get("NodeID", "")
+    node_id = _node_of(actor_id)
     deadline = time.monotonic() + GONE_WITHIN_S
     while node_id and _is_there(node_id):
         if time.monotonic() > deadline:
@@ -145,8 +188,22 @@ def num_slots(trial: TrialSpec) -> int:
     return max(1, sum(min(int(node.get(kind, 0.0) / amount) for kind, amount in wanted) for node in _nodes()))
 
 
-def bundle(trial: TrialSpec, alone: Failure | None = None) -> dict[str, float]:
-    """Returns what a trial reserves.
+def has_other(trial: TrialSpec, besides: Collection[str], known: Sequence[Any] | None = None) -> bool:
+    """Returns whether a node of the cluster that is not among some has what a trial reserves.
+
+    Args:
+        trial: The trial.
+        besides: Ids of these nodes.
+        known: What Ray says of all nodes; None to ask it.
+    """
+    wanted = bundle(trial)
+    return any(_has(node, wanted) for node in _nodes(besides, known))
+
+
+def bundle(
+    trial: TrialSpec, alone: Failure | None = None, *, besides: Collection[str] = ()
+) -> dict[str, float]:
+    """Returns what a trial reserves on a node that is not among some.
 
     After it ran out of memory (`alone` is that failure) nothing else fits beside it: it reserves a whole GPU
     if the GPU's memory ran out, else all CPUs of the largest node that may run it.
@@ -161,12 +218,16 @@ def bundle(trial: TrialSpec, alone: Failure | None = None) -> dict[str, float]:
         return wanted
     if "GPU" in wanted and on_device(alone):
         return {**wanted, "GPU": float(math.ceil(wanted["GPU"]))}
-    return {**wanted, "CPU": max([wanted["CPU"], *(node["CPU"] for node in _nodes() if _has(node, wanted))])}
+    return {
+        **wanted,
+        "CPU": max([wanted["CPU"], *(node["CPU"] for node in _nodes(besides) if _has(node, wanted))]),
+    }
 
 
-def _nodes() -> list[dict[str, float]]:
-    """Resources of the nodes that are alive."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+def _nodes(besides: Collection[str] = (), known: Sequence[Any] | None = None) -> list[dict[str, float]]:
+    """Resources of the nodes that are alive and not among some, given by their ids."""
+    alive = [node for node in (ray.nodes() if known is None else known) if node["Alive"]]
+    return [node["Resources"] for node in alive if not besides or node["NodeID"] not in besides]
 
 
 def _has(node: dict[str, float], wanted: dict[str, float]) -> bool:

@@ -1,6 +1,7 @@
 """What trials and searches share of Ray: joining or starting a cluster, and what a Tune run needs.
 
-Ray is imported here, in `ray_token`, `nodes`, `ray_tune` and `worker_failures`, and nowhere else.
+Ray is imported here, in `ray_token`, `nodes`, `ray_tune`, `ray_worker` and `worker_failures`, and nowhere
+else.
 """
 
 from __future__ import annotations
@@ -265,20 +266,21 @@ def _probe(address: str) -> None:
 
 
 @contextmanager
-def scratch(store: Store, name: str) -> Iterator[dict[str, Any]]:
+def scratch(store: Store, name: str) -> Iterator[tuple[dict[str, Any], str]]:
     """Yields where Tune keeps its scratch files, as options of its run; they are removed at the end.
 
-    On a joined cluster they lie beside the records, `tune/<name>/<run>`: nodes may come at any time. What a
-    killed run left is removed by the next; a lease on `name` keeps others away.
+    On a joined cluster they lie beside the records, `tune/<name>/<run>`, and that folder is yielded, too:
+    nodes may come at any time. What a killed run left is removed by the next; a lease on `name` keeps others
+    away.
     """
     if ray._private.worker._global_node.is_head():  # this process has started the cluster, and alone uses it
         with tempfile.TemporaryDirectory(prefix="xferlab-tune-") as temporary:
-            yield {"storage_path": temporary}
+            yield {"storage_path": temporary}, ""
         return
     folder = f"{SCRATCH}/{name}"
     store.delete_dir(folder)
     run = f"{folder}/{secrets.token_hex(4)}"
-    yield {"storage_path": store.path(run), "storage_filesystem": store.filesystem}
+    yield {"storage_path": store.path(run), "storage_filesystem": store.filesystem}, run
     store.delete_dir(folder)
 
 

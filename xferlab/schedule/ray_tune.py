@@ -2,15 +2,13 @@
 
 Tune gets a fresh run each time, seeded from the records: none of its own state is ever read back, and it
 retries nothing: `RetryPolicy` decides. The hooks into `SearchGenerator`, `_create_trial_from_spec`,
-`Trial.handle_error`, the mixins of a function and its session, and the parts of the controller that stop a
-trial are private to Ray; the version range in `pyproject.toml` is the tested one.
+`Trial.handle_error` and the parts of the controller that stop a trial are private to Ray; the version range
+in `pyproject.toml` is the tested one.
 """
 
 from __future__ import annotations
 
-import atexit
 import json
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -20,80 +18,23 @@ from typing import Any
 
 import ray
 from ray import tune
-from ray.train._internal.session import get_session
 from ray.tune import FailureConfig, PlacementGroupFactory, RunConfig, Stopper, TuneConfig, Tuner
 from ray.tune.experiment.config_parser import _create_trial_from_spec, _make_parser
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 from ray.tune.search.search_generator import SearchGenerator
 
-from xferlab.errors import InterruptedTrialError, XferlabError
+from xferlab.errors import XferlabError
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import reader
-from xferlab.records.schema import EpochResult
 from xferlab.records.store import Store
-from xferlab.schedule import machine, ray_session
+from xferlab.schedule import ray_session
 from xferlab.schedule.graph import State
-from xferlab.schedule.nodes import bundle
+from xferlab.schedule.nodes import Mark, bundle, has_other, place_of
+from xferlab.schedule.ray_worker import REPORT_EVERY_S, SAVE_WITHIN_S, Train, train_trial, work
 from xferlab.schedule.retry_policy import Ending, RetryPolicy
 from xferlab.schedule.stop import StopRequest
 from xferlab.schedule.worker_failures import MemoryKills, classify
-from xferlab.trial.failure import HOPELESS
-
-REPORT_EVERY_S = 1.0
-SAVE_WITHIN_S = 4.0
-"""Time that a stopped trial has for its checkpoint; Tune kills after 5 s what it stops."""
-
-
-class Reporter:
-    """What a trial in a worker tells the driver. Each report waits for it, and there Tune says stop.
-
-    Attributes:
-        stopping: Whether the trial is to stop.
-    """
-
-    def __init__(self, memory_peak_gib: Callable[[], float]) -> None:
-        self.stopping = False
-        self._epoch = 0
-        self._best_score: float | None = None
-        self._memory_peak_gib = memory_peak_gib
-        self._reported_at = float("-inf")
-
-    def note(self, epoch: int, best_score: float | None) -> None:
-        """Takes how far the trial is, for the next report."""
-        self._epoch, self._best_score = epoch, best_score
-
-    def report(self, **facts: Any) -> None:
-        """Reports at once, with more facts, unless the trial is to stop."""
-        if self.stopping:
-            return
-        self._reported_at = time.monotonic()
-        progress = {"epoch": self._epoch, "best_score": self._best_score}
-        try:
-            tune.report({**progress, "memory_peak_gib": self._memory_peak_gib(), **facts})
-        except SystemExit:
-            self.stopping = True
-
-    def stopped(self) -> bool:
-        """Returns whether the trial is to stop; reports at most once a second."""
-        if time.monotonic() - self._reported_at >= REPORT_EVERY_S:
-            self.report()
-        return self.stopping
-
-
-Train = Callable[[TrialSpec, Store, Path, Reporter], None]
-"""Runs a trial in a worker: what it is, the storage, the cache folder, and whom it tells of its progress."""
-
-
-def train_trial(trial: TrialSpec, store: Store, cache_dir: Path, reporter: Reporter) -> None:
-    """Runs a trial of a study."""
-    from xferlab.trial.run import Hooks, run_trial  # the driver needs no torch
-
-    def on_epoch(result: EpochResult, best_score: float | None) -> None:
-        reporter.note(result.epoch, best_score)
-
-    hooks = Hooks(stop=reporter.stopped, on_epoch=on_epoch, on_resume=on_epoch)
-    run_trial(trial, store, cache_dir=cache_dir, hooks=hooks)
 
 
 def execute(
@@ -116,9 +57,11 @@ def execute(
     if policy.graph.exhausted:
         return Ending()
     driver = _Driver(policy, stop, cache_dir=cache_dir, stop_early=stop_early)
-    with ray_session.scratch(policy.store, policy.study) as storage:
+    policy.has_other = has_other
+    with ray_session.scratch(policy.store, policy.study) as (storage, folder):
+        mark = Mark.write(policy.store, f"{folder}/mark") if folder else None
         tuner = Tuner(
-            tune.with_parameters(_work, access=ray_session.Access.to(policy.store), train=train),
+            tune.with_parameters(work, access=ray_session.Access.to(policy.store), train=train, mark=mark),
             tune_config=TuneConfig(search_alg=driver, scheduler=_Scheduler(driver), reuse_actors=True),
             run_config=RunConfig(
                 name="tune",
@@ -153,12 +96,14 @@ class _Handed(_NeverPickled):
     Attributes:
         trial: Ours.
         tuned: Tune's.
+        besides: The nodes that it is kept from.
         last: Its worker's last report; empty before the first.
         error: What Tune says that ended it.
     """
 
     trial: TrialSpec
     tuned: Any
+    besides: frozenset[str] = frozenset()
     last: dict[str, Any] = field(default_factory=dict)
     error: BaseException | None = None
 
@@ -196,6 +141,7 @@ class _Driver(_NeverPickled, SearchGenerator, Stopper):  # type: ignore[misc]
         self._kills = MemoryKills()
         self._ended: list[_Handed] = []
         self._num_attempts: Counter[str] = Counter()
+        self._looks_at = float("-inf")
         self._cache_dir = str(cache_dir)
         self._tune_parser = _make_parser()
 
@@ -218,11 +164,13 @@ class _Driver(_NeverPickled, SearchGenerator, Stopper):  # type: ignore[misc]
     def _hand(self, trial: TrialSpec) -> Any:
         # A string, since Tune flattens and logs nested configurations.
         config = {"cache_dir": self._cache_dir, "spec": json.dumps(trial.to_json())}
-        reserved = bundle(trial, self._policy.alone(trial.trial_id))
+        besides = self._policy.failed_on(trial)
+        reserved = bundle(trial, self._policy.alone(trial.trial_id), besides=besides)
+        selectors = [{"ray.io/node-id": f"!in({','.join(sorted(besides))})"}] if besides else None
         experiment = {
             **self._experiment.spec,
             "config": config,
-            "resources_per_trial": PlacementGroupFactory([reserved]),
+            "resources_per_trial": PlacementGroupFactory([reserved], bundle_label_selector=selectors),
         }
         # Tune wants another id for every attempt.
         self._num_attempts[trial.trial_id] += 1
@@ -230,7 +178,7 @@ class _Driver(_NeverPickled, SearchGenerator, Stopper):  # type: ignore[misc]
         tuned = _create_trial_from_spec(
             experiment, self._tune_parser, evaluated_params={}, experiment_tag="", trial_id=tune_id
         )
-        self.handed[tune_id] = _Handed(trial, tuned)
+        self.handed[tune_id] = _Handed(trial, tuned, besides)
         return tuned
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -260,9 +208,10 @@ class _Driver(_NeverPickled, SearchGenerator, Stopper):  # type: ignore[misc]
             return
         handed = self.handed.pop(trial_id)
         self._ended.append(handed)
-        reported = classify(handed.error, handed.last, self._kills) if error else None
+        last = handed.last or place_of(handed.error)
+        reported = classify(handed.error, last, self._kills) if error else None
         try:
-            self._policy.ended(handed.trial, reported)
+            self._policy.ended(handed.trial, reported, node=last.get("node", ""))
         except XferlabError as problem:
             self.problem = problem
 
@@ -275,14 +224,25 @@ class _Driver(_NeverPickled, SearchGenerator, Stopper):  # type: ignore[misc]
             # Of a worker that is being given to a trial nobody can tell what it does; it runs in a moment.
             if handed.trial.trial_id not in self._policy.stops() or tuned in controller._resetting_trials:
                 continue
-            if tuned in controller._staged_trials:
-                controller._unstage_trial_with_resources(tuned)
             # Tune would keep the process for another trial, and this one would save no earlier than that.
             controller._started_actors.discard(controller._trial_to_actor.get(tuned))
-            # What `controller.stop_trial` does, but for Tune's words about it.
             self.on_trial_complete(tuned.trial_id)
-            controller._schedule_trial_stop(tuned)
-            controller._live_trials.discard(tuned)
+            _take_back(tuned, controller)
+
+    def let_go(self, controller: Any) -> None:
+        """Takes back trials that wait for other nodes than those that failed them, where these have left."""
+        waiting = {key: handed for key, handed in self.handed.items() if handed.besides and not handed.last}
+        if not waiting or time.monotonic() < self._looks_at:
+            return
+        self._looks_at = time.monotonic() + REPORT_EVERY_S
+        nodes = ray.nodes()
+        for tune_id, handed in waiting.items():
+            tuned = handed.tuned
+            if tuned in controller._resetting_trials or has_other(handed.trial, handed.besides, nodes):
+                continue
+            self._ended.append(self.handed.pop(tune_id))
+            self._policy.graph.put_back(handed.trial.trial_id)
+            _take_back(tuned, controller)
 
     def is_finished(self) -> bool:
         """Returns whether nothing is left to hand out, now or later."""
@@ -296,6 +256,14 @@ class _Driver(_NeverPickled, SearchGenerator, Stopper):  # type: ignore[misc]
         return False
 
 
+def _take_back(tuned: Any, controller: Any) -> None:
+    """Does what `controller.stop_trial` does, but for Tune's words about it."""
+    if tuned in controller._staged_trials:
+        controller._unstage_trial_with_resources(tuned)
+    controller._schedule_trial_stop(tuned)
+    controller._live_trials.discard(tuned)
+
+
 class _Scheduler(_NeverPickled, FIFOScheduler):  # type: ignore[misc]
     """Tune's own order. Of all parts of Tune, a scheduler alone may stop a trial at any time."""
 
@@ -306,60 +274,8 @@ class _Scheduler(_NeverPickled, FIFOScheduler):  # type: ignore[misc]
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
         """Returns the first trial that waits, after those that are cancelled have been stopped."""
         self._driver.stop_cancelled(tune_controller._tune_controller)
+        self._driver.let_go(tune_controller._tune_controller)
         return super().choose_trial_to_run(tune_controller)
-
-
-class _SavesFirst:
-    """Mixed into Tune's worker: one that is told to stop answers when its trial has saved.
-
-    With the answer the process may end, and Ray kills it 0.2 s later (since 2.60).
-    """
-
-    def cleanup(self) -> None:
-        """Tells the trial to stop and waits for it."""
-        if (session := get_session()) is not None:
-            session.finish(timeout=SAVE_WITHIN_S)
-        super().cleanup()  # type: ignore[misc]
-
-
-def _work(config: dict[str, Any], access: ray_session.Access, train: Train) -> None:
-    """One trial in a worker process. A hopeless failure ends it without an error, and the process stays.
-
-    Any other error makes Tune end the process: none that met one goes on to another trial.
-    """
-    machine.prepare()  # of another node, which the command line did not see
-    from xferlab.trial.environment import host_memory_peak_gib, limit_gpu_memory  # the driver needs no torch
-
-    limit_gpu_memory(ray.get_runtime_context().get_assigned_resources().get("GPU", 0.0))
-    trial = TrialSpec.from_json(json.loads(config["spec"]))
-    ended, leaving = threading.Event(), threading.Event()
-    reporter = Reporter(host_memory_peak_gib)
-
-    def leave() -> None:
-        # Tune, or a machine that shuts down (SIGTERM), ends the process without waiting for this thread.
-        leaving.set()
-        reporter.stopping = True
-        ended.wait(SAVE_WITHIN_S)
-
-    atexit.register(leave)
-    reporter.report()  # tells the driver that the trial really runs
-    try:
-        if not reporter.stopping:
-            train(trial, access.open(), Path(config["cache_dir"]), reporter)
-    except HOPELESS:
-        pass  # stored as failure.json; the driver reads it
-    except InterruptedTrialError:
-        if leaving.is_set():  # a function that ends would count as done; here the process ends
-            ended.set()
-            threading.Event().wait()
-    finally:
-        ended.set()
-        atexit.unregister(leave)
-    if reporter.stopping:
-        raise SystemExit(0)  # what Tune raises in a function that it stops, and expects to see
-
-
-_work.__mixins__ = (_SavesFirst,)  # type: ignore[attr-defined]
 
 
 def _release_interrupted(policy: RetryPolicy, started: set[str]) -> None:

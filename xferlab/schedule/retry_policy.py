@@ -8,6 +8,8 @@ An executor is a loop around two parts that know nothing of it, `TrialGraph` (wh
         ...                                  # run_trial(trial, ...), anywhere, until policy.stops(trial_id)
         policy.ended(trial, reported)        # complete, cancelled, ready again, or failed in the graph
 
+An executor on several nodes says where an attempt was, and takes the next one elsewhere (`failed_on`).
+
 A trial that was stopped rather than ended is given back with `graph.put_back`.
 """
 
@@ -30,6 +32,8 @@ SAME_ERRORS = 3
 """So many first trials that end with one error stop the study."""
 NODE_LOSSES = 10
 """So many losses of its node in a row cost a trial nothing, though it gets no further between them."""
+NODES_TRIED = 10
+"""On so many nodes at most a trial meets what a machine may lack."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +58,14 @@ class _Tries:
         alone: The failure for which the trial runs beside no other.
         node_losses: Losses of its node since its latest checkpoint.
         checkpoint: The latest when its node was lost.
+        nodes: On which an attempt failed.
     """
 
     failures: int = 0
     alone: Failure | None = None
     node_losses: int = 0
     checkpoint: str = ""
+    nodes: frozenset[str] = frozenset()
 
 
 class RetryPolicy:
@@ -68,14 +74,16 @@ class RetryPolicy:
     After an attempt that failed, a trial is tried again, unless
 
     - a parent's files turned out to be damaged: then the parent is trained again first,
-    - its failure is hopeless (the same spec meets it again), or
+    - its failure is hopeless (the same spec meets it again),
+    - its machine lacks something, and there is no other node that has not failed it, or
     - it has failed more than `retries` times in this run.
 
     A trial that ran out of memory beside others gets one attempt alone that does not count; from then on
     `alone` is true of it. The loss of its node does not count either, unless it came more than `NODE_LOSSES`
-    times without a new checkpoint. If the first three trials of a run that end fail with one error (type and
-    message without digits and names), `repeated` is that failure, and the executor is to stop: the rest stays
-    open. Lost workers and nodes do not count as one error: they have the machine in common, not the study.
+    times without a new checkpoint, nor what a machine lacks. If the first three trials of a run that end fail
+    with one error (type and message without digits and names), `repeated` is that failure, and the executor
+    is to stop: the rest stays open. Lost workers and nodes do not count as one error: they have the machine
+    in common, not the study.
     """
 
     def __init__(
@@ -92,8 +100,10 @@ class RetryPolicy:
         """Takes the graph of a run, the storage of its records, the listener, and the study's fields.
 
         `is_complete` says whether a trial has all its records; None for trials of studies. `inbox` holds
-        requests to cancel trials; None for a run whose trials cannot be cancelled.
+        requests to cancel trials; None for a run whose trials cannot be cancelled. An executor on several
+        nodes sets `has_other`: whether one that is not among some could run a trial.
         """
+        self.has_other: Callable[[TrialSpec, frozenset[str]], bool] = lambda trial, nodes: False
         self.graph, self.store, self.listener = graph, store, listener
         self.retries, self.study = retries, study
         self.repeated: Failure | None = None
@@ -123,12 +133,18 @@ class RetryPolicy:
         """Returns the failure for which a trial is to run beside no other; None where it may share."""
         return self._tries[trial_id].alone
 
-    def ended(self, trial: TrialSpec, reported: Failure | None = None) -> None:
+    def failed_on(self, trial: TrialSpec) -> frozenset[str]:
+        """Returns the nodes that a trial is to be kept from: those that failed it, if there are others."""
+        nodes = self._tries[trial.trial_id].nodes
+        return nodes if nodes and self.has_other(trial, nodes) else frozenset()
+
+    def ended(self, trial: TrialSpec, reported: Failure | None = None, *, node: str = "") -> None:
         """Decides what becomes of a trial whose attempt ended: moves it in the graph and tells the listener.
 
         Args:
             trial: A running trial.
             reported: What the executor knows of the failure, for a worker that could not store its own.
+            node: Where it ran; empty if that is not known or nothing to choose.
 
         Raises:
             StorageError: The records cannot be read or written.
@@ -151,8 +167,9 @@ class RetryPolicy:
             note(decision, level="WARNING")
             self.listener.changed(trial, State.WAITING, decision)
             self.graph.wait(trial.trial_id)
-        elif self._worth_another(trial.trial_id, failure):
-            decision = f"{reason}; it is tried again"
+        elif self._worth_another(trial, failure, node):
+            where = f", not on {failure['host']}" if self.failed_on(trial) else ""
+            decision = f"{reason}; it is tried again{where}"
             note(decision, level="WARNING")
             self.graph.put_back(trial.trial_id)
             self.listener.changed(trial, State.READY, decision)
@@ -178,15 +195,18 @@ class RetryPolicy:
             self.graph.reopen(parent)
         return any(states[parent] in (State.WAITING, State.READY, State.RUNNING) for parent in trial.parents)
 
-    def _worth_another(self, trial_id: str, failure: Failure) -> bool:
-        tries = self._tries[trial_id]
+    def _worth_another(self, trial: TrialSpec, failure: Failure, node: str) -> bool:
+        tries = self._tries[trial.trial_id]
         if failure["kind"] == Kind.HOPELESS:
             return False
         if failure["kind"] == Kind.MEMORY and tries.alone is None:
             tries.alone = failure
             return True
+        known, tries.nodes = tries.nodes, tries.nodes | ({node} if node else set())
+        if failure["kind"] == Kind.MACHINE:
+            return known != tries.nodes and len(tries.nodes) < NODES_TRIED and bool(self.failed_on(trial))
         if failure["kind"] == Kind.NODE:
-            latest = max(self.store.list(layout.TrialFiles(trial_id).checkpoint), default="")
+            latest = max(self.store.list(layout.TrialFiles(trial.trial_id).checkpoint), default="")
             tries.node_losses = tries.node_losses + 1 if latest == tries.checkpoint else 1
             tries.checkpoint = latest
             if tries.node_losses <= NODE_LOSSES:

@@ -26,6 +26,8 @@ NO_REASON = (
     "its worker ended without giving a reason; it was probably killed (SIGKILL), for example because memory "
     "ran short"
 )
+_NOT_MADE = re.compile(r"error raised in its creation task|failed to import on the worker")
+_ERROR = re.compile(r"^[\w.]*(?:Error|Exception)\b.*$", re.MULTILINE)
 _NODE_REASON = re.compile(r"the actor's node was (.+)")
 _SIGNAL = re.compile(r"\*\*\* (SIG[A-Z]+) received")
 _LOG_TAIL = 65_536
@@ -80,6 +82,8 @@ def classify(
     text = str(error)
     if isinstance(error, OutOfMemoryError) or "running low on memory" in text:
         return lost("Ray killed its worker: out of memory, the node was running low", **known)
+    if _NOT_MADE.search(text):  # such as where this xferlab is not installed
+        return lost(f"{NEVER_RAN}: {(_ERROR.findall(text) or [text])[-1]}", kind=Kind.MACHINE, **known)
     if reason := node_reason(error):
         return lost(reason, kind=Kind.NODE, **known)
     signal = _signal_of(known["pid"], known["host"])

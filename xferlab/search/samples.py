@@ -35,7 +35,7 @@ from xferlab.search.plan import Tuning
 from xferlab.search.sampler import sampler_of
 
 if TYPE_CHECKING:
-    from xferlab.schedule.ray_tune import Reporter
+    from xferlab.schedule.ray_worker import Reporter
 
 
 class SampleGraph(TrialGraph):

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from xferlab.errors import TrainingError
+from xferlab.errors import MachineError
 
 _ONEDNN_VARIABLES = ("ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE")
 
@@ -29,7 +29,7 @@ def float32(*, tf32: bool = False) -> Iterator[None]:
         tf32: Whether convolutions and matrix products of float32 may be rounded to TF32.
 
     Raises:
-        TrainingError: A variable of the environment makes oneDNN compute float32 in fewer bits, which nothing
+        MachineError: A variable of the environment makes oneDNN compute float32 in fewer bits, which nothing
             can undo in a running process.
     """
     _refuse_shortened_onednn()
@@ -84,7 +84,7 @@ def _refuse_shortened_onednn() -> None:
     for name in _ONEDNN_VARIABLES:
         value = os.environ.get(name, "")
         if value.upper() not in ("", "STRICT"):
-            raise TrainingError(
+            raise MachineError(
                 f"the environment variable {name} is {value!r}, and oneDNN computes float32 in fewer bits "
                 "then; unset it, or set it to STRICT, and run again"
             )

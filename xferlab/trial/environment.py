@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from xferlab.errors import TrainingError
+from xferlab.errors import MachineError
 from xferlab.tasks.config import Execution
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def prepare(execution: Execution) -> torch.device:
         execution: `device`, `threads` (CPU), `deterministic` (CUDA) of the identity.
 
     Raises:
-        TrainingError: The device is not there.
+        MachineError: The device is not there.
     """
     if execution.compile:
         _forget_kernels()
@@ -49,7 +49,7 @@ def prepare(execution: Execution) -> torch.device:
             Path("/proc/self/clear_refs").write_text("5")
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        raise TrainingError(
+        raise MachineError(
             "training.device is cuda, and this worker sees no CUDA device. Give the stage a GPU "
             "(`resources: {gpu: 1}`), start workers with GPUs, or set `training.device: cpu`."
         )

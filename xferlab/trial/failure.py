@@ -15,10 +15,12 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from xferlab.errors import DataError, DonorError, PluginError, TaskError, TrainingError
+from xferlab.errors import DataError, DonorError, MachineError, PluginError, TaskError, TrainingError
 
-HOPELESS = (TrainingError, DataError, DonorError, TaskError, PluginError)
+HOPELESS = (TrainingError, TaskError)
 """Failures that the same spec meets again: not retried."""
+LACKING = (DataError, DonorError, MachineError, PluginError)
+"""Failures that the same spec meets again on the same machine, such as a folder that is not mounted there."""
 
 
 class Kind(StrEnum):
@@ -28,6 +30,9 @@ class Kind(StrEnum):
     """Too little memory, of the host or of the device: worth an attempt alone."""
     DEVICE = "device"
     """The accelerator's context is broken: worth an attempt in another process."""
+    MACHINE = "machine"
+    """The machine lacks something, such as a folder of images, a package or a device: worth an attempt on
+    another one, not on this."""
     HOPELESS = "hopeless"
     """The same spec meets it again."""
     LOST = "lost"
@@ -62,6 +67,8 @@ def kind_of(type_name: str, message: str) -> Kind:
     """Returns the kind of an error from the name of its type and its message."""
     if type_name in _names(HOPELESS):
         return Kind.HOPELESS
+    if type_name in _names(LACKING):
+        return Kind.MACHINE
     if type_name in _MEMORY_TYPES or _MEMORY.search(message):
         return Kind.MEMORY
     if type_name in _DEVICE_TYPES or _DEVICE.search(message):

@@ -57,6 +57,18 @@ def test_an_image_counts_once_with_those_that_measured_it(tmp_path: Path) -> Non
     assert " ± " in single.cells[0]
 
 
+@pytest.mark.parametrize(("group_by", "whom"), [("patient_id", "its patient"), (None, "it")])
+def test_whom_no_network_saw_is_what_the_split_divides(
+    tmp_path: Path, group_by: str | None, whom: str
+) -> None:
+    measure = Repredictor(lambda members: {case: {"DICE": 0.5} for case in members[0].digests})
+    contents = known(tmp_path, measure, repetitions=2, images=4, epochs=2)
+    contents.results.plan["split"] = {"group_by": group_by}
+    captions = [" ".join(table.caption) for table in ensembles_tables(contents)]
+    assert captions
+    assert all(f"only by networks that never saw {whom};" in caption for caption in captions)
+
+
 def test_an_ensemble_of_a_hold_out_stands_by_pathology_without_a_deviation(tmp_path: Path) -> None:
     found, asked, _ = tables(tmp_path, missing={"baseline/portable/r03"}, repetitions=3, images=9, epochs=2)
     table = found["ensembles_portable_on_portable_hold_out"]

@@ -254,9 +254,19 @@ class Nothing:
         return np.zeros((1, 12, 12), np.uint8)
 
 
-def test_where_masks_leave_nothing_all_views_see_black_and_a_prediction_is_finite() -> None:
+class Speck(Nothing):
+    """Masks of a pixel that images of half their side lose."""
+
+    def of(self, row: int) -> np.ndarray:
+        plane = np.zeros((1, 96, 96), np.uint8)
+        plane[0, 40, 40] = 255
+        return plane
+
+
+@pytest.mark.parametrize("masks", [Nothing(), Speck()], ids=["nothing", "lost"])
+def test_where_masks_leave_nothing_all_views_see_black_and_a_prediction_is_finite(masks: Nothing) -> None:
     cases = examples(side=48)
-    cases.masks = Nothing()
+    cases.masks = masks
     rows = np.array([0])
     for model in (PATCHES, {"image_size": 48}):
         learner = make(model={**model, "intensity": "unit"}, masks={**BOTH, "places": [0]})
@@ -265,7 +275,8 @@ def test_where_masks_leave_nothing_all_views_see_black_and_a_prediction_is_finit
         (prediction,) = learner.predict(learner.load(cases, rows, None))
         assert np.isfinite(prediction).all()
         measured = learner.measure(cases, 0, prediction)
-        assert np.isnan([measured["COVERED"], measured["PATCH_MEAN"], measured["LUNG_MEAN"]]).all()
+        assert np.isnan([measured["COVERED"], measured["PATCH_MEAN"]]).all()
+        assert np.isnan(measured["LUNG_MEAN"]) == (not masks.of(0).any())
         assert not learner.outputs(cases, 0, prediction)["image"].any()
 
 

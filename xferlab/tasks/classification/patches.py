@@ -114,15 +114,17 @@ class Places:
 
     Attributes:
         masks: (N, h, w) bool, where the region is. In a case without any, patches lie anywhere.
-        is_empty: (N,) bool, which cases have none.
+        is_empty: (N,) bool, which cases have none at the size of the images: small ones lose specks.
         lines: For each row, and for each column, of an image the row or column of a mask that it lies in.
     """
 
     def __init__(self, masks: npt.NDArray[np.bool_], *, side: int, device: torch.device):
         """Takes masks (N, h, w) of images of a side."""
-        self.is_empty = np.asarray(~masks.any(axis=(1, 2)))
+        down, across = (nearest(number, side) for number in masks.shape[1:])
+        kept = masks[:, np.unique(down.numpy())][:, :, np.unique(across.numpy())]
+        self.is_empty = np.asarray(~kept.any(axis=(1, 2)))
         self.masks = torch.from_numpy(masks).to(device)
-        self.lines = nearest(masks.shape[1], side).to(device), nearest(masks.shape[2], side).to(device)
+        self.lines = down.to(device), across.to(device)
         height, width = (
             torch.bincount(line, minlength=number)
             for line, number in zip(self.lines, masks.shape[1:], strict=True)

@@ -38,7 +38,7 @@ class Model(Section):
 
     name: Literal["cyclegan", "munit_small", "munit"] = "cyclegan"
     """`cyclegan`: a generator for each direction (Zhu et al. 2017); `munit`: an auto-encoder for each domain
-    (Huang et al. 2018), `munit_small` as narrow as in oliveira2018."""
+    (Huang et al. 2018), `munit_small` with the sizes of the code that followed oliveira2018."""
     width: Int | None = Field(None, ge=1, le=256)
     """Channels after the first convolution of a generator; default: 32, and 64 of `munit`."""
     blocks: Int | None = Field(None, ge=1, le=32)

@@ -1,4 +1,4 @@
-"""The LGG brain MRI set in its published layout, prepared as its donor network saw it.
+"""The LGG brain MRI set in its published layout, prepared nearly as its donor network saw it (see `volume`).
 
 Of each volume the first and last slices are dropped. The rest is cropped to the brain, padded to a square and
 normalised by volume and channel. Lesions are the structure.

@@ -1,4 +1,8 @@
-"""Crop, padding and normalisation of an MRI volume, as the published donor network was trained with."""
+"""Crop, padding and normalisation of an MRI volume, nearly as the published donor network was trained with.
+
+Its code also sets what is darker than `BRAIN_SHARE` to 0, leaves out the slices at the ends that are dark all
+over, and resizes before it normalises. Here pixels keep their values, all slices stay, and resizing is last.
+"""
 
 from __future__ import annotations
 
