@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
 import pandas as pd
@@ -163,11 +164,13 @@ class StudyResults:
         done = f"{(states == 'complete').sum()} of {len(states)} trials complete"
         return f"StudyResults({self.study!r} in {self.store.shown}: arms {', '.join(self.arms)}; {done})"
 
-    @property
+    @cached_property
     def arms(self) -> tuple[str, ...]:
-        """Arms, the baseline first, the others in the plan's order."""
-        names = list(dict.fromkeys([*self.trials["arm"], *self.plan["arms"]]))
-        return tuple(sorted(names, key=lambda arm: arm != "baseline"))
+        """Arms, the baseline first, the others in the study's order; last, those that share all trials."""
+        # `arms` of a stored plan is sorted by name; a trial that is shared comes before trials of arms between.
+        of_trials = [trial["arms"] for trial in self.plan["trials"]]
+        names = [*(arms[0] for arms in of_trials), *chain.from_iterable(of_trials), *self.plan["arms"]]
+        return tuple(sorted(dict.fromkeys(names), key=lambda arm: arm != "baseline"))
 
     @property
     def baseline(self) -> str:

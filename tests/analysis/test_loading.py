@@ -98,6 +98,14 @@ def test_arms_put_the_baseline_first(tmp_path) -> None:
     assert results.arms == ("baseline", "ablated")
 
 
+def test_arms_keep_the_order_of_the_study_where_some_share_a_trial_that_others_do_not(tmp_path) -> None:
+    results = contents_of(tmp_path, repetitions=1, images=3).results
+    sharing = [["baseline", "alpha", "copy"], ["baseline", "copy"], ["zeta"], ["alpha"]]
+    trials = [{**results.plan["trials"][0], "arms": arms} for arms in sharing]
+    plan = {**results.plan, "arms": dict.fromkeys(["alpha", "baseline", "copy", "zeta"]), "trials": trials}
+    assert replace(results, plan=plan).arms == ("baseline", "zeta", "alpha", "copy")
+
+
 @pytest.mark.component
 def test_what_is_altered_or_absent_makes_no_trial_complete_and_no_crash(tmp_path) -> None:
     results = contents_of(tmp_path, repetitions=1, images=3).results
