@@ -167,7 +167,7 @@ class StudyResults:
     @cached_property
     def arms(self) -> tuple[str, ...]:
         """Arms, the baseline first, the others in the study's order; last, those that share all trials."""
-        # `arms` of a stored plan is sorted by name; a trial that is shared comes before trials of arms between.
+        # A stored plan's `arms` are sorted by name; a shared trial comes before the trials of arms between.
         of_trials = [trial["arms"] for trial in self.plan["trials"]]
         names = [*(arms[0] for arms in of_trials), *chain.from_iterable(of_trials), *self.plan["arms"]]
         return tuple(sorted(dict.fromkeys(names), key=lambda arm: arm != "baseline"))
