@@ -58,7 +58,14 @@ QUIET = 0.5
 
 
 def run_trials(
-    setting: Setting, executor: str, *, number: int, steps: int, folder: Path, trials: int = 1
+    setting: Setting,
+    executor: str,
+    *,
+    number: int,
+    steps: int,
+    folder: Path,
+    trials: int = 1,
+    compiled: bool = False,
 ) -> Round:
     """Trains new trials by `xferlab run`, all at once; their first epochs are not timed.
 
@@ -69,10 +76,18 @@ def run_trials(
         steps: About as many of full batches are timed, in two epochs of each trial.
         folder: For the study and its storage.
         trials: How many.
+        compiled: Whether they compile their steps, in the first epoch.
     """
     work = WORKS[setting.task]
     num_images = max(1, steps // TIMED_EPOCHS) * BATCH_SIZE
-    study = work.study(setting, epochs=1 + TIMED_EPOCHS, seed=number, num_images=num_images, trials=trials)
+    study = work.study(
+        setting,
+        epochs=1 + TIMED_EPOCHS,
+        seed=number,
+        num_images=num_images,
+        trials=trials,
+        compiled=compiled,
+    )
     path = folder / f"{setting.size_px}-{executor}-{trials}-{number}.yaml"
     path.write_text(json.dumps(study))  # JSON is YAML
     storage = path.with_suffix("")
@@ -100,7 +115,7 @@ def run_trials(
     return Round(TIMED_EPOCHS * sum(trial["num_train"] for trial in planned), seconds, fmean(losses))
 
 
-def compare(setting: Setting, *, rounds: int, steps: int, folder: Path) -> None:
+def compare(setting: Setting, *, rounds: int, steps: int, folder: Path, compiled: bool) -> None:
     """Prints the rates of the engine by both executors and of other ways, in turn; then the network's."""
     started = time.perf_counter()
     WORKS[setting.task].examples(setting, torch.device("cpu"))
@@ -110,7 +125,7 @@ def compare(setting: Setting, *, rounds: int, steps: int, folder: Path) -> None:
     with ExitStack() as stack:
         others = {name: stack.enter_context(process(way, setting)) for name, way in OTHERS.items()}
         for number in range(rounds):
-            run = partial(run_trials, setting, number=number, steps=steps, folder=folder)
+            run = partial(run_trials, setting, number=number, steps=steps, folder=folder, compiled=compiled)
             for executor in EXECUTORS:
                 found[executor].append(run(executor))
             for name in packed:
@@ -153,6 +168,7 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--sizes", type=_sizes, help="pixels:width, ...; default: two of the task")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each way, in turn")
     parser.add_argument("--steps", type=int, default=6, help="timed steps of a round")
+    parser.add_argument("--compile", action="store_true", help="the engine compiles its steps")
     parser.add_argument("--threads", type=int, default=num_cores(), help="of the network; default: all cores")
     options = parser.parse_args(words)
     options.sizes = options.sizes or _sizes(SIZES[options.task])
@@ -167,7 +183,7 @@ def main(words: Sequence[str] | None = None) -> None:
     """Measures and prints."""
     options = parse(words)
     machine = describe(options.threads)
-    for name, value in machine.items():
+    for name, value in {**machine, "compiled": options.compile}.items():
         print(f"{name:13} {value}")
     if not cpu_has_bfloat16():
         print("This CPU has no bfloat16 instructions: the engine trains in float32, as here.")
@@ -176,7 +192,8 @@ def main(words: Sequence[str] | None = None) -> None:
         print(f"images        {len(manifest_rows(root))} {what}\nbatch         {BATCH_SIZE}", flush=True)
         for size_px, width in options.sizes:
             setting = Setting(options.task, root, Path(folder) / "cache", size_px, width, options.threads)
-            compare(setting, rounds=options.rounds, steps=options.steps, folder=Path(folder))
+            ends = {"rounds": options.rounds, "steps": options.steps, "compiled": options.compile}
+            compare(setting, folder=Path(folder), **ends)
     print(f"\nload average  {machine['load_average']} before, {describe(0)['load_average']} after")
     if machine["load_average"][0] > QUIET:
         print("Other programs were running: the figures are too low, and their ratios uncertain.")

@@ -53,12 +53,19 @@ class Work(ABC):
         return self.identity.model_validate({**about, **self.sections(setting)})
 
     def study(
-        self, setting: Setting, *, epochs: int, seed: int, num_images: int, trials: int = 1
+        self,
+        setting: Setting,
+        *,
+        epochs: int,
+        seed: int,
+        num_images: int,
+        trials: int = 1,
+        compiled: bool = False,
     ) -> dict[str, Any]:
         """Returns a study of trials that share the cores; each trains on about so many images."""
         sections, threads = self.sections(setting), setting.threads // trials
-        ends = {"max_epochs": epochs, "patience": epochs, "device": "cpu", "threads": threads}
-        sections["training"] |= ends
+        ends = {"max_epochs": epochs, "patience": epochs}
+        sections["training"] |= {**ends, "device": "cpu", "threads": threads, "compile": compiled}
         shares = {"train": 0.9, "validation": 0.05, "test": 0.05}
         share = min(1.0, num_images / (shares["train"] * len(manifest_rows(setting.root))))
         few = {"label_fraction": share, "stratified": False, "fraction_of_validation": True}

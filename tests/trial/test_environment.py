@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -35,15 +36,53 @@ def test_threads_and_flags_are_those_of_the_identity() -> None:
     assert not torch.are_deterministic_algorithms_enabled()
 
 
-def test_a_network_may_have_more_kernels_than_pytorch_makes_by_itself() -> None:
+def test_a_network_may_have_more_kernels_than_pytorch_makes_by_itself(monkeypatch) -> None:
     from torch._dynamo.testing import CompileCounter
 
+    monkeypatch.setattr(environment, "_try_to_compile", id)  # a compiler is not asked for here
     environment.prepare(CPU.model_copy(update={"compile": True}))
     counter = CompileCounter()
     compiled = torch.compile(torch.nn.Linear(2, 1), backend=counter, dynamic=False)
     for number in range(1, 20):
         compiled(torch.zeros(number, 2))
     assert counter.frame_count == 19
+
+
+CANNOT = """
+from xferlab.errors import MachineError
+from xferlab.tasks.config import Execution
+from xferlab.trial import environment
+for _ in range(2):
+    try:
+        environment.prepare(Execution(device="cpu", precision="float32", compile=True, threads=1))
+    except MachineError as error:
+        print(error)
+"""
+TORN = """#!/bin/sh
+test "$1" = --version || { echo 'fatal error: Python.h: No such file or directory' >&2; exit 1; }
+"""
+
+
+@pytest.mark.parametrize("compiler", ["", TORN], ids=["absent", "lacks headers"])
+def test_a_machine_that_cannot_compile_says_what_it_takes(tmp_path: Path, compiler: str) -> None:
+    path = tmp_path / "compiler"
+    if compiler:
+        path.write_text(compiler)
+        path.chmod(0o755)
+    where = {"CXX": str(path), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", CANNOT],
+        env={**os.environ, **where},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()
+    assert first == second
+    assert "this machine compiles nothing for cpu" in first
+    assert first.endswith(
+        "g++ and python3-dev) and, on a GPU, Triton. Install them, or set `training.compile: false`."
+    )
 
 
 PEAK = """

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from xferlab.networks.batch_norm import BatchNorm2d
 from xferlab.networks.dropout import Dropout
 from xferlab.networks.head import GlobalPool, Head
 from xferlab.networks.image_network import ImageNetwork, Level
@@ -161,11 +162,11 @@ def _blocks(incoming: int, width: float) -> nn.Sequential:
     return nn.Sequential(*parts)
 
 
-def _norm(width: int) -> nn.BatchNorm2d:
+def _norm(width: int) -> BatchNorm2d:
     # TensorFlow's momentum of 0.01 takes hundreds of steps to forget the initial statistics, and a small set
     # of images gives ten an epoch: evaluated by them, all images would look alike. PyTorch's 0.1 forgets them
     # in a few dozen.
-    return nn.BatchNorm2d(width, eps=1e-3)
+    return BatchNorm2d(width, eps=1e-3)
 
 
 def _convolution(

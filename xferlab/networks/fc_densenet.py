@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from xferlab.networks.batch_norm import BatchNorm2d
 from xferlab.networks.dropout import Dropout
 from xferlab.networks.names import LayerNames
 from xferlab.networks.translator import Translatable, Translator
@@ -162,7 +163,7 @@ def _normalised(in_channels: int, out_channels: int, *, kernel_size: int) -> nn.
     """Batch normalisation, ReLU, convolution and dropout."""
     return _parts(
         {
-            "norm": nn.BatchNorm2d(in_channels),
+            "norm": BatchNorm2d(in_channels),
             "relu": nn.ReLU(inplace=True),
             "conv": nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2),
             "dropout": Dropout(_RATE, whole_channels=True),

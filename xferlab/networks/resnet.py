@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from xferlab.networks.batch_norm import BatchNorm2d
 from xferlab.networks.head import GlobalPool, Head
 from xferlab.networks.image_network import ImageNetwork, Level
 from xferlab.networks.names import LayerNames
@@ -53,7 +54,7 @@ class ResNet18(ImageNetwork):
         super().__init__(standardise)
         widths = [scaled(channels, width) for channels in _WIDTHS]
         self.conv1 = nn.Conv2d(in_channels, widths[0], kernel_size=7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(widths[0])
+        self.bn1 = BatchNorm2d(widths[0])
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
         self.layer1 = _stage(widths[0], widths[0], stride=1)
@@ -88,14 +89,14 @@ class _Block(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, *, stride: int):
         super().__init__()
         self.conv1 = _convolution(in_channels, out_channels, kernel=3, stride=stride)
-        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.bn1 = BatchNorm2d(out_channels)
         self.relu = nn.ReLU(inplace=True)
         self.conv2 = _convolution(out_channels, out_channels, kernel=3, stride=1)
-        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.bn2 = BatchNorm2d(out_channels)
         self.downsample: nn.Sequential | None = None
         if stride != 1:
             shortcut = _convolution(in_channels, out_channels, kernel=1, stride=stride)
-            self.downsample = nn.Sequential(shortcut, nn.BatchNorm2d(out_channels))
+            self.downsample = nn.Sequential(shortcut, BatchNorm2d(out_channels))
 
     def forward(self, images: Tensor) -> Tensor:
         shortcut = images if self.downsample is None else self.downsample(images)

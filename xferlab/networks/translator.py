@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from xferlab.networks.batch_norm import BatchNorm2d
+
 TRANSLATOR = "translator"
 """Name of the new part; its weights are the keys that begin with this and a dot."""
 
@@ -81,7 +83,7 @@ def _layers(options: Translator, *, in_channels: int, out_channels: int) -> nn.S
         parts[f"conv{number}"] = nn.Conv2d(
             incoming, options.width, kernel_size=options.kernel, padding=padding, bias=False
         )
-        parts[f"norm{number}"] = nn.BatchNorm2d(options.width)
+        parts[f"norm{number}"] = BatchNorm2d(options.width)
         parts[f"relu{number}"] = nn.ReLU(inplace=True)
         incoming = options.width
     parts["head"] = nn.Conv2d(incoming, out_channels, kernel_size=1)

@@ -13,6 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from xferlab.networks.batch_norm import BatchNorm2d
 from xferlab.networks.dropout import Dropout
 from xferlab.networks.names import LayerNames
 from xferlab.networks.translator import Translatable, Translator
@@ -40,7 +41,7 @@ RATES: Mapping[str, float] = {
 
 
 def _normalised_level(
-    name: str, in_channels: int, out_channels: int, *, norm: Callable[[int], nn.Module] = nn.BatchNorm2d
+    name: str, in_channels: int, out_channels: int, *, norm: Callable[[int], nn.Module] = BatchNorm2d
 ) -> nn.Sequential:
     """Returns twice a convolution without bias, normalisation and ReLU."""
     parts: OrderedDict[str, nn.Module] = OrderedDict()

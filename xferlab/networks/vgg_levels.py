@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from xferlab.errors import DonorError
+from xferlab.networks.batch_norm import BatchNorm2d
 from xferlab.networks.vgg import HIDDEN, WIDTHS
 from xferlab.networks.width import scaled, width_in
 
@@ -36,7 +37,7 @@ def level(
             in_channels, out_channels, kernel_size=3, padding=padding if number == 1 else 1
         )
         if normalised:
-            parts[f"norm{number}"] = nn.BatchNorm2d(out_channels)
+            parts[f"norm{number}"] = BatchNorm2d(out_channels)
         parts[f"relu{number}"] = nn.ReLU(inplace=True)
         in_channels = out_channels
     return nn.Sequential(parts)

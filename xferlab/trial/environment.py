@@ -10,6 +10,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,23 +37,25 @@ def prepare(execution: Execution) -> torch.device:
         execution: `device`, `threads` (CPU), `deterministic` (CUDA) of the identity.
 
     Raises:
-        MachineError: The device is not there.
+        MachineError: The device is not there, or nothing can be compiled for it.
     """
+    device = torch.device(execution.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise MachineError(
+            "training.device is cuda, and this worker sees no CUDA device. Give the stage a GPU "
+            "(`resources: {gpu: 1}`), start workers with GPUs, or set `training.device: cpu`."
+        )
     if execution.compile:
+        _try_to_compile(device)
         _forget_kernels()
-    if execution.device == "cpu":
+    if device.type == "cpu":
         keep_freed_memory()
         torch.set_num_threads(execution.threads or 1)
         _be_deterministic(False)  # a trial on CUDA may have run in this process before
         # Writing 5 resets the resident peak (Linux); where that is forbidden, the peak is the process's.
         with suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise MachineError(
-            "training.device is cuda, and this worker sees no CUDA device. Give the stage a GPU "
-            "(`resources: {gpu: 1}`), start workers with GPUs, or set `training.device: cpu`."
-        )
+        return device
     deterministic = bool(execution.deterministic)
     # Deterministic trials need it. It is read when a process first multiplies, maybe for another trial.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -62,13 +65,29 @@ def prepare(execution: Execution) -> torch.device:
     torch.backends.cudnn.benchmark = not deterministic
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
-    return torch.device("cuda")
+    return device
 
 
 def _be_deterministic(wanted: bool) -> None:
     # To say so imports PyTorch's compiler, which takes a second.
     if wanted or torch.are_deterministic_algorithms_enabled():
         torch.use_deterministic_algorithms(wanted)
+
+
+@cache
+def _try_to_compile(device: torch.device) -> None:
+    """Compiles something small, once in a process: only that tells whether all that it takes is there."""
+    import torch._dynamo  # takes seconds
+
+    nothing = torch.zeros(1, device=device)
+    try:
+        torch.compile(torch.neg, dynamic=False)(nothing)
+    except torch._dynamo.exc.TorchDynamoException as error:
+        raise MachineError(
+            f"training.compile is true, and this machine compiles nothing for {device}: "
+            f"{str(error).splitlines()[0]}. It takes a C++ compiler, the headers of Python (Debian: "
+            "g++ and python3-dev) and, on a GPU, Triton. Install them, or set `training.compile: false`."
+        ) from error
 
 
 def _forget_kernels() -> None:

@@ -99,7 +99,7 @@ def metrics(classes: tuple[str, ...]) -> tuple[Metric, ...]:
 
 TASK = Task(
     name="classification",
-    version=2,
+    version=3,
     metrics_version=2,
     metrics=metrics,
     headline="ACCURACY",

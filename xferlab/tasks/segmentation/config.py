@@ -156,7 +156,7 @@ ENSEMBLE_FILES = {"entropy_map": "_entropy.png", "disagreement_map": "_disagreem
 
 TASK = Task(
     name="segmentation",
-    version=3,
+    version=4,
     metrics_version=METRICS_VERSION,
     metrics=metrics_of,
     image_metrics=metrics_of,
