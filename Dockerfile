@@ -9,10 +9,11 @@ ARG BASE=python:3.12-slim
 FROM ${BASE}
 ARG TORCH_INDEX=
 
-# KubeRay asks nodes by wget whether they are well. The folders are for any user that a container runs as.
+# KubeRay asks nodes by wget whether they are well; `training.compile` needs a compiler. The folders are for any
+# user that a container runs as.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends wget \
+    && apt-get install --yes --no-install-recommends g++ wget \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 1000 --create-home xferlab \
     && install --directory --mode=1777 /cache /work

@@ -71,6 +71,13 @@ def test_both_recipes_have_the_same_files_and_packages() -> None:
     )
 
 
+def test_both_recipes_have_a_compiler() -> None:
+    """Of which the option `training.compile` makes use."""
+    for shell in ("\n".join(instructions("RUN")), part("post")):
+        packages = " ".join(re.findall(r"apt-get install ([^&]*)", shell)).split()
+        assert "g++" in packages
+
+
 def test_every_argument_of_the_recipe_has_a_value() -> None:
     """Apptainer ignores an argument without one, and then the recipe cannot be read."""
     given = dict(line.strip().split("=", 1) for line in part("arguments").splitlines() if line.strip())
