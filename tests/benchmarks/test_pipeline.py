@@ -4,6 +4,7 @@ import math
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import images
@@ -126,12 +127,23 @@ def test_all_networks_have_equal_parameters(setting: Setting) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("executor", "trials"), [(name, 1) for name in pipeline.EXECUTORS] + [("ray", 2)])
+@pytest.mark.parametrize(
+    ("executor", "trials", "compiled"),
+    [("ray", 1, False), ("ray", 2, False), ("in-process", 1, False), ("in-process", 1, True)],
+)
 def test_the_engine_is_measured_as_users_run_it(
-    setting: Setting, tmp_path: Path, executor: str, trials: int
+    setting: Setting,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    executor: str,
+    trials: int,
+    compiled: bool,
 ) -> None:
-    setting = replace(setting, threads=trials)
-    found = pipeline.run_trials(setting, executor, number=1, steps=2, folder=tmp_path, trials=trials)
+    kernels = tmp_path / "kernels"
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(kernels))
+    run = partial(pipeline.run_trials, replace(setting, threads=trials), executor, trials=trials)
+    found = run(number=1, steps=2, folder=tmp_path, compiled=compiled)
+    assert any(kernels.rglob("*.so")) == compiled
     trained = round(0.9 * NUM_IMAGES)
     assert abs(found.num_images - 2 * trials * min(trained, 16)) <= 2 * trials
     assert 0 < found.seconds < 60
