@@ -133,6 +133,15 @@ def test_a_retry_takes_another_node_while_there_is_one(run: Start, kind: str) ->
     assert started.policy.failed_on(taken) == frozenset()
 
 
+def test_a_node_that_left_is_none_to_be_kept_from(run: Start) -> None:
+    started = run(1, retries=0)
+    started.policy.has_other = lambda trial, failed: True
+    for _ in range(NODE_LOSSES):
+        taken = started.take()
+        assert started.ended(taken, GONE, node="n") is AGAIN
+        assert started.policy.failed_on(taken) == frozenset()
+
+
 @pytest.mark.parametrize("retries", [0, 2])
 def test_out_of_memory_gets_one_attempt_alone_that_does_not_count(run: Start, retries: int) -> None:
     started = run(2, retries=retries)

@@ -7,7 +7,7 @@ import re
 import secrets
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -33,12 +33,14 @@ class Mark:
 
     Attributes:
         access: To the storage.
+        root: Of the driver's records in it: of a search, a folder of the storage.
         name: Of the file.
         content: Of the file.
         version: Of the driver's xferlab.
     """
 
     access: Access
+    root: str
     name: str
     content: str
     version: str = __version__
@@ -46,7 +48,7 @@ class Mark:
     @staticmethod
     def write(store: Store, name: str) -> Mark:
         """Writes a mark that no earlier one equals."""
-        mark = Mark(Access.to(store), name, secrets.token_hex(32))
+        mark = Mark(Access.to(store), store.root, name, secrets.token_hex(32))
         store.write(name, mark.content.encode())
         return mark
 
@@ -58,7 +60,7 @@ class Mark:
         """
         if self.version != __version__:
             return f"it runs xferlab {__version__}, and this is {self.version}"
-        stored = self.access.open().read(self.name)
+        stored = replace(self.access.open(), root=self.root).read(self.name)
         if stored is None:
             return "it does not see a file that was written there: the folder is another one"
         return "" if stored == self.content.encode() else "it reads another content there"

@@ -168,7 +168,7 @@ class RetryPolicy:
             self.listener.changed(trial, State.WAITING, decision)
             self.graph.wait(trial.trial_id)
         elif self._worth_another(trial, failure, node):
-            where = f", not on {failure['host']}" if self.failed_on(trial) else ""
+            where = f", not on {failure['host']}" if node in self.failed_on(trial) else ""
             decision = f"{reason}; it is tried again{where}"
             note(decision, level="WARNING")
             self.graph.put_back(trial.trial_id)
@@ -202,15 +202,16 @@ class RetryPolicy:
         if failure["kind"] == Kind.MEMORY and tries.alone is None:
             tries.alone = failure
             return True
-        known, tries.nodes = tries.nodes, tries.nodes | ({node} if node else set())
-        if failure["kind"] == Kind.MACHINE:
-            return known != tries.nodes and len(tries.nodes) < NODES_TRIED and bool(self.failed_on(trial))
         if failure["kind"] == Kind.NODE:
             latest = max(self.store.list(layout.TrialFiles(trial.trial_id).checkpoint), default="")
             tries.node_losses = tries.node_losses + 1 if latest == tries.checkpoint else 1
             tries.checkpoint = latest
             if tries.node_losses <= NODE_LOSSES:
                 return True
+            node = ""  # it left by itself
+        known, tries.nodes = tries.nodes, tries.nodes | ({node} if node else set())
+        if failure["kind"] == Kind.MACHINE:
+            return known != tries.nodes and len(tries.nodes) < NODES_TRIED and bool(self.failed_on(trial))
         tries.failures += 1
         return tries.failures <= self.retries
 
