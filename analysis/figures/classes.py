@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -168,10 +169,29 @@ def _draw_curves(curve: _Curve, shown: Sequence[Told]) -> Figure:
 def draw_reliability(shown: Sequence[Told], *, of: str = "class") -> Figure:
     """Returns a panel for each class, with the share of it in each bin of its probability."""
     labels = ("Probability", f"Share of the {of}")
-    return _draw_panels(shown, labels, chance=lambda name: _GRID, draw=_draw_bins)
+    figure = _draw_panels(shown, labels, chance=lambda name: _GRID, draw=_draw_bins)
+    for axes in figure.axes:
+        _move_texts_off_curves(axes)
+    return figure
+
+
+def _move_texts_off_curves(axes: Any) -> None:
+    """Moves the texts from the lower right to the upper left, if less of the curves lies there."""
+    height, rise = _TEXT_STEP * len(axes.texts), 1 - _TEXT_STEP * (len(axes.texts) - 1) - 2 * _TEXT_BOTTOM
+    steps = np.linspace(0, 1, 20)
+    drawn = [np.column_stack(line.get_data()) for line in axes.lines if line.get_linestyle() != ":"]
+    ends = [(begin, end) for line in drawn for begin, end in pairwise(line)]
+    x, y = np.concatenate([np.empty((0, 2)), *(a + steps[:, None] * (b - a) for a, b in ends)]).T
+    low = np.sum((x > _TEXT_LEFT) & (y < height + _TEXT_BOTTOM))
+    high = np.sum((x < 1 - _TEXT_LEFT) & (y > 1 - height - _TEXT_BOTTOM))
+    if high < low:
+        for text in axes.texts:
+            text.set(x=0.03, y=text.get_position()[1] + rise, ha="left")
 
 
 _TICKS = (0, 0.25, 0.5, 0.75, 1)
+_TEXT_BOTTOM, _TEXT_STEP, _TEXT_LEFT = 0.05, 0.085, 0.4
+"""Where the lowest text of a panel stands, how far the next is above it, and where the widest begins."""
 _BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.6}
 
 
@@ -190,7 +210,7 @@ def _draw_panels(
     for axes, name in zip(panels, shown[0].classes, strict=True):
         axes.plot(_GRID, chance(name), ":", color=GREY, linewidth=0.8)
         for number, (each, look) in enumerate(zip(shown, looks, strict=False)):
-            draw(axes, each, name, look=look, y=0.05 + 0.085 * (len(shown) - 1 - number))
+            draw(axes, each, name, look=look, y=_TEXT_BOTTOM + _TEXT_STEP * (len(shown) - 1 - number))
         axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", xticks=_TICKS, yticks=_TICKS)
         axes.set_xlabel(labels[0])
         axes.set_ylabel(labels[1])

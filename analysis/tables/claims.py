@@ -47,8 +47,9 @@ def claims_table(contents: Contents, verdicts: Verdicts) -> Table:
         }
         for verdict in verdicts.verdicts
     ]
+    of_declared = "one declared contrast" if len(records) == 1 else f"{len(records)} declared contrasts"
     adjusted = (
-        f"p is adjusted by Holm's method over the {len(records)} declared contrasts, and each interval has "
+        f"p is adjusted by Holm's method over the {of_declared}, and each interval has "
         "the level at which it holds 0 exactly where that p is 0.05 or more."
         if declared
         else "Nothing was declared: neither p nor intervals are adjusted for how many there are."

@@ -313,7 +313,11 @@ def inference_notes(rows: pd.DataFrame) -> tuple[str, ...]:
     lost_note = "An image with an undefined value in any repetition is left out; the CSV counts them."
     return (
         *(f"{reason}: no p, since {why}." for reason, why in (NO_CLAIM | NO_P).items() if reason in reasons),
-        *([f"{unpaired} values exist on one side only and are left out."] if unpaired else []),
+        *(
+            [f"{unpaired} values, of all metrics together, exist on one side only and are left out."]
+            if unpaired
+            else []
+        ),
         *([lost_note] if lost else []),
         *(
             [f"Left out: {refused} images that a gate does not let pass in all repetitions."]

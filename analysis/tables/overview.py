@@ -135,14 +135,17 @@ def training_table(results: StudyResults) -> Table:
             caption=(
                 "Repetitions: complete of planned; one counts when its training and all its evaluations are "
                 "stored and verify.",
-                "Patients and images of each repetition: mean and, where repetitions differ, [least–most].",
+                "Patients and images of each planned repetition: mean and, where repetitions differ, "
+                "[least–most].",
                 *(_OTHERS if others else ()),
                 *(_SHARES if fractions else ()),
                 "Cut off: complete trainings that ended by max_epochs and not by patience.",
                 *(["Of a stage with a gate: patients before it, images that it lets pass."] if gated else []),
             ),
             notes=(*cut_off(results, results.stages), *diverged(results, results.stages)),
-            data=counts.reset_index(),
+            data=counts.assign(
+                cut_off=[_num_cut(results, *place)[0] for place in counts.index]
+            ).reset_index(),
         ),
         records,
     )
@@ -187,9 +190,14 @@ def label_share(results: StudyResults, counts: pd.DataFrame, place: Place) -> st
 
 
 def _cut_off(results: StudyResults, stage: str, arm: str) -> str:
+    cut, num = _num_cut(results, stage, arm)
+    return f"{cut} of {num}" if num else ABSENT
+
+
+def _num_cut(results: StudyResults, stage: str, arm: str) -> tuple[int, int]:
+    """Returns how many complete trainings `max_epochs` ended, and how many there are."""
     runs = results.runs[(results.runs["stage"] == stage) & (results.runs["arm"] == arm)]
-    cut = int((runs["stopped_by"] == "max_epochs").sum())
-    return f"{cut} of {len(runs)}" if len(runs) else ABSENT
+    return int((runs["stopped_by"] == "max_epochs").sum()), len(runs)
 
 
 def times(results: StudyResults) -> pd.DataFrame:

@@ -64,7 +64,8 @@ def _table(contents: Contents, evaluated: EvaluationSet, column: str, frame: pd.
             title=f"stage {evaluated.stage} on {evaluated.name}, by {column}",
             caption=(
                 "Mean over repetitions of a repetition's value ± the sample SD of these values.",
-                f"Fewer than {MIN_PATIENTS} patients: no deviation. {UNKNOWN}: {column} is not given.",
+                f"Fewer than {MIN_PATIENTS} patients: no deviation.",
+                *([f"{UNKNOWN}: {column} is not given."] if UNKNOWN in set(frame["value"]) else []),
                 "A description: nothing tests one group against another, and small groups differ by chance.",
             ),
             notes=data_notes(contents.results, [evaluated.stage], [evaluated.section]),

@@ -96,6 +96,9 @@ def test_the_table_of_declared_contrasts_is_not_called_exploratory(known: tuple[
     assert "Exploratory" not in " ".join(table.caption)
     assert "over the 3 declared contrasts" in table.caption[0]
     assert table.caption[1].startswith("Intervals and p: ")  # which are of 98.33 and 97.5 %
+    contents, found = known
+    alone = claims_table(contents, replace(found, verdicts=found.verdicts[:1]))
+    assert "over the one declared contrast, " in alone.caption[0]
 
 
 def test_without_a_margin_nothing_is_equivalent(tmp_path: Path) -> None:

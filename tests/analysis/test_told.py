@@ -22,7 +22,7 @@ from sklearn.metrics import (
 from tests.analysis.conftest import STUDY, StudyBuilder
 from xferlab.analysis import load_study
 from xferlab.analysis.contents import Contents
-from xferlab.analysis.figures.classes import class_pictures
+from xferlab.analysis.figures.classes import class_pictures, draw_reliability
 from xferlab.analysis.figures.comparisons import arms_picture
 from xferlab.analysis.published.paper import PublishedTable, read_paper
 from xferlab.analysis.tables.arms import compared_arms
@@ -30,7 +30,7 @@ from xferlab.analysis.tables.confusion import confusion_tables
 from xferlab.analysis.tables.differences import arms_against_baseline_tables
 from xferlab.analysis.tables.metrics import metrics_tables
 from xferlab.analysis.tables.structures import classes_tables, structures_tables
-from xferlab.analysis.told import told
+from xferlab.analysis.told import Told, told
 from xferlab.metrics.classes import NAMED_THRESHOLDS, metrics_of_classes, values_of_classes
 from xferlab.metrics.curves import reliability
 
@@ -212,6 +212,21 @@ def test_reliability_is_drawn_where_bins_hold_images(contents: Contents) -> None
     drawn = next(line for line in axes.lines if line.get_marker() == "o")
     assert drawn.get_xydata() == pytest.approx(points.T.compressed().reshape(-1, 2))
     assert axes.texts[0].get_text() == f"ECE {np.mean(errors):.3f} ± {np.std(errors, ddof=1):.3f}"
+
+
+@pytest.mark.parametrize(("power", "side"), [(4.0, "left"), (0.25, "right")])
+def test_the_errors_of_a_reliability_curve_do_not_cover_it(power: float, side: str) -> None:
+    score = np.tile(np.linspace(0.02, 0.98, 2000), (2, 1))
+    truth = (np.random.default_rng(0).random(score.shape) < score**power).astype(float)
+    arm = Told(("a",), ("ill",), {"IS_ill": truth, "P_ill": score}, num_planned=2, num_patients=2000)
+    (axes,) = draw_reliability([arm, replace(arm, arms=("b",))], of="structure").axes
+    assert [text.get_ha() for text in axes.texts] == [side] * 2
+    box = [(*text.get_position(), text.get_ha()) for text in axes.texts]
+    assert len({y for _, y, _ in box}) == 2
+    for x, y, _ in box:
+        assert 0 < x < 1
+        assert (y > 0.8) == (side == "left")
+        assert box[0][1] > box[1][1]
 
 
 def test_few_patients_have_no_bands_and_no_deviations(tmp_path: Path) -> None:

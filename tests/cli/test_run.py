@@ -107,3 +107,23 @@ def test_a_run_ends_after_its_hours_and_the_same_command_continues(command: Comm
     assert "above 0" in command(*words, "--max-hours", "0", code=2).err
     assert "interrupted" in str(command(*words, "--max-hours", str(1 / 3600), code=75))
     assert "all 1 trials complete" in command(*words, "--max-hours", "24", code=0).out
+
+
+@pytest.mark.parametrize("metric", ["HD95_px", "DICE"])
+def test_a_run_ends_with_the_declared_metric_where_it_is_declared(
+    command: Command, tmp_path: Path, metric: str
+) -> None:
+    from xferlab.analysis import aggregate, load
+
+    primary = {"metric": metric, "stage": "general", "on": "general.test"}
+    arms = {"baseline": {}, "still": {"stages.general.training": {"rotation": None}}}
+    study = write_study(tmp_path, **QUICK, arms=arms, primary=primary)
+    said = command("run", study, "--executor", "in-process")
+    row = aggregate(load(tmp_path / "xferlab-results", "tiny")).query(
+        "arm == 'baseline' and stage == 'general' and part == 'test' and pathology == 'all' "
+        "and metric == @metric"
+    )
+    unit = " (px)" if metric == "HD95_px" else ""
+    lines = said.out.splitlines()
+    begin = lines.index(f"{metric}{unit} on general.test after stage general, mean over repetitions:")
+    assert lines[begin + 1] == f"  baseline  {row.iloc[0]['mean']:.3f}, 1 of 1 repetitions"

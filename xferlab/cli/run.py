@@ -33,7 +33,7 @@ from xferlab.errors import (
     UsageError,
     XferlabError,
 )
-from xferlab.plan.claims import evaluations_on, last_measured
+from xferlab.plan.claims import evaluations_on, last_measured, metrics_of
 from xferlab.plan.plan import Plan
 from xferlab.plan.spec import TrialSpec
 from xferlab.records.complete import CompleteTrial, complete_trials
@@ -214,23 +214,29 @@ def _told(
 def _headline(
     plan: Plan, complete: Mapping[str, CompleteTrial], arms: Collection[str] | None
 ) -> Iterator[str]:
-    """Yields lines with the mean of the headline metric for each arm; nothing where nothing is evaluated.
+    """Yields lines with the mean of one metric for each arm; nothing where nothing is evaluated.
 
-    They are those of the report's tables: means over repetitions, on the hold-out if the last stage is
-    measured on one, else on its test part. They come from the index of complete trials, without their tables.
+    They are those of the report's tables: means over repetitions of the declared primary metric on what the
+    study declares, else of the headline metric of the last stage, on its hold-out or its test part. They come
+    from the index of complete trials, without their tables: it lacks metrics of sets of images, such as
+    AUROC, so the headline metric takes the place of such a primary metric.
 
     Args:
         plan: The plan.
         complete: The complete trials, by id.
         arms: Only these; None for all.
     """
-    last = last_measured(plan.loaded, plan.trials)
+    primary = plan.loaded.base.primary
+    last = (primary.stage, primary.on) if primary else last_measured(plan.loaded, plan.trials)
     if not complete or last is None:
         return
     stage, on = last
     task = registry.task(plan.loaded.base.stages[stage].task)
-    metric = task.headline
-    unit = next((f" ({shown.unit})" for shown in task.metrics(()) if shown.name == metric and shown.unit), "")
+    targets = next(trial.targets for trial in plan.trials if trial.stage == stage)
+    metrics = {shown.name: shown for shown in (*task.metrics(()), *metrics_of(plan.trials, stage))}
+    is_shown = primary is not None and not metrics[primary.metric].computed_by
+    metric = primary.metric if primary and is_shown else task.headline
+    unit = f" ({metrics[metric].unit})" if metric in metrics and metrics[metric].unit else ""
     means: dict[str, list[float]] = defaultdict(list)
     for trial, evaluation in evaluations_on(plan.trials, stage, on):
         if trial.trial_id in complete:
@@ -242,7 +248,6 @@ def _headline(
     )
     names = [arm for arm in plan.loaded.arms if arms is None or arm in arms]
     shown = sorted(names, key=lambda arm: arm != "baseline")
-    targets = next(trial.targets for trial in plan.trials if trial.stage == stage)
     marks = next((evaluation.marks for _, evaluation in evaluations_on(plan.trials, stage, on)), ())
     single = [
         shown.of_label
@@ -265,6 +270,8 @@ def _headline(
         yield f"  {arm:{width}}  {_numbers(means[arm], planned[arm])}"
     if len(shown) > SHOWN_ARMS:
         yield f"  and {len(shown) - SHOWN_ARMS} more arms, which the report has"
+    if primary and not is_shown:
+        yield f"the primary metric, {primary.metric}, is one of sets of images: the report has it"
 
 
 def _numbers(means: Sequence[float], num_planned: int) -> str:

@@ -97,10 +97,10 @@ def _against_baseline(loaded: LoadedStudy, known: Measured, stage: str, on: str)
 
 
 def _margin(trials: Iterable[TrialSpec], stage: str, metric: str) -> float | None:
-    return next((each.margin for each in _metrics(trials, stage) if each.name == metric), None)
+    return next((each.margin for each in metrics_of(trials, stage) if each.name == metric), None)
 
 
-def _metrics(trials: Iterable[TrialSpec], stage: str) -> list[Any]:
+def metrics_of(trials: Iterable[TrialSpec], stage: str) -> list[Any]:
     """The metrics of what the trials of a stage learn."""
     of_stage = [trial for trial in trials if trial.stage == stage]
     learnt = dict.fromkeys((trial.identity.task, trial.targets) for trial in of_stage)
@@ -116,7 +116,7 @@ def unfit(loaded: LoadedStudy, trials: Collection[TrialSpec]) -> Iterator[Findin
     if primary is None:
         return
     known = measured(trials)
-    names = [metric.name for metric in _metrics(trials, primary.stage)]
+    names = [metric.name for metric in metrics_of(trials, primary.stage)]
     stages = {stage for _, stage, _ in known}
     if primary.stage not in stages:
         listed = ", ".join(stage for stage in base.stages if stage in stages) or "none"

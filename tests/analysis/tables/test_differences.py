@@ -38,7 +38,7 @@ def test_each_reason_is_explained_once() -> None:
     notes = inference_notes(pd.DataFrame({"no_p": reasons, "num_unpaired": 3, "num_lost": [0, 2, 0, 0]}))
     assert [note.partition(":")[0] for note in notes[:2]] == ["pairs missing", "n < 10 patients"]
     assert notes[2:] == (
-        "3 values exist on one side only and are left out.",
+        "3 values, of all metrics together, exist on one side only and are left out.",
         "An image with an undefined value in any repetition is left out; the CSV counts them.",
     )
 

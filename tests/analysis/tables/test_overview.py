@@ -43,6 +43,9 @@ def test_shares_of_labels_are_what_was_asked_for_and_what_it_is(storage: Path) -
     assert cells["portable", "baseline"]["Labels"] == "–"
     assert cells["general", "baseline, frozen"]["Cut off"] == "4 of 4"
     assert cells["portable", "baseline"]["Cut off"] == "0 of 4"
+    in_csv = table.data.set_index(["stage", "arm"])["cut_off"]
+    assert (in_csv["general", "baseline"], in_csv["portable", "baseline"]) == (4, 0)
+    assert "of each planned repetition" in " ".join(table.caption)
 
 
 def test_a_pathology_called_all_does_not_stand_for_the_whole_section(storage: Path) -> None:

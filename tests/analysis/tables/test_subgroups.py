@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,16 @@ from xferlab.metrics.measuring import metrics_of
 
 pytestmark = pytest.mark.component
 IMAGES = 18
-SITES = {"all": range(6), "north": range(6, 15), "tiny": (15,)}
+SITES: dict[str, Iterable[int]] = {"all": range(6), "north": range(6, 15), "tiny": (15,)}
 """Numbers of images by site; one is called as the lines of all are, and two images have none."""
 
 
-def grouped(kind: type[StudyBuilder], folder: Path, **fields: Any) -> Contents:
+def grouped(
+    kind: type[StudyBuilder], folder: Path, *, sites: Mapping[str, Iterable[int]] = SITES, **fields: Any
+) -> Contents:
     class Grouped(kind):  # type: ignore[valid-type, misc]
         def _plan(self, trials: list[dict[str, Any]]) -> dict[str, Any]:
-            values = {site: [f"portable-hold_out-{n}" for n in numbers] for site, numbers in SITES.items()}
+            values = {site: [f"portable-hold_out-{n}" for n in numbers] for site, numbers in sites.items()}
             plan: dict[str, Any] = super()._plan(trials)
             return {**plan, "subgroups": {"site": values}}
 
@@ -62,6 +65,15 @@ def test_few_patients_have_no_deviation_in_the_file_either(tmp_path: Path) -> No
     assert set(few["value"]) == {"tiny", "unknown"}
     assert few[["sd_repetitions", "sd_images"]].isna().all(axis=None)
     assert set(data["column"]) == {"site"}
+
+
+@pytest.mark.parametrize(("num_named", "is_told"), [(IMAGES, False), (IMAGES - 1, True)])
+def test_the_caption_tells_of_unknown_values_where_there_are_any(
+    tmp_path: Path, num_named: int, is_told: bool
+) -> None:
+    contents = grouped(StudyBuilder, tmp_path, sites={"north": range(num_named)})
+    for table in subgroups_tables(contents):
+        assert ("unknown: site is not given." in table.caption) == is_told
 
 
 def test_structures_have_lines_of_their_own(tmp_path: Path) -> None:
