@@ -69,6 +69,7 @@ def test_a_raised_bound_continues_where_the_state_was_kept(command: Command, edi
     ("first", "then", "reason"),
     [
         ((2, 2, {}), (3, 3, {}), "its state was not kept (`keep_states: true` keeps those of trainings from"),
+        ((2, 2, {}), (1, 1, {}), "it has 2 epochs, and the state after 1 was not kept"),
         ((2, 2, {"keep_states": True}), (1, 1, {}), "it has 2 epochs, and the state after 1 was not kept"),
         (
             (2, 2, {"stages": TWO_STAGES, "keep_states": True}),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Command
-from tests.studies import ONE_TRIAL, TINY, recorded, write_study
+from tests.studies import ONE_TRIAL, TINY, noise, recorded, write_pack, write_study
 from xferlab.records.store import Store
 from xferlab.schedule.lease import Lease
 
@@ -118,3 +118,34 @@ def test_a_run_of_a_smaller_profile_gives_no_trial_of_the_study_up(command: Comm
     assert "trials that no plan names" in listed.out
     command("run", study, "--storage", "st", "--executor", "in-process", code=0)
     assert command("prune", study, "--storage", "st", "--yes", code=0).out.endswith("nothing to prune\n")
+
+
+@pytest.mark.component
+def test_trials_that_an_edited_file_asks_for_again_stay(command: Command, tmp_path: Path) -> None:
+    training = TINY["training"]
+    of(command, tmp_path)
+    first = recorded(tmp_path / "st")
+    of(command, tmp_path, training={**training, "lr": 0.002})
+    study = write_study(tmp_path, **ONE_TRIAL)
+    pruned = command("prune", study, "--storage", "st", "--yes", code=0)
+    assert f"and what these files ask for now: {study}" in pruned.out
+    assert first.items() <= recorded(tmp_path / "st").items()
+    assert "1 complete already" in command("run", study, "--storage", "st", "--executor", "in-process").out
+    assert "trials that no plan names" in command("prune", study, "--storage", "st", "--yes", code=0).out
+    assert recorded(tmp_path / "st") == first
+
+
+@pytest.mark.component
+def test_an_edited_file_whose_data_are_elsewhere_decides_nothing(command: Command, tmp_path: Path) -> None:
+    write_pack(tmp_path / "pack", ((noise(seed, 32), noise(seed, 32) > 99) for seed in range(10)))
+    data = {"general": {"source": "manifest", "root": "pack", "labels": {"lung": [255]}}}
+    of(command, tmp_path, data=data)
+    surplus = surplus_in(tmp_path / "st")
+    study = write_study(tmp_path, **{**ONE_TRIAL, "data": data, "seed": 6})
+    (tmp_path / "pack").rename(tmp_path / "moved")
+    refused = command("prune", study, "--storage", "st", "--yes", code=2)
+    assert "was edited since its last plan, and its data cannot be read here" in refused.err
+    assert surplus.exists()
+    write_study(tmp_path, **{**ONE_TRIAL, "data": data})
+    assert command("prune", study, "--storage", "st", "--yes", code=0).out.endswith("deleted\n")
+    assert not surplus.exists()

@@ -97,6 +97,6 @@ def _why_not(store: Store, spec: TrialSpec, before: str) -> str | None:
     record = reader.read_trial(store, before)
     if record is None:
         return "it is not complete"
-    if not store.exists(layout.state_path(spec.course_id, before)):
-        return _KEPT_NOT
-    return refusal(store, spec, record)
+    if reason := refusal(store, spec, record):
+        return reason
+    return None if store.exists(layout.state_path(spec.course_id, before)) else _KEPT_NOT

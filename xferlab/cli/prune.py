@@ -1,4 +1,4 @@
-"""`xferlab prune`: lists what a storage holds and no plan names, and deletes it with `--yes`."""
+"""`xferlab prune`: lists what a storage holds and nothing asks for, and deletes it with `--yes`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from typing import Any
 
 from rich.filesize import decimal
 
+from xferlab.cli.last_plan import compare
 from xferlab.cli.main import COMPLETE, INCOMPLETE
-from xferlab.cli.options import PruneOptions
+from xferlab.cli.options import PruneOptions, StudyOptions
 from xferlab.cli.output import tell
 from xferlab.cli.session import shown_profile
 from xferlab.cli.view import print_table
 from xferlab.errors import StorageError, UsageError, XferlabError
+from xferlab.plan.document import to_document
 from xferlab.records.layout import SEARCHES, STUDIES
 from xferlab.records.prune import Surplus, delete, find_surplus, read_plans
 from xferlab.records.store import Store
@@ -63,7 +65,8 @@ def _prune(
         plans = read_plans(store)
         for study in studies:
             _refuse_other_profile(store, study, plans)
-        surplus = find_surplus(store, plans, searches=options.searches)
+        edited = _edited(store, options, studies, plans)
+        surplus = find_surplus(store, [*plans, *edited.values()], searches=options.searches)
         pruned.append(
             {
                 "storage": store.shown,
@@ -73,6 +76,8 @@ def _prune(
             }
         )
         print(f"{store.shown}: kept is what these plans name: {', '.join(map(_described, plans))}")
+        if edited:
+            print(f"{store.shown}: and what these files ask for now: {', '.join(edited)}")
         if not surplus:
             print(f"{store.shown}: nothing to prune")
             return 0
@@ -108,6 +113,34 @@ def _refuse_other_profile(store: Store, study: LoadedStudy, plans: Sequence[Mapp
                 f"stay, `xferlab run {shlex.join(words)}`, which trains no complete trial again; or prune by "
                 f"the last plan: {f'--profile {last}' if last else 'without --profile'}"
             )
+
+
+def _edited(
+    store: Store, options: PruneOptions, studies: Sequence[LoadedStudy], plans: Sequence[Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Returns what study files ask for that differ from their last plans, by the file.
+
+    Raises:
+        UsageError: A file was edited, and its data cannot be read.
+    """
+    last = {plan["study"] for plan in plans}
+    documents: dict[str, dict[str, Any]] = {}
+    for study in studies:
+        if study.base.study not in last:
+            continue
+        asked = StudyOptions(
+            json=options.json, study=str(study.path), profile=options.profile, storage=store.location
+        )
+        comparison = compare(asked)
+        if comparison.plan is None and comparison.session.is_edited_since(comparison.session.last_plan()):
+            raise UsageError(
+                f"{study.path}: was edited since its last plan, and its data cannot be read here, so prune "
+                "might delete trials that it asks for now; prune where the data are, or leave the file out "
+                f"to prune by the last plans alone: `xferlab prune --storage {shlex.quote(store.shown)}`"
+            )
+        if comparison.plan is not None and comparison.differences:
+            documents[str(study.path)] = to_document(comparison.plan)
+    return documents
 
 
 def _described(plan: Mapping[str, Any]) -> str:

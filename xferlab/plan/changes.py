@@ -118,7 +118,7 @@ def changed_fields(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[st
 
 PARENT, MASKS, GATE = "what it starts from", "what predicts its masks", "what its gate lets pass"
 _NAMED = {
-    "selection": "the patients or images to train on",
+    "selection": "the images to train on, or their masks or labels",
     "version": "the version of the training in this xferlab",
     "parent": PARENT,
     "masks.trials": MASKS,
@@ -136,7 +136,8 @@ def _counted(
     names: Collection[str], verb: str, *, known: Iterable[str], ids: Mapping[str, str]
 ) -> Iterator[str]:
     if names:
-        number = len({ids.get(name, name) for name in names})  # arms may share one
+        shared = {ids.get(name) for name in known}  # with an arm that was there before and still is
+        number = len({ids.get(name, name) for name in names} - shared)
         yield f"{_trials(number)} {verb} ({listed(_groups(names, known), SHOWN)})"
 
 
