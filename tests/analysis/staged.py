@@ -91,7 +91,8 @@ class Staged(StudyBuilder):
             consumers = alike(lambda arm: (arm == "unet", arm.startswith("global"), share_of(arm, "triage")))
             trials += producers
             trials += [self._planned("triage", repetition, arms, given[arms[0]]) for arms in consumers]
-        return trials
+        order = [*ARMS]
+        return sorted(trials, key=lambda trial: order.index(trial["arms"][0]))  # as a plan has them
 
     def _planned(self, stage: str, repetition: int, arms: list[str], given: str = "") -> dict[str, Any]:
         """A trial; on Montgomery, arms that do not equalise have results of their own."""

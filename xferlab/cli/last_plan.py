@@ -138,7 +138,7 @@ def compare(options: StudyOptions, *, must_have_run: bool = False) -> StudyCompa
         except DataError as data:  # with the reason why they are needed
             raise type(data)((Problem(str(session.path), gap, "warning"), *data.problems)) from data
         return StudyComparison(session, plan.trials, gap=gap, plan=plan)
-    return _compared(session, document)
+    return compared(session, document)
 
 
 def warn_if_edited(session: Session, document: dict[str, Any]) -> None:
@@ -150,13 +150,13 @@ def warn_if_edited(session: Session, document: dict[str, Any]) -> None:
         session.loaded, document, None, fields=lambda _before, _now: ()
     ):
         try:
-            _compared(session, document).print_remarks(sys.stderr)
+            compared(session, document).print_remarks(sys.stderr)
         except StudyError as error:
             what = f"{session.path.name} was edited since the study ran, and cannot be planned now"
             print(f"warning: {what}: {error.problems[0]} Trials are those of that run.", file=sys.stderr)
 
 
-def _compared(session: Session, document: dict[str, Any]) -> StudyComparison[Session]:
+def compared(session: Session, document: dict[str, Any]) -> StudyComparison[Session]:
     """Compares a study file with a plan document; raises StudyError as `compare` does."""
     try:
         plan = session.plan_as(document)

@@ -11,12 +11,13 @@ from typing import Any
 
 from rich.filesize import decimal
 
-from xferlab.cli.last_plan import compare
+from xferlab.cli.last_plan import compared
 from xferlab.cli.main import COMPLETE, INCOMPLETE
-from xferlab.cli.options import PruneOptions, StudyOptions
+from xferlab.cli.options import PruneOptions
 from xferlab.cli.output import tell
-from xferlab.cli.session import shown_profile
+from xferlab.cli.session import Session, shown_profile
 from xferlab.cli.view import print_table
+from xferlab.data.cache import default_cache_dir
 from xferlab.errors import StorageError, UsageError, XferlabError
 from xferlab.plan.document import to_document
 from xferlab.records.layout import SEARCHES, STUDIES
@@ -65,7 +66,7 @@ def _prune(
         plans = read_plans(store)
         for study in studies:
             _refuse_other_profile(store, study, plans)
-        edited = _edited(store, options, studies, plans)
+        edited = _edited(store, studies, plans)
         surplus = find_surplus(store, [*plans, *edited.values()], searches=options.searches)
         pruned.append(
             {
@@ -116,23 +117,21 @@ def _refuse_other_profile(store: Store, study: LoadedStudy, plans: Sequence[Mapp
 
 
 def _edited(
-    store: Store, options: PruneOptions, studies: Sequence[LoadedStudy], plans: Sequence[Mapping[str, Any]]
+    store: Store, studies: Sequence[LoadedStudy], plans: Sequence[dict[str, Any]]
 ) -> dict[str, dict[str, Any]]:
     """Returns what study files ask for that differ from their last plans, by the file.
 
     Raises:
         UsageError: A file was edited, and its data cannot be read.
     """
-    last = {plan["study"] for plan in plans}
+    last = {plan["study"]: plan for plan in plans}
     documents: dict[str, dict[str, Any]] = {}
     for study in studies:
         if study.base.study not in last:
             continue
-        asked = StudyOptions(
-            json=options.json, study=str(study.path), profile=options.profile, storage=store.location
-        )
-        comparison = compare(asked)
-        if comparison.plan is None and comparison.session.is_edited_since(comparison.session.last_plan()):
+        session = Session(study, store, default_cache_dir(), shlex.quote(str(study.path)))
+        comparison = compared(session, last[study.base.study])
+        if comparison.plan is None and session.is_edited_since(last[study.base.study]):
             raise UsageError(
                 f"{study.path}: was edited since its last plan, and its data cannot be read here, so prune "
                 "might delete trials that it asks for now; prune where the data are, or leave the file out "
