@@ -36,7 +36,7 @@ def test_what_is_wrong_with_a_node_is_told(
     local: Store, name: str, content: str, version: str, problem: str
 ) -> None:
     local.write("probe", b"d")
-    found = nodes.Mark(ray_session.Access.to(local), local.root, name, content, version).problem_here()
+    found = nodes.Mark(ray_session.Access.to(local), name, content, version).problem_here()
     assert problem in found
     assert bool(found) == bool(problem)
 
@@ -45,13 +45,14 @@ def test_what_is_wrong_with_a_node_is_told(
 def test_a_node_looks_for_the_mark_of_a_search_where_its_records_are(local: Store) -> None:
     mark = nodes.Mark.write(search_store(local, "f643"), "tune/mark")
     assert mark.problem_here() == ""
+    assert mark.name.endswith("f643/tune/mark")
     assert local.read("tune/mark") is None
 
 
 @pytest.mark.component
 def test_a_storage_that_fails_for_a_node_is_worth_another_try(local: Store, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
-    mark = nodes.Mark(ray_session.Access.to(local), local.root, "folder", "d")
+    mark = nodes.Mark(ray_session.Access.to(local), "folder", "d")
     with pytest.raises(StorageError, match="/folder: cannot be read") as raised:
         mark.problem_here()
     assert kind_of(type(raised.value).__name__, str(raised.value)) is Kind.OTHER

@@ -7,7 +7,8 @@ import re
 import secrets
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 import ray
@@ -33,22 +34,22 @@ class Mark:
 
     Attributes:
         access: To the storage.
-        root: Of the driver's records in it: of a search, a folder of the storage.
-        name: Of the file.
+        name: Of the file in that storage.
         content: Of the file.
         version: Of the driver's xferlab.
     """
 
     access: Access
-    root: str
     name: str
     content: str
     version: str = __version__
 
     @staticmethod
     def write(store: Store, name: str) -> Mark:
-        """Writes a mark that no earlier one equals."""
-        mark = Mark(Access.to(store), store.root, name, secrets.token_hex(32))
+        """Writes a mark that no earlier one equals; `store` may be a folder of a storage, as a search has."""
+        access = Access.to(store)
+        folder = PurePosixPath(store.root).relative_to(access.open().root)
+        mark = Mark(access, str(folder / name), secrets.token_hex(32))
         store.write(name, mark.content.encode())
         return mark
 
@@ -60,7 +61,7 @@ class Mark:
         """
         if self.version != __version__:
             return f"it runs xferlab {__version__}, and this is {self.version}"
-        stored = replace(self.access.open(), root=self.root).read(self.name)
+        stored = self.access.open().read(self.name)
         if stored is None:
             return "it does not see a file that was written there: the folder is another one"
         return "" if stored == self.content.encode() else "it reads another content there"
@@ -72,11 +73,11 @@ def check_nodes(store: Store) -> None:
     Raises:
         StorageError: With all nodes that read something else, or run another version of xferlab.
     """
-    mark = Mark.write(store, f".xferlab-probe-{secrets.token_hex(8)}")
+    name = f".xferlab-probe-{secrets.token_hex(8)}"
     try:
-        problems = _ask_nodes(mark)
+        problems = _ask_nodes(Mark.write(store, name))
     finally:
-        store.delete(mark.name)
+        store.delete(name)
     if lines := sorted(f"  {node}: {problem}" for node, problem in problems.items() if problem):
         raise StorageError(
             f"{len(lines)} of {len(problems)} nodes of the cluster cannot work on storage {store.shown}:\n"
