@@ -160,6 +160,15 @@ def has_checkpoint(storage: Path, trial_id: str) -> bool:
     return any((storage / "trials" / trial_id / "checkpoint").glob("state-*"))
 
 
+def held_on(node: Any, storage: Path, process: subprocess.Popen[str]) -> tuple[str, int]:
+    """Stops the worker on a node once its trial has a checkpoint; returns the trial and the worker."""
+    eventually(lambda: running_on(node, storage), process)
+    ((trial, worker),) = running_on(node, storage)
+    eventually(lambda: has_checkpoint(storage, trial), process)
+    os.kill(worker, signal.SIGSTOP)
+    return trial, worker
+
+
 def test_a_node_that_comes_is_used_and_what_ran_on_a_lost_one_goes_on_elsewhere(
     tmp_path: Path, started: Callable[[], Any]
 ) -> None:
@@ -196,10 +205,7 @@ def test_a_node_that_lacks_a_folder_costs_no_trial_even_if_nothing_is_tried_agai
     storage, cluster = tmp_path / "st", started()
     good = cluster.add_node(num_cpus=1)
     with driver(tmp_path, study, storage, cluster) as process:
-        eventually(lambda: running_on(good, storage), process)
-        ((trial, worker),) = running_on(good, storage)
-        eventually(lambda: has_checkpoint(storage, trial), process)
-        os.kill(worker, signal.SIGSTOP)  # until the other node has met both other trials
+        _, worker = held_on(good, storage, process)  # until the other node has met both other trials
         lacking(cluster, tmp_path / lacks, tmp_path / "cache")
         eventually(lambda: failures(storage) == [error] * 2, process)
         os.kill(worker, signal.SIGCONT)
@@ -224,10 +230,7 @@ def test_a_retry_avoids_a_node_whose_workers_end_before_they_report(
     (tmp_path / "other" / "xferlab.py").write_text(xferlab)
     good = cluster.add_node(num_cpus=1)
     with driver(tmp_path, study, storage, cluster) as process:
-        eventually(lambda: running_on(good, storage), process)
-        ((trial, worker),) = running_on(good, storage)
-        eventually(lambda: has_checkpoint(storage, trial), process)
-        os.kill(worker, signal.SIGSTOP)
+        _, worker = held_on(good, storage, process)
         cluster.add_node(num_cpus=1, env_vars={"PYTHONPATH": str(tmp_path / "other")})
         eventually(lambda: failures(storage) == ["WorkerLost"], process)
         os.kill(worker, signal.SIGCONT)
@@ -246,10 +249,7 @@ def test_a_trial_waits_for_another_node_only_while_there_is_one(
     study, storage, cluster = write_study(tmp_path, **with_images(images)), tmp_path / "st", started()
     good = cluster.add_node(num_cpus=1)
     with driver(tmp_path, study, storage, cluster) as process:
-        eventually(lambda: running_on(good, storage), process)
-        ((trial, worker),) = running_on(good, storage)
-        eventually(lambda: has_checkpoint(storage, trial), process)
-        os.kill(worker, signal.SIGSTOP)
+        trial, _ = held_on(good, storage, process)
         viewer = lacking(cluster, images, tmp_path / "cache")
         eventually(lambda: failures(storage) == ["DataError"], process)
         subprocess.run(
@@ -276,10 +276,7 @@ def test_nodes_that_are_drained_stopped_or_killed_cost_no_retry(
             lambda node: kill(node, storage),
         ]
         for end in ends:
-            eventually(lambda: running_on(node, storage), process)  # noqa: B023 - asked at once
-            ((trial, worker),) = running_on(node, storage)
-            eventually(lambda: has_checkpoint(storage, trial), process)  # noqa: B023
-            os.kill(worker, signal.SIGSTOP)  # it does not end before its node does
+            held_on(node, storage, process)  # it does not end before its node does
             end(node)
             node = cluster.add_node(num_cpus=1)
         out, err = process.communicate(timeout=2 * WITHIN_S)

@@ -133,13 +133,13 @@ def test_a_retry_takes_another_node_while_there_is_one(run: Start, kind: str) ->
     assert started.policy.failed_on(taken) == frozenset()
 
 
-def test_a_node_that_left_is_none_to_be_kept_from(run: Start) -> None:
+def test_a_trial_is_kept_from_a_node_that_starts_no_worker_and_from_none_that_left(run: Start) -> None:
     started = run(1, retries=0)
     started.policy.has_other = lambda trial, failed: True
-    for _ in range(NODE_LOSSES):
+    for node, failed_on in (("", frozenset()), ("n", {"n"})):
         taken = started.take()
-        assert started.ended(taken, GONE, node="n") is AGAIN
-        assert started.policy.failed_on(taken) == frozenset()
+        assert started.ended(taken, GONE, node=node) is AGAIN
+        assert started.policy.failed_on(taken) == failed_on
 
 
 @pytest.mark.parametrize("retries", [0, 2])

@@ -144,14 +144,15 @@ def has_left(actor_id: str | None) -> bool:
     """
     node_id = _node_of(actor_id)
     deadline = time.monotonic() + GONE_WITHIN_S
-    while node_id and _is_there(node_id):
+    while node_id and is_there(node_id):
         if time.monotonic() > deadline:
             return False
         time.sleep(ASK_EVERY_S)
     return bool(node_id)
 
 
-def _is_there(node_id: str) -> bool:
+def is_there(node_id: str) -> bool:
+    """Returns whether a node is in the cluster, is to stay, and answers."""
     if node_id in ray._private.state.state.get_draining_nodes():
         return False
     for node in ray.nodes():

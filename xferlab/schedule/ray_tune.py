@@ -30,7 +30,7 @@ from xferlab.records import reader
 from xferlab.records.store import Store
 from xferlab.schedule import ray_session
 from xferlab.schedule.graph import State
-from xferlab.schedule.nodes import Mark, bundle, has_other, place_of
+from xferlab.schedule.nodes import Mark, bundle, has_other, is_there, place_of
 from xferlab.schedule.ray_worker import REPORT_EVERY_S, SAVE_WITHIN_S, Train, train_trial, work
 from xferlab.schedule.retry_policy import Ending, RetryPolicy
 from xferlab.schedule.stop import StopRequest
@@ -210,8 +210,9 @@ class _Driver(_NeverPickled, SearchGenerator, Stopper):  # type: ignore[misc]
         self._ended.append(handed)
         last = handed.last or place_of(handed.error)
         reported = classify(handed.error, last, self._kills) if error else None
+        node = last.get("node", "")
         try:
-            self._policy.ended(handed.trial, reported, node=last.get("node", ""))
+            self._policy.ended(handed.trial, reported, node="" if error and not is_there(node) else node)
         except XferlabError as problem:
             self.problem = problem
 

@@ -144,7 +144,7 @@ class RetryPolicy:
         Args:
             trial: A running trial.
             reported: What the executor knows of the failure, for a worker that could not store its own.
-            node: Where it ran; empty if that is not known or nothing to choose.
+            node: Where it ran; empty if that is not known, has left, or is nothing to choose.
 
         Raises:
             StorageError: The records cannot be read or written.
@@ -202,16 +202,15 @@ class RetryPolicy:
         if failure["kind"] == Kind.MEMORY and tries.alone is None:
             tries.alone = failure
             return True
+        known, tries.nodes = tries.nodes, tries.nodes | ({node} if node else set())
+        if failure["kind"] == Kind.MACHINE:
+            return known != tries.nodes and len(tries.nodes) < NODES_TRIED and bool(self.failed_on(trial))
         if failure["kind"] == Kind.NODE:
             latest = max(self.store.list(layout.TrialFiles(trial.trial_id).checkpoint), default="")
             tries.node_losses = tries.node_losses + 1 if latest == tries.checkpoint else 1
             tries.checkpoint = latest
             if tries.node_losses <= NODE_LOSSES:
                 return True
-            node = ""  # it left by itself
-        known, tries.nodes = tries.nodes, tries.nodes | ({node} if node else set())
-        if failure["kind"] == Kind.MACHINE:
-            return known != tries.nodes and len(tries.nodes) < NODES_TRIED and bool(self.failed_on(trial))
         tries.failures += 1
         return tries.failures <= self.retries
 
